@@ -1,0 +1,54 @@
+"""Settings: the ``abc-dask`` section of `dask.config`, with defaults from abc_dask.yaml."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from abc_dask.errors import UsageError
+
+_DEFAULTS = Path(__file__).with_name("abc_dask.yaml")
+
+
+@cache
+def _load_defaults() -> None:
+    """Hand our defaults to dask.config once; the user's own YAML and environment win."""
+    import dask.config
+    import yaml
+
+    with _DEFAULTS.open(encoding="utf-8") as file:
+        dask.config.update_defaults(yaml.safe_load(file))
+
+
+def setting(name: str) -> Any:
+    """Give one setting of the ``abc-dask`` section.
+
+    Parameters
+    ----------
+    name : str
+        Kebab-case key, such as ``block-size``.
+    """
+    import dask.config
+
+    _load_defaults()
+    return dask.config.get(f"abc-dask.{name}")
+
+
+def parse_bytes(value: int | str, *, option: str) -> int:
+    """Read a number of bytes such as ``256 MiB`` or 1000000.
+
+    Raises
+    ------
+    UsageError
+        If it is not a positive number of bytes.
+    """
+    import dask.utils
+
+    try:
+        size = int(dask.utils.parse_bytes(value))
+    except (ValueError, TypeError):
+        size = 0
+    if size < 1:
+        raise UsageError(f"{option} {value!r} is not a number of bytes, such as '256 MiB'")
+    return size

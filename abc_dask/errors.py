@@ -1,0 +1,49 @@
+"""One family of errors: each is one line that says what was wrong and what mends it."""
+
+
+class AbcDaskError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    The command line prints its message in one line, without a traceback, and
+    exits with `exit_code`.
+    """
+
+    exit_code = 1
+
+
+class UsageError(AbcDaskError):
+    """The request itself is off: an option, an empty gene list, an unknown format."""
+
+    exit_code = 2
+
+
+class ManifestError(AbcDaskError):
+    """A manifest is not what a release's manifest must be."""
+
+
+class ReleaseError(AbcDaskError):
+    """A download_base, a release, a dataset or a table is not there."""
+
+
+class MissingFileError(ReleaseError):
+    """Files that the manifest lists are not on disk."""
+
+
+class DamagedFileError(AbcDaskError):
+    """A file's bytes or structure contradict what it claims to be."""
+
+
+class TableError(AbcDaskError):
+    """A metadata or gene table lacks columns, repeats labels, or does not fit."""
+
+
+class GeneError(AbcDaskError):
+    """A gene is unknown, ambiguous or asked for twice."""
+
+
+class ViewError(AbcDaskError):
+    """A view exists already, is not finished, is damaged, or cannot be written."""
+
+
+class ClusterError(AbcDaskError):
+    """No cluster could be reached, or it lost its workers."""

@@ -1,0 +1,215 @@
+"""A row block and genes -> one partition; the delayed tasks; the Dask DataFrame.
+
+A task carries paths, ranges, gene positions and the file's fingerprint. It opens what it
+needs and closes it; nothing is kept in a worker's memory between tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from abc_dask.errors import DamagedFileError
+from abc_dask.h5ad import MatrixFile, MatrixReader, open_matrix
+from abc_dask.index import read_row_labels
+from abc_dask.kernels import add_column, add_rows, exact, lookup_table, value_dtype
+from abc_dask.plan import Plan, RowBlock
+from abc_dask.tables import CELL_LABEL
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """All that a worker must know to make one partition: frozen, small, picklable.
+
+    Attributes
+    ----------
+    block : RowBlock
+        Rows of the matrix.
+    dataset_label, feature_matrix_label : str
+        Name of the matrix.
+    matrix : MatrixFile
+        Layout and fingerprint of the file.
+    rows : str
+        Path of the cached table of its rows.
+    columns : tuple of str
+        Names of the result's columns.
+    positions : tuple of int
+        Column of each gene in the matrix, -1 where it is absent.
+    dtype : str
+        NumPy name of the result's type.
+    """
+
+    block: RowBlock
+    dataset_label: str
+    feature_matrix_label: str
+    matrix: MatrixFile
+    rows: str
+    columns: tuple[str, ...]
+    positions: tuple[int, ...]
+    dtype: str
+
+    @property
+    def where(self) -> str:
+        """Name the block as messages do."""
+        return f"{self.matrix.path} rows {self.block.start:,} to {self.block.stop:,}"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The values of one row block.
+
+    Attributes
+    ----------
+    labels : pyarrow array of string, length n_cells
+        Cell label of every kept row, in the file's order.
+    values : array, shape (n_genes, n_cells)
+        Expression; NaN for genes that the matrix lacks, 0 where nothing is stored.
+    bytes_read : int
+        Decoded bytes of values and indices.
+    """
+
+    labels: pa.Array
+    values: NDArray[Any]
+    bytes_read: int
+
+
+def tasks_of(plan: Plan) -> list[BlockTask]:
+    """Give one task a block."""
+    tasks = []
+    for block in plan.blocks:
+        matrix = plan.matrices[block.matrix]
+        tasks.append(
+            BlockTask(
+                block=block,
+                dataset_label=matrix.dataset_label,
+                feature_matrix_label=matrix.feature_matrix_label,
+                matrix=matrix.matrix,
+                rows=matrix.rows,
+                columns=plan.columns,
+                positions=matrix.positions,
+                dtype=plan.dtype,
+            )
+        )
+    return tasks
+
+
+def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partition:
+    """Read the chosen genes of one row block.
+
+    Parameters
+    ----------
+    task : BlockTask
+    columns : sequence of str, optional
+        Read only these of the task's columns, in this order.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file changed, cannot be read, or holds an index out of range.
+    """
+    block = task.block
+    labels, cells = read_row_labels(task.rows, block.start, block.stop)
+    kept = cells.to_numpy() >= 0
+    if int(kept.sum()) != block.n_cells:
+        raise DamagedFileError(f"{task.where}: {task.rows} does not fit the plan; remove that file")
+    named = dict(zip(task.columns, task.positions, strict=True))
+    chosen = task.columns if columns is None else columns
+    positions = np.array([named[name] for name in chosen], dtype=np.int64)
+    values, bytes_read = _read_values(task, positions)
+    values = values.astype(task.dtype, copy=False)
+    if not kept.all():
+        values = np.ascontiguousarray(values[:, kept])
+        labels = labels.filter(pa.array(kept))
+    values[positions < 0] = np.nan
+    return Partition(labels, values, bytes_read)
+
+
+def _read_values(task: BlockTask, positions: NDArray[np.int64]) -> tuple[NDArray[Any], int]:
+    """Read genes × rows in the float type of the file's own values."""
+    block, matrix = task.block, task.matrix
+    dtype = value_dtype(np.dtype(matrix.dtype))
+    out = np.zeros((len(positions), block.stop - block.start), dtype=dtype)
+    if (positions < 0).all():
+        return out, 0
+    with open_matrix(matrix) as reader:
+        try:
+            _FILL[matrix.layout](reader, block, positions, out)
+        except ValueError as error:
+            raise DamagedFileError(f"{task.where}: {error}; bring the file again") from None
+        return out, reader.bytes_read
+
+
+def _fill_csr(
+    reader: MatrixReader, block: RowBlock, positions: NDArray[np.int64], out: NDArray[Any]
+) -> None:
+    table = lookup_table(positions, reader.matrix.n_columns)
+    for row, indptr, indices, data in reader.rows(block.start, block.stop):
+        first = row - block.start
+        add_rows(indptr, indices, data, table, out[:, first : first + len(indptr) - 1])
+
+
+def _fill_csc(
+    reader: MatrixReader, block: RowBlock, positions: NDArray[np.int64], out: NDArray[Any]
+) -> None:
+    for slot in np.flatnonzero(positions >= 0):
+        for row_indices, data in reader.column(int(positions[slot])):
+            add_column(row_indices, data, block.start, reader.matrix.n_rows, out[slot])
+
+
+def _fill_dense(
+    reader: MatrixReader, block: RowBlock, positions: NDArray[np.int64], out: NDArray[Any]
+) -> None:
+    present = np.flatnonzero(positions >= 0)
+    for row, values in reader.dense(block.start, block.stop, positions[present]):
+        first = row - block.start
+        out[present, first : first + len(values)] = exact(values.T, out.dtype)
+
+
+_FILL = {"csr": _fill_csr, "csc": _fill_csc, "dense": _fill_dense}
+
+
+def to_frame(partition: Partition, columns: Sequence[str]) -> pd.DataFrame:
+    """Give a partition as a DataFrame: index cell_label, one column a gene."""
+    import pandas as pd
+
+    index = pd.Index(partition.labels.to_pandas(), name=CELL_LABEL)
+    # a 2-D block as it is: no copy a column
+    return pd.DataFrame(partition.values.T, index=index, columns=list(columns), copy=False)
+
+
+def read_partition(task: BlockTask, columns: Sequence[str]) -> pd.DataFrame:
+    """Read one partition of the Dask DataFrame; only the genes in `columns` are read."""
+    return to_frame(read_block(task, columns), columns)
+
+
+def empty_frame(columns: Sequence[str], dtype: str) -> pd.DataFrame:
+    """Give the meta of the Dask DataFrame."""
+    labels = pa.array([], pa.string())
+    return to_frame(Partition(labels, np.zeros((len(columns), 0), dtype), 0), columns)
+
+
+def expression_frame(plan: Plan) -> dd.DataFrame:
+    """Give the lazy Dask DataFrame of a plan, one partition a row block.
+
+    Returns
+    -------
+    dask.dataframe.DataFrame
+        Index cell_label, one float column a gene in the order asked; divisions are
+        unknown, since labels have no order. Choosing columns reads only those genes.
+    """
+    import dask.dataframe as dd
+
+    tasks = tasks_of(plan)
+    meta = empty_frame(plan.columns, plan.dtype)
+    if not tasks:
+        return dd.from_pandas(meta, npartitions=1)
+    return dd.from_map(read_partition, tasks, meta=meta, label="abc-expression")

@@ -1,0 +1,175 @@
+"""Files that are whole or absent: fingerprints, digests, temporary name plus rename."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from abc_dask.errors import DamagedFileError, MissingFileError
+
+_READ = 1 << 20
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells a file from a later one under the same name, without reading it.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    mtime_ns : int
+        Time of the last change in nanoseconds.
+    inode : int
+        The file system's number of the file.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str | Path) -> Fingerprint:
+        """Take the fingerprint of a regular file.
+
+        Raises
+        ------
+        MissingFileError
+            If there is nothing.
+        DamagedFileError
+            If there is something other than a regular file.
+        """
+        try:
+            status = Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingFileError(f"{path} is missing") from None
+        except OSError as error:
+            raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise DamagedFileError(f"{path} is not a regular file")
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+    def require(self, path: str | Path) -> None:
+        """Raise `DamagedFileError` if the file changed since this fingerprint was taken."""
+        now = Fingerprint.of(path)
+        if now != self:
+            raise DamagedFileError(
+                f"{path} changed while it was in use (size {self.size:,} then, {now.size:,} now); "
+                "run the command again when it is at rest"
+            )
+
+
+def sha256(path: str | Path) -> str:
+    """Give the SHA-256 of a file's bytes in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(_READ):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def temporary_name(path: Path) -> Path:
+    """Give a hidden name in the same folder that no other attempt can have."""
+    return path.with_name(f".{path.name[:180]}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name; on success flush it to disk and rename it to `path`.
+
+    On any error the temporary file is removed and `path` stays as it was. After a
+    failed fsync the file is given up, never synced again: the kernel may have
+    dropped the pages that it could not write.
+    """
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        fsync_file(temporary)
+        temporary.replace(path)
+        fsync_directory(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that it is there with all its bytes or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """Flush a folder's entries to the disk, where the file system knows of that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def replace_tree(source: Path, target: Path) -> None:
+    """Rename a folder to `target`; what was there before stays until that moment.
+
+    Where the system can, the two names are exchanged in one step (Linux
+    ``renameat2(RENAME_EXCHANGE)``, macOS ``renamex_np(RENAME_SWAP)``) and the old
+    tree is removed under the other name; elsewhere the old tree is moved aside first.
+    """
+    if not os.path.lexists(target):
+        source.rename(target)
+    elif _exchange(source, target):
+        remove(source)
+    else:
+        aside = temporary_name(target)
+        target.rename(aside)
+        source.rename(target)
+        remove(aside)
+    fsync_directory(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        # out of the name first: a half-removed tree must not look like one
+        doomed = temporary_name(path)
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two names in one step; False where the system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    one, two = os.fsencode(first), os.fsencode(second)
+    at_fdcwd, swap = -100, 2
+    try:
+        if sys.platform == "linux":
+            return bool(libc.renameat2(at_fdcwd, one, at_fdcwd, two, ctypes.c_uint(swap)) == 0)
+        if sys.platform == "darwin":
+            return bool(libc.renamex_np(one, two, ctypes.c_uint(swap)) == 0)
+    except AttributeError:
+        pass
+    return False

@@ -1,0 +1,229 @@
+"""What is read once of a matrix file and kept: its layout, genes, rows, and whose rows they are.
+
+Two cached Parquet tables a matrix:
+
+- ``matrix``: gene_identifier and gene_symbol of every column, and the layout
+  (`MatrixFile`) in the schema's metadata; depends on the matrix file alone.
+- ``rows``: for every row its cell_label, its cell (position in cell_metadata, -1 where
+  the metadata does not list it) and its size (stored values); depends on the matrix
+  file and on the cell table.
+
+Tasks read the labels of their rows from the second, so that no task carries a table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from abc_dask.cache import Cache
+from abc_dask.errors import DamagedFileError
+from abc_dask.files import Fingerprint
+from abc_dask.genes import GENE_SYMBOL
+from abc_dask.h5ad import (
+    MatrixFile,
+    describe,
+    read_gene_identifiers,
+    read_gene_symbols,
+    read_labels,
+    read_row_sizes,
+)
+from abc_dask.tables import CELL_LABEL, GENE_IDENTIFIER, read_cached
+from abc_dask.words import plural
+
+_LAYOUT = b"abc_dask.layout"
+_ROW_GROUP = 1 << 16
+
+
+@dataclass(frozen=True)
+class MatrixIndex:
+    """A matrix file that was looked at.
+
+    Attributes
+    ----------
+    matrix : MatrixFile
+        Its layout.
+    table : Path
+        Cached table of its genes.
+    """
+
+    matrix: MatrixFile
+    table: Path
+
+    @classmethod
+    def of(cls, path: Path, cache: Cache) -> MatrixIndex:
+        """Look at a matrix file, or find what an earlier run saw of the same file.
+
+        Raises
+        ------
+        MissingFileError, DamagedFileError
+            As `abc_dask.h5ad.describe`; also if a gene identifier stands twice.
+        """
+        fingerprint = Fingerprint.of(path)
+        table = cache.get(
+            "matrix", [str(path), *astuple(fingerprint)], lambda target: _write_genes(path, target)
+        )
+        layout = json.loads(pq.read_schema(table).metadata[_LAYOUT])
+        layout["fingerprint"] = Fingerprint(**layout["fingerprint"])
+        layout["filters"] = tuple(layout["filters"])
+        return cls(MatrixFile(**layout), table)
+
+    @cached_property
+    def genes(self) -> pa.Table:
+        """gene_identifier and gene_symbol of every column, in the file's order."""
+        return read_cached(self.table)
+
+    def positions(self, identifiers: list[str]) -> tuple[int, ...]:
+        """Give the column of each gene, -1 where the matrix lacks it."""
+        columns = pd.Index(self.genes[GENE_IDENTIFIER].to_pandas())
+        return tuple(int(i) for i in columns.get_indexer(pd.Index(identifiers)))
+
+
+def _write_genes(path: Path, target: Path) -> None:
+    matrix = describe(path)
+    identifiers = read_gene_identifiers(matrix)
+    if len(twice := _duplicates(identifiers)):
+        raise DamagedFileError(
+            f"{path}: gene_identifier {twice[0]!r} stands for more than one column"
+        )
+    symbols = read_gene_symbols(matrix)
+    if symbols is None:
+        symbols = np.full(len(identifiers), "", dtype=object)
+    table = pa.table(
+        {
+            GENE_IDENTIFIER: pa.array(identifiers, pa.string()),
+            GENE_SYMBOL: pa.array(symbols, pa.string()),
+        },
+        metadata={_LAYOUT: json.dumps(asdict(matrix))},
+    )
+    pq.write_table(table, target, compression="zstd", write_page_checksum=True)
+
+
+@dataclass(frozen=True)
+class MatrixRows:
+    """The rows of a matrix and whose they are.
+
+    Attributes
+    ----------
+    table : Path
+        Cached table: cell_label, cell, size.
+    n_asked, n_found, n_extra : int
+        Cells that the metadata assigns to the matrix, how many of them it holds, and
+        rows that the metadata does not list.
+    """
+
+    table: Path
+    n_asked: int
+    n_found: int
+    n_extra: int
+
+    @classmethod
+    def of(
+        cls,
+        index: MatrixIndex,
+        labels: pa.Array,
+        cells: NDArray[np.int64] | None,
+        state: object,
+        cache: Cache,
+    ) -> MatrixRows:
+        """Align a matrix's rows with cells by label.
+
+        Parameters
+        ----------
+        index : MatrixIndex
+            The matrix.
+        labels : pyarrow array of string
+            Label of every cell of cell_metadata, each once.
+        cells : array of int64 or None
+            Positions of the cells that are in this matrix; None: any may be.
+        state : object
+            JSON-serialisable state of the cell table.
+        cache : Cache
+
+        Raises
+        ------
+        DamagedFileError
+            If a wanted label stands in the matrix twice, or indptr lies.
+        """
+        matrix = index.matrix
+        table = cache.get(
+            "rows",
+            [matrix.path, *astuple(matrix.fingerprint), state, cells is None],
+            lambda target: _write_rows(matrix, labels, cells, target),
+        )
+        cell = read_cached(table, ["cell"])["cell"].to_numpy()
+        n_found = int((cell >= 0).sum())
+        n_asked = n_found if cells is None else len(cells)
+        return cls(table, n_asked, n_found, matrix.n_rows - n_found)
+
+    def sizes_and_cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Read stored values and cell position (-1: not wanted) of every row."""
+        table = read_cached(self.table, ["size", "cell"])
+        return table["size"].to_numpy(), table["cell"].to_numpy()
+
+
+def _write_rows(
+    matrix: MatrixFile, labels: pa.Array, cells: NDArray[np.int64] | None, target: Path
+) -> None:
+    of_rows = read_labels(matrix)
+    wanted = labels if cells is None else labels.take(pa.array(cells))
+    found = pd.Index(wanted.to_pandas()).get_indexer(pd.Index(of_rows)).astype(np.int64)
+    if cells is not None and len(cells):
+        found = np.where(found >= 0, cells[found], -1)
+    kept = found >= 0
+    if len(twice := _duplicates(of_rows[kept])):
+        raise DamagedFileError(
+            f"{matrix.path}: {plural(len(twice), 'cell label')} stand for more than one row, "
+            f"such as {twice[0]!r}; every row must have a label of its own"
+        )
+    table = pa.table(
+        {
+            CELL_LABEL: pa.array(of_rows, pa.string()),
+            "cell": pa.array(found, pa.int64()),
+            "size": pa.array(read_row_sizes(matrix), pa.int64()),
+        }
+    )
+    pq.write_table(
+        table, target, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True
+    )
+
+
+def read_row_labels(table: str | Path, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
+    """Read cell_label and cell of a row range; only its row groups are touched.
+
+    Returns
+    -------
+    labels, cells : pyarrow arrays, length stop - start
+    """
+    first, last = start // _ROW_GROUP, (stop - 1) // _ROW_GROUP
+    with pq.ParquetFile(table, page_checksum_verification=True) as file:
+        part = file.read_row_groups(range(first, last + 1), columns=[CELL_LABEL, "cell"])
+    part = part.slice(start - first * _ROW_GROUP, stop - start).combine_chunks()
+    labels, cells = (part[name].combine_chunks() for name in (CELL_LABEL, "cell"))
+    return labels, cells
+
+
+def _duplicates(names: NDArray[np.object_]) -> list[str]:
+    index = pd.Index(names)
+    return [] if index.is_unique else list(index[index.duplicated()].unique())
+
+
+def union_of_genes(indexes: Mapping[Any, MatrixIndex]) -> pa.Table:
+    """Give the genes of all matrices, each identifier once, in order of appearance."""
+    seen: dict[str, str] = {}
+    for index in indexes.values():
+        table = index.genes
+        pairs = zip(table[GENE_IDENTIFIER].to_pylist(), table[GENE_SYMBOL].to_pylist(), strict=True)
+        for identifier, symbol in pairs:
+            seen.setdefault(identifier, symbol or "")
+    return pa.table({GENE_IDENTIFIER: list(seen), GENE_SYMBOL: list(seen.values())})

@@ -1,0 +1,235 @@
+"""Which rows of which file: a pure function of what was asked and what is on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abc_dask.h5ad import MatrixFile
+from abc_dask.genes import Gene
+
+# Part of every plan's digest: raise it when parts or receipts change their layout.
+FORMAT_VERSION = 1
+
+# A block's result may take this share of the block size, so that a matrix with few
+# values a row (spatial data, or thousands of genes asked for) is cut finer.
+_RESULT_SHARE = 4
+
+# Bytes of a cell label and what pandas or arrow add to it.
+_LABEL_BYTES = 64
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Consecutive rows of one matrix: what one task reads.
+
+    Attributes
+    ----------
+    number : int
+        Position in the plan, from 0.
+    matrix : int
+        Position of the matrix in the plan.
+    start, stop : int
+        Rows of the file, half-open.
+    n_cells : int
+        How many of these rows are wanted, and so how many the result must have.
+    """
+
+    number: int
+    matrix: int
+    start: int
+    stop: int
+    n_cells: int
+
+
+@dataclass(frozen=True)
+class PlannedMatrix:
+    """One matrix of a plan, with the counts that a scientist would check.
+
+    Attributes
+    ----------
+    dataset_label, feature_matrix_label : str
+        Its name.
+    relative_path : str
+        File under download_base.
+    file_hash : str or None
+        MD5 that the manifest gives.
+    matrix : MatrixFile
+        Layout and fingerprint.
+    rows : str
+        Path of the cached table of its rows (label, cell, size).
+    positions : tuple of int
+        Column of each asked gene, -1 where this matrix lacks it.
+    n_asked, n_found : int
+        Cells that the metadata assigns to it, and how many of them it holds.
+    n_extra : int
+        Rows that the metadata does not list.
+    """
+
+    dataset_label: str
+    feature_matrix_label: str
+    relative_path: str
+    file_hash: str | None
+    matrix: MatrixFile
+    rows: str
+    positions: tuple[int, ...]
+    n_asked: int
+    n_found: int
+    n_extra: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All blocks of one extraction.
+
+    Attributes
+    ----------
+    release, metadata, normalization : str
+        What is read.
+    genes : tuple of Gene
+        In the order asked.
+    columns : tuple of str
+        Name of each gene's column.
+    dtype : str
+        NumPy name of the columns' type.
+    cell_selection : str
+        State of the cell table, and later of filters on it.
+    n_asked : int
+        Cells asked for.
+    block_size : int
+        Bytes of stored values that a block may have.
+    matrices : tuple of PlannedMatrix
+    blocks : tuple of RowBlock
+    """
+
+    release: str
+    metadata: str
+    normalization: str
+    genes: tuple[Gene, ...]
+    columns: tuple[str, ...]
+    dtype: str
+    cell_selection: str
+    n_asked: int
+    block_size: int
+    matrices: tuple[PlannedMatrix, ...]
+    blocks: tuple[RowBlock, ...]
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that the result will have."""
+        return sum(block.n_cells for block in self.blocks)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What tells this plan from another, as JSON-serialisable values."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "release": self.release,
+            "metadata": self.metadata,
+            "normalization": self.normalization,
+            "genes": [gene.identifier for gene in self.genes],
+            "columns": list(self.columns),
+            "dtype": self.dtype,
+            "cell_selection": self.cell_selection,
+            "block_size": self.block_size,
+            "inputs": {
+                m.relative_path: list(asdict(m.matrix.fingerprint).values()) for m in self.matrices
+            },
+            "blocks": [[b.matrix, b.start, b.stop, b.n_cells] for b in self.blocks],
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of `identity`: equal plans give equal views."""
+        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def row_costs(
+    matrix: MatrixFile, row_sizes: NDArray[np.int64], n_genes: int, itemsize: int
+) -> NDArray[np.int64]:
+    """Estimate what each row costs a task: bytes read, and a multiple of bytes returned.
+
+    Parameters
+    ----------
+    matrix : MatrixFile
+        Types of values and indices.
+    row_sizes : array of int64, shape (n_rows,)
+        Stored values of each row.
+    n_genes, itemsize : int
+        Columns of the result and bytes of each value.
+
+    Returns
+    -------
+    array of int64, shape (n_rows,)
+    """
+    result = (n_genes * itemsize + _LABEL_BYTES) * _RESULT_SHARE
+    return row_sizes * matrix.value_bytes + result
+
+
+def cut(costs: NDArray[np.int64], block_size: int) -> list[tuple[int, int]]:
+    """Cut rows into consecutive blocks of about equal cost, none above the block size.
+
+    A single row that costs more is a block of its own. The union of all blocks holds
+    every row exactly once, in order.
+
+    Parameters
+    ----------
+    costs : array of int64, shape (n_rows,)
+        Not negative.
+    block_size : int
+        At least 1.
+
+    Returns
+    -------
+    list of (start, stop)
+        Half-open, none empty.
+
+    Examples
+    --------
+    >>> cut(np.array([1, 1, 1, 1]), 2)
+    [(0, 2), (2, 4)]
+    >>> cut(np.array([9, 1, 1]), 4)
+    [(0, 1), (1, 3)]
+    """
+    total = np.concatenate([[0], np.cumsum(costs, dtype=np.int64)])
+    n_rows = len(costs)
+    blocks: list[tuple[int, int]] = []
+    start = 0
+    while start < n_rows:
+        rest = int(total[-1] - total[start])
+        # the blocks that are still needed share what is left evenly
+        share = -(-rest // max(1, -(-rest // block_size)))
+        stop = int(np.searchsorted(total, total[start] + share, side="right")) - 1
+        stop = min(max(stop, start + 1), n_rows)
+        blocks.append((start, stop))
+        start = stop
+    return blocks
+
+
+def plan_blocks(
+    matrices: list[tuple[NDArray[np.int64], NDArray[np.bool_]]], block_size: int
+) -> tuple[RowBlock, ...]:
+    """Plan the blocks of several matrices; blocks without a wanted row are left out.
+
+    Parameters
+    ----------
+    matrices : list of (costs, wanted)
+        For each matrix the cost of every row, and whether it is wanted.
+    block_size : int
+        Upper bound of a block's cost.
+    """
+    blocks: list[RowBlock] = []
+    for position, (costs, wanted) in enumerate(matrices):
+        counts = np.concatenate([[0], np.cumsum(wanted, dtype=np.int64)])
+        for start, stop in cut(costs, block_size):
+            n_cells = int(counts[stop] - counts[start])
+            if n_cells:
+                blocks.append(RowBlock(len(blocks), position, start, stop, n_cells))
+    return tuple(blocks)

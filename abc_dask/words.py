@@ -1,0 +1,72 @@
+"""Words of messages: nearest names, sizes, counts, durations."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def nearest(name: str, names: Iterable[str], *, most: int = 5) -> str:
+    """Give the tail of an error message that lists the names nearest to a wrong one.
+
+    Examples
+    --------
+    >>> nearest("WMB-10", ["WMB-10X", "WHB-10Xv3"])
+    '; nearest: WMB-10X, WHB-10Xv3'
+    >>> nearest("Q", [])
+    ''
+    """
+    known = list(dict.fromkeys(names))
+    by_fold: dict[str, list[str]] = {}
+    for candidate in known:
+        by_fold.setdefault(candidate.casefold(), []).append(candidate)
+    folded = name.casefold()
+    best = list(by_fold.get(folded, []))
+    for match in difflib.get_close_matches(folded, by_fold, n=most, cutoff=0.6):
+        best += [candidate for candidate in by_fold[match] if candidate not in best]
+    if not best:
+        best = [candidate for candidate in known if candidate.casefold().startswith(folded)]
+    if best:
+        return f"; nearest: {enumerate_names(best[:most])}"
+    return f"; there are: {enumerate_names(known, most=20)}" if 0 < len(known) <= 20 else ""
+
+
+def enumerate_names(names: Sequence[str], *, most: int | None = None) -> str:
+    """Join names by commas, the rest of a long list as a count.
+
+    Examples
+    --------
+    >>> enumerate_names(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    shown = list(names) if most is None else list(names[:most])
+    rest = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
+
+
+def format_bytes(size: float) -> str:
+    """Give a size in decimal units, as the atlas's own pages do.
+
+    Examples
+    --------
+    >>> format_bytes(150_700_000_000), format_bytes(812)
+    ('150.7 GB', '812 B')
+    """
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size) < 999.95 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return ""
+
+
+def plural(count: int, noun: str) -> str:
+    """Give a count with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "cell"), plural(4042976, "cell"), plural(2, "feature matrix")
+    ('1 cell', '4,042,976 cells', '2 feature matrices')
+    """
+    if count != 1:
+        noun = noun[:-2] + "ices" if noun.endswith("matrix") else noun + "s"
+    return f"{count:,} {noun}"
