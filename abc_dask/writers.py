@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
@@ -139,18 +140,26 @@ def write_csv(target: Path, reader: Reader, info: dict[str, Any]) -> None:  # no
     is empty.
     """
     labels = reader.labels()
+    # text that needs quotes is rare, and the reference workflow writes none otherwise
+    special = pc.any(pc.match_substring_regex(labels, r'[",\r\n]')).as_py()
+    style = "needed" if special else "none"
     with _ordered_columns(reader, target) as values, target.open("wb") as file:
-        header = csv.writer(text := _Lines(), lineterminator="\n")
-        header.writerow([CELL_LABEL, *reader.columns])
+        csv.writer(text := _Lines(), lineterminator="\n").writerow([CELL_LABEL, *reader.columns])
         file.write(text.content)
-        fields = [(name, pa.from_numpy_dtype(reader.dtype)) for name in reader.columns]
-        schema = pa.schema([(CELL_LABEL, pa.string()), *fields])
-        options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed")
+        schema = pa.schema([(name, pa.string()) for name in (CELL_LABEL, *reader.columns)])
+        options = pyarrow.csv.WriteOptions(include_header=False, quoting_style=style)
         with pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
             for first in range(0, reader.n_cells, _CSV_CELLS):
                 rows = slice(first, first + _CSV_CELLS)
-                columns = [pa.array(column[rows], from_pandas=True) for column in values]
+                columns = [_decimals(column[rows]) for column in values]
                 writer.write_table(pa.table([labels[rows], *columns], schema=schema))
+
+
+def _decimals(values: NDArray[Any]) -> pa.Array:
+    """Format floats as pandas does: shortest, and with a point, so that they stay floats."""
+    text = pa.array(values, from_pandas=True).cast(pa.string())
+    whole = pc.invert(pc.match_substring_regex(text, "[.en]"))  # neither 0.5, 1e-9 nor inf
+    return pc.if_else(whole, pc.binary_join_element_wise(text, ".0", ""), text)
 
 
 class _Lines:
