@@ -12,27 +12,32 @@ if TYPE_CHECKING:
 
     from abc_dask.view import View
 
+MATRIX = "feature matrix"
+
 
 def matrices_text(matrices: pd.DataFrame) -> str:
     """Lay out `Atlas.feature_matrices` for a terminal, with a line of sums."""
-    rows = []
-    for (dataset, label), row in matrices.iterrows():
-        cells = "?" if row["cell_count"] is None or row.isna()["cell_count"] else row["cell_count"]
-        state = "present" if row["present"] else "missing"
-        size = format_bytes(row["size"])
-        rows.append([dataset, label, _plain(cells), size, state, row["file"]])
+    rows: list[list[Any]] = []
+    for matrix in matrices.reset_index().to_dict("records"):
+        known = str(matrix["cell_count"]).isdigit()  # or only labels can tell
+        rows.append(
+            [
+                matrix["dataset_label"],
+                matrix["feature_matrix_label"],
+                int(matrix["cell_count"]) if known else "?",
+                format_bytes(matrix["size"]),
+                "present" if matrix["present"] else "missing",
+                matrix["file"],
+            ]
+        )
     header = ["dataset_label", "feature_matrix_label", "cells", "size", "state", "file"]
     n_missing = int((~matrices["present"]).sum())
     total = (
-        f"{plural(len(matrices), 'feature matrix')}, "
+        f"{plural(len(matrices), MATRIX)}, "
         f"{plural(int(matrices['cell_count'].fillna(0).sum()), 'cell')}, "
         f"{format_bytes(int(matrices['size'].sum()))}, {n_missing:,} missing"
     )
     return f"{text_table(header, rows, '<<>><<')}\n{total}"
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str) else int(value)
 
 
 def extraction_text(view: View) -> str:
@@ -77,13 +82,14 @@ def view_text(view: View) -> str:
     """Sum up a view: what it holds and where it is from."""
     info, counts = view.info, view.info["counts"]
     size = format_bytes(sum(file["size"] for file in info["files"]))
+    files, matrices = plural(len(info["files"]), "file"), plural(len(info["matrices"]), MATRIX)
+    source = f"{info['metadata']}, {info['normalization']}"
+    asked, found, missing = (counts[n] for n in ("cells_asked", "cells", "cells_missing"))
     lines = [
-        f"view     {view.path} ({view.format}, {plural(len(info['files']), 'file')}, {size})",
-        f"source   release {info['release']}, {info['metadata']}, {info['normalization']}, "
-        f"{plural(len(info['matrices']), 'feature matrix')}",
+        f"view     {view.path} ({view.format}, {files}, {size})",
+        f"source   release {info['release']}, {source}, {matrices}",
         f"genes    {len(info['genes']):,}: {enumerate_names(view.columns, most=20)}",
-        f"cells    {counts['cells_asked']:,} asked, {counts['cells']:,} found, "
-        f"{counts['cells_missing']:,} missing",
+        f"cells    {asked:,} asked, {found:,} found, {missing:,} missing",
     ]
     if counts["cells_without_matrix"]:
         missing = plural(counts["cells_without_matrix"], "cell")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,11 @@ from abc_dask.errors import UsageError
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @verbose
 def extract(
-    genes: tuple[str, ...], genes_file: str | None, output: str, quiet: bool, **options: Any
+    genes: tuple[str, ...],
+    genes_file: str | None,
+    output: str,
+    quiet: bool,  # noqa: FBT001 - a flag
+    **options: Any,
 ) -> None:
     """Extract genes in all cells into a view that is complete or absent.
 
@@ -91,11 +96,10 @@ def read_genes_file(name: str) -> list[str]:
     is skipped.
     """
     try:
-        text = (
-            click.get_text_stream("stdin").read()
-            if name == "-"
-            else Path(name).read_text("utf-8-sig")
-        )
+        if name == "-":
+            text = sys.stdin.read()
+        else:
+            text = Path(name).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise UsageError(f"--genes-file {name} cannot be read: {reason}") from None

@@ -43,7 +43,7 @@ def reference_table(
         usecols=["cell_label", "feature_matrix_label"],
         index_col="cell_label",
     )
-    found = []
+    found: list[pd.DataFrame] = []
     for label, members in cells.groupby("feature_matrix_label", sort=True):
         matrix = anndata.read_h5ad(matrix_paths[str(label)], backed="r")
         try:
@@ -53,5 +53,5 @@ def reference_table(
                 found.append(matrix[held, present].to_df().reindex(columns=list(genes)))
         finally:
             matrix.file.close()
-    table = pd.concat(found)
+    table: pd.DataFrame = pd.concat(found)
     return table.loc[cells.index[cells.index.isin(table.index)]]
