@@ -2,14 +2,14 @@
 
 Any process that reaches an unprotected scheduler can run code as its user. So a cluster
 that is started here is one process without any port, or, with several processes, speaks
-TLS with credentials that live in memory, on loopback. No dashboard is opened.
+TLS on loopback (see `abc_dask.localcluster`). No dashboard is opened.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from abc_dask.config import setting
 from abc_dask.errors import ClusterError, UsageError
@@ -86,7 +86,9 @@ def _local(
     workers: int | None, threads_per_worker: int | None, memory_limit: str | None
 ) -> Iterator[Client]:
     from dask.system import CPU_COUNT
-    from distributed import Client, LocalCluster
+    from distributed import Client
+
+    from abc_dask.localcluster import PrivateCluster
 
     workers = setting("workers") if workers is None else workers
     if threads_per_worker is None:
@@ -97,25 +99,13 @@ def _local(
             raise UsageError(f"{option} {value} is not a positive number")
     count = int(workers or 1)
     threads = int(threads_per_worker or max(1, CPU_COUNT // count))
-    options: dict[str, Any] = {
-        "n_workers": count,
-        "threads_per_worker": threads,
-        "dashboard_address": None,
-        "silence_logs": "ERROR",
-    }
-    if workers is None and memory_limit is None:
-        # The driver shares the process: a limit would count its tables as the workers'.
-        options |= {"processes": False, "protocol": "inproc://", "memory_limit": 0}
-    else:
-        from distributed.security import Security
-
-        options |= {
-            "processes": True,
-            "host": "127.0.0.1",
-            "protocol": "tls://",
-            "security": Security.temporary(),
-            "memory_limit": limit,
-            "worker_dashboard_address": None,
-        }
-    with LocalCluster(**options) as cluster, Client(cluster, set_as_default=False) as client:
+    in_process = workers is None and memory_limit is None
+    with (
+        PrivateCluster(
+            n_workers=count,
+            threads_per_worker=threads,
+            memory_limit=None if in_process else str(limit),
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
         yield client

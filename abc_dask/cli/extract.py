@@ -96,10 +96,7 @@ def read_genes_file(name: str) -> list[str]:
     is skipped.
     """
     try:
-        if name == "-":
-            text = sys.stdin.read()
-        else:
-            text = Path(name).read_text("utf-8-sig")
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise UsageError(f"--genes-file {name} cannot be read: {reason}") from None
