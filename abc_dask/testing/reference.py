@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 
@@ -43,15 +44,20 @@ def reference_table(
         usecols=["cell_label", "feature_matrix_label"],
         index_col="cell_label",
     )
-    found: list[pd.DataFrame] = []
+    labels: list[str] = []
+    found = []
     for label, members in cells.groupby("feature_matrix_label", sort=True):
         matrix = anndata.read_h5ad(matrix_paths[str(label)], backed="r")
         try:
             held = matrix.obs_names.intersection(members.index)
             present = [gene for gene in genes if gene in matrix.var_names]
             if len(held):
-                found.append(matrix[held, present].to_df().reindex(columns=list(genes)))
+                frame = matrix[held, present].to_df().reindex(columns=list(genes))
+                labels += list(frame.index)
+                stored = matrix.X.dtype
+                whole = len(present) == len(genes)
+                found.append(frame.to_numpy(stored if whole else np.result_type(stored, "f4")))
         finally:
             matrix.file.close()
-    table: pd.DataFrame = pd.concat(found)
+    table = pd.DataFrame(np.concatenate(found), index=labels, columns=list(genes))
     return table.loc[cells.index[cells.index.isin(table.index)]]
