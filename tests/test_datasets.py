@@ -187,7 +187,7 @@ def test_three_species_three_gene_tables(make, tmp_path):
         "cell_metadata",
         pd.DataFrame(
             {
-                "cell_label": sum(cells.values(), []),
+                "cell_label": [label for own in cells.values() for label in own],
                 "dataset_label": dataset,
                 "feature_matrix_label": np.repeat([f"{dataset}-{tag}" for tag in tags], 6),
             }

@@ -25,6 +25,7 @@ ORDER = [
     "tables",
     "genes",
     "kernels",
+    "hdf5",
     "h5ad",
     "index",
     "plan",

@@ -14,7 +14,9 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```$", README.read_text("utf-8"), re.M | re.S)
+    return re.findall(
+        rf"^```{kind}\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
 
 
 def test_the_two_command_lines_are_lines():
