@@ -264,7 +264,8 @@ def _read_zarr_rows(
 
     obs = zarr.open_group(path, mode="r")["obs"]
     labels = anndata.io.read_elem(obs[obs.attrs["_index"]])[start:stop]
-    index = pd.Index(pa.array(labels, pa.string()).to_pandas(), name=CELL_LABEL)
+    plain = pa.array(np.asarray(labels, dtype=object), pa.string())
+    index = pd.Index(plain.to_pandas(), name=CELL_LABEL)
     genes = [name for name in columns if name in names]
     values = _read_zarr(Path(path), start, stop, [list(names).index(g) for g in genes])
     frame = pd.DataFrame(values, index=index, columns=genes)
