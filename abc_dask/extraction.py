@@ -16,13 +16,13 @@ import numpy as np
 from abc_dask import __version__
 from abc_dask.errors import AbcDaskError, ClusterError, ReleaseError, ViewError
 from abc_dask.expression import BlockTask, tasks_of
-from abc_dask.index import read_row_labels
 from abc_dask.parts import PARTS, Receipt, make_part
-from abc_dask.plan import FORMAT_VERSION, Plan
+from abc_dask.plan import FORMAT_VERSION, Plan, PlannedMatrix, RowBlock
 from abc_dask.prepare import provenance
 from abc_dask.publishing import VIEW, commit, format_of, publish, refuse_existing
 from abc_dask.readers import CELL_ORDER, PartsReader, save_order
 from abc_dask.staging import Staging
+from abc_dask.tables import read_cached
 from abc_dask.view import View, open_view
 
 if TYPE_CHECKING:
@@ -207,12 +207,20 @@ def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
 
 def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Give the position in cell_metadata of every row of the parts, in the plan's order."""
-    pieces = []
-    for block in plan.blocks:
-        _, cells = read_row_labels(plan.matrices[block.matrix].rows, block.start, block.stop)
-        found = cells.to_numpy()
-        pieces.append(found[found >= 0])
-    return np.concatenate(pieces)
+    cells = [
+        read_cached(matrix.rows, ["cell"])["cell"].to_numpy() if blocks else np.empty(0, np.int64)
+        for matrix, blocks in _by_matrix(plan)
+    ]
+    pieces = [cells[block.matrix][block.start : block.stop] for block in plan.blocks]
+    order = np.concatenate(pieces)
+    return order[order >= 0]
+
+
+def _by_matrix(plan: Plan) -> list[tuple[PlannedMatrix, list[RowBlock]]]:
+    return [
+        (matrix, [block for block in plan.blocks if block.matrix == number])
+        for number, matrix in enumerate(plan.matrices)
+    ]
 
 
 def _run_info(
@@ -220,8 +228,8 @@ def _run_info(
 ) -> dict[str, Any]:
     """Give what only the run can tell."""
     matrices = provenance(plan)["matrices"]
-    for number, matrix in enumerate(matrices):
-        own = [r for r in receipts if plan.blocks[r.block].matrix == number]
+    for matrix, (_, blocks) in zip(matrices, _by_matrix(plan), strict=True):
+        own = [receipts[block.number] for block in blocks]
         matrix["task_seconds"] = round(sum(receipt.seconds for receipt in own), 3)
         matrix["bytes_read"] = sum(receipt.bytes_read for receipt in own)
     return {

@@ -42,7 +42,8 @@ from abc_dask.tables import CELL_LABEL, GENE_IDENTIFIER, read_cached
 from abc_dask.words import plural
 
 _LAYOUT = b"abc_dask.layout"
-_ROW_GROUP = 1 << 16
+# Rows whose labels a task decodes at a time; blocks have some thousand rows.
+_ROW_GROUP = 1 << 14
 
 
 @dataclass(frozen=True)
