@@ -238,7 +238,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.sock: Any = None
-        self.since = time.monotonic()
+        self.since = self.paused = time.monotonic()
         self.count = 0
         self.reading = True
         self.expired = False
@@ -421,7 +421,7 @@ class Client:
         raise DownloadError(f"{url} redirects more than {_MAX_REDIRECTS} times")
 
     def _once(self, url: str, headers: dict[str, str], watch: _Watch) -> requests.Response:
-        watch.since, watch.count, watch.sock = time.monotonic(), 0, None
+        watch.since, watch.count, watch.sock, watch.reading = time.monotonic(), 0, None, True
         _in_flight.watch = watch
         try:
             if self.stopping.is_set():
@@ -460,7 +460,7 @@ class Body:
         self._raw = response.raw
         self._watch = watch
         self._settings = settings
-        watch.reading = False
+        watch.reading, watch.paused = False, time.monotonic()
 
     @property
     def length(self) -> int | None:
@@ -477,14 +477,15 @@ class Body:
             If the connection breaks, or brings too little in too long a time.
         """
         watch = self._watch
-        left = watch.since if watch.count else time.monotonic()
-        watch.since, watch.reading = left, True
+        # time that the caller spent on the last piece is not the server's
+        watch.since += time.monotonic() - watch.paused
+        watch.reading = True
         try:
             data: bytes = self._raw.read1(_PIECE, decode_content=False)
         except _BROKEN as error:
             raise TransientError(_reason(error, watch, self._settings)) from None
         finally:
-            watch.reading = False
+            watch.reading, watch.paused = False, time.monotonic()
         if watch.expired:
             raise TransientError(_stalled(self._settings))
         watch.count += len(data)
