@@ -1,0 +1,486 @@
+"""One file on its way: its ranges, the requests for them, and the last checks.
+
+::
+
+    prepare --> adopted
+       |
+       v
+    pieces <--- restart (another version, no ranges, a resumed file with a wrong hash)
+       |            ^
+       v            |
+    finish ---------+---> fetched, or an error with the bytes kept aside
+
+Several threads call `fetch_piece` for pieces of one file; who ends the last one calls
+`finish`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import stat
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from abc_dask.errors import AbcDaskError, DownloadError
+from abc_dask.files import Fingerprint
+from abc_dask.folders import Folder, cannot_write
+from abc_dask.http import Attempts, Body, Client, TransientError
+from abc_dask.manifest import FileEntry
+from abc_dask.parts import Hasher, Part, Range, Validator, missing
+from abc_dask.presence import DAMAGED_SUFFIX, Action, Memory, decide, inspect, take_hash
+from abc_dask.progress import Progress
+from abc_dask.words import format_bytes
+
+_RESTARTS = 3
+# A try that brought this much counts as progress: retries are counted anew.
+_ENOUGH = 1 << 20
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+class StoppedError(AbcDaskError):
+    """The fetch was broken off; what is there is kept."""
+
+
+class UnreachableError(DownloadError):
+    """The server did not answer in so many tries: there is no use in asking for other files."""
+
+
+class _RestartError(Exception):
+    """The bytes so far do not go with those that come."""
+
+    def __init__(self, reason: str, *, ranged: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.ranged = ranged
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What became of one file.
+
+    Attributes
+    ----------
+    entry : FileEntry
+        The file.
+    path : Path
+        Where it lies.
+    adopted : bool
+        It was there already.
+    verified : bool
+        Its hash was checked; False where the manifest has none.
+    bytes_fetched : int
+        Bytes that came over the network in this run.
+    """
+
+    entry: FileEntry
+    path: Path
+    adopted: bool
+    verified: bool
+    bytes_fetched: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all transfers of one fetch share.
+
+    Attributes
+    ----------
+    download_base : Path
+        Links resolved.
+    client : Client
+    memory : Memory
+    progress : Progress
+    range_size : int
+        Bytes of one request.
+    step : int
+        The journal is written after so many bytes.
+    remove_damaged : bool
+        Remove bytes that failed their check, in place of keeping them aside.
+    """
+
+    download_base: Path
+    client: Client
+    memory: Memory
+    progress: Progress
+    range_size: int
+    step: int
+    remove_damaged: bool
+
+    def keep_on(self) -> None:
+        """Raise `StoppedError` when the fetch was broken off."""
+        if self.client.stopping.is_set():
+            raise StoppedError("broken off; run the same command again to go on")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the fetch is broken off."""
+        self.client.stopping.wait(seconds)
+        self.keep_on()
+
+
+class Transfer:
+    """One file on its way.
+
+    Parameters
+    ----------
+    entry : FileEntry
+        The file.
+    context : Context
+        What it shares with others.
+    """
+
+    def __init__(self, entry: FileEntry, context: Context) -> None:
+        self.entry = entry
+        self.context = context
+        self.url = context.client.settings.url(entry.relative_path)
+        self.path = context.download_base / entry.relative_path
+        self.bytes_fetched = 0
+        self.error: BaseException | None = None
+        self._part: Part | None = None
+        self._hasher: Hasher | None = None
+        self._pieces: deque[Range] = deque()
+        self._active = 0
+        self._restart: _RestartError | None = None
+        self._restarts = 0
+        self._ranged = True
+        self._resumed = False
+        self._lock = threading.Lock()
+
+    # -- before the first byte
+
+    def prepare(self) -> Fetched | None:
+        """Adopt the file, or get ready to fetch it.
+
+        Returns
+        -------
+        Fetched or None
+            None where pieces are to be fetched.
+        """
+        self.context.progress.start(self.entry, 0)
+        adopted = self._adopt()
+        if adopted is not None:
+            return adopted
+        folder = Folder.of(self.context.download_base, self.entry.relative_path)
+        try:
+            self._part = Part.open(
+                folder, self.entry, self.url, step=self.context.step, wait=self._wait_for_other
+            )
+        except BaseException:
+            folder.close()
+            raise
+        # another process may have brought it while this one waited
+        self.context.memory.reload()
+        adopted = self._adopt()
+        if adopted is not None:
+            self._part.remove()
+            self._part.close(keep=False)
+            return adopted
+        there = self._part.bytes_done
+        self._resumed = there > 0
+        self.context.progress.advance(self.entry, there)
+        self._begin()
+        return None
+
+    def _wait_for_other(self) -> None:
+        self.context.pause(0.1)
+
+    def _adopt(self) -> Fetched | None:
+        context, entry = self.context, self.entry
+        found = inspect(context.download_base, entry, context.memory)
+        action = decide(entry, found, self.url)
+        if action is Action.VERIFY:
+
+            def read(count: int) -> None:
+                context.progress.advance(entry, count)
+                context.keep_on()
+
+            take_hash(context.download_base, entry, context.memory, read)
+            found = inspect(context.download_base, entry, context.memory)
+            action = decide(entry, found, self.url)
+            if action is not Action.ADOPT:
+                context.progress.advance(entry, -entry.size)
+        elif action in {Action.ADOPT, Action.ADOPT_UNVERIFIED}:
+            context.progress.advance(entry, entry.size)
+        if action is Action.REFUSE:
+            raise DownloadError(refusal(self.path))
+        if action not in {Action.ADOPT, Action.ADOPT_UNVERIFIED}:
+            return None
+        return Fetched(entry, self.path, adopted=True, verified=action is Action.ADOPT,
+                       bytes_fetched=0)  # fmt: skip
+
+    def _begin(self) -> None:
+        part = self.part
+        size = self.entry.size
+        range_size = self.context.range_size if self._ranged else max(size, 1)
+        self._pieces = deque(missing(size, part.done, range_size))
+        if self.entry.file_hash is not None:
+            self._hasher = Hasher(part)
+
+    @property
+    def part(self) -> Part:
+        """The open part."""
+        assert self._part is not None
+        return self._part
+
+    # -- pieces
+
+    def take(self) -> Range | None:
+        """Give out the next piece; None while there is none to give."""
+        with self._lock:
+            if self.error is not None or self._restart is not None or not self._pieces:
+                return None
+            # the first answer tells which version all others must be of
+            if self._active and not self.part.validator and not self.part.done:
+                return None
+            self._active += 1
+            return self._pieces.popleft()
+
+    def release(self, error: BaseException | None) -> bool:
+        """Take note that a piece ended; True for the one who ended the last."""
+        with self._lock:
+            self._active -= 1
+            if isinstance(error, _RestartError):
+                self._restart = self._restart or error
+            elif error is not None:
+                self.error = self.error or error
+            if self._active:
+                return False
+            return self.error is not None or self._restart is not None or not self._pieces
+
+    def fetch_piece(self, piece: Range) -> None:
+        """Bring the bytes of one piece, over as many tries as it takes."""
+        attempts = Attempts(self.context.client.settings)
+        position, stop = piece
+        while position < stop:
+            before = position
+            try:
+                position, stop = self._request(position, stop)
+            except _Broken as error:
+                position = error.position
+                self.context.keep_on()
+                if not self._ranged:
+                    raise _RestartError(error.cause.reason, ranged=False) from None
+                if position - before >= _ENOUGH:
+                    attempts.progressed()
+                wait = attempts.failed(error.cause)
+                if wait is None:
+                    raise UnreachableError(self._gave_up(attempts)) from None
+                self.context.pause(wait)
+
+    def _gave_up(self, attempts: Attempts) -> str:
+        kept = self.part.bytes_done
+        return (
+            f"{self.entry.relative_path} could not be fetched from {self.url} in {attempts}; "
+            f"{format_bytes(kept)} of {format_bytes(self.entry.size)} are kept, "
+            "run the same command again to go on"
+        )
+
+    def _request(self, position: int, stop: int) -> Range:
+        """Make one request for the rest of a piece; give what is still missing of it."""
+        size = self.entry.size
+        whole = position == 0 and stop == size
+        headers = {}
+        if not whole:
+            headers = {"Range": f"bytes={position}-{stop - 1}", **self.part.validator.if_range}
+        try:
+            with self.context.client.get(self.url, headers) as body:
+                stop = self._check_answer(body, position, stop)
+                return self._stream(body, position, stop), stop
+        except TransientError as error:
+            raise _Broken(error, position) from None
+
+    def _check_answer(self, body: Body, position: int, stop: int) -> int:
+        """Check status and header fields; give the end of what this answer brings."""
+        size, validator = self.entry.size, Validator.of(body.headers)
+        if body.status not in {200, 206, 416}:
+            raise DownloadError(f"{self._name} answers HTTP {body.status}{_meaning(body.status)}")
+        if body.status == 416:
+            raise _RestartError("the server has no such range", ranged=False)
+        if body.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise DownloadError(
+                f"{self._name} answers with a web page, expected {size:,} bytes of data; "
+                "check abc-dask.base-url, and whether a login page stands before the network"
+            )
+        if body.status == 206:
+            self._check_range(body, position, stop)
+        elif body.length not in {None, size}:
+            raise DownloadError(self._wrong_size(f"{body.length:,}"))
+        known = self.part.validator
+        if known and known.contradicts(validator):
+            raise _RestartError("the file changed on the server", ranged=True)
+        if body.status == 200 and not (position == 0 and self._take_all()):
+            raise _RestartError("the server sends the whole file only", ranged=False)
+        self.part.validator = known or validator
+        return stop if body.status == 206 else size
+
+    def _check_range(self, body: Body, position: int, stop: int) -> None:
+        value = body.headers.get("Content-Range", "")
+        match = _CONTENT_RANGE.fullmatch(value)
+        if match is None or (int(match[1]), int(match[2]) + 1) != (position, stop):
+            raise _RestartError(f"the server sends another range ({value[:60]!r})", ranged=False)
+        if match[3] != "*" and int(match[3]) != self.entry.size:
+            raise DownloadError(self._wrong_size(f"{int(match[3]):,}"))
+
+    def _take_all(self) -> bool:
+        """Turn the first piece into the whole file, if nothing else of it is there."""
+        with self._lock:
+            if self._active > 1 or self.part.done or self._restart is not None:
+                return False
+            self._pieces.clear()
+            return True
+
+    def _stream(self, body: Body, position: int, stop: int) -> int:
+        """Write what comes; every byte beyond the end is an error."""
+        start = position
+        part, progress = self.part, self.context.progress
+        try:
+            while data := body.read():
+                if position + len(data) > stop:
+                    raise DownloadError(self._wrong_size("more"))
+                part.write(position, data)
+                position += len(data)
+                progress.advance(self.entry, len(data))
+                with self._lock:
+                    self.bytes_fetched += len(data)
+                self.context.keep_on()
+                if self._restart is not None or self.error is not None:
+                    raise TransientError("another range of the file failed")
+        except TransientError as error:
+            raise _Broken(error, position) from None
+        if position < stop:
+            short = f"connection ended after {position - start:,} of {stop - start:,} bytes"
+            raise _Broken(TransientError(short), position)
+        return position
+
+    @property
+    def _name(self) -> str:
+        return f"{self.entry.relative_path}: {self.url}"
+
+    def _wrong_size(self, got: str) -> str:
+        return (
+            f"{self._name} has {got} bytes, the manifest says {self.entry.size:,}; "
+            "check abc-dask.base-url and fetch the release's manifest again"
+        )
+
+    # -- after the last byte
+
+    def finish(self) -> Fetched | None:
+        """Check the whole file and give it its name; None if it has to start again."""
+        if self.error is not None:
+            raise self.error
+        if self._restart is not None:
+            self._start_again(self._restart)
+            return None
+        part = self.part
+        status = part.finish()
+        if status.st_size != self.entry.size or part.done != missing(status.st_size, (), 1 << 60):
+            raise DownloadError(
+                f"{part.path} has {status.st_size:,} bytes, expected {self.entry.size:,}; "
+                "something else writes to it"
+            )
+        md5 = self._hasher.result(self.context.keep_on) if self._hasher is not None else None
+        if md5 != self.entry.file_hash:
+            if self._resumed:
+                self._resumed = False
+                self._start_again(_RestartError("its resumed bytes had a wrong hash", ranged=True))
+                return None
+            raise self._mismatch(str(md5))
+        self._put_in_place()
+        if md5 is not None:
+            fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
+            self.context.memory.put(self.entry.relative_path, fingerprint, md5)
+        part.close(keep=False)
+        return Fetched(self.entry, self.path, adopted=False, verified=md5 is not None,
+                       bytes_fetched=self.bytes_fetched)  # fmt: skip
+
+    def _put_in_place(self) -> None:
+        part, name = self.part, self.path.name
+        there = part.folder.status(name)
+        if there is not None:
+            if not stat.S_ISREG(there.st_mode):
+                raise DownloadError(refusal(self.path))
+            if not self.context.remove_damaged:
+                self._aside(name)
+                self.context.progress.note(
+                    f"{self.entry.relative_path}: what was there is kept as {name}{DAMAGED_SUFFIX}"
+                )
+        part.rename(name)
+
+    def _aside(self, name: str) -> None:
+        aside = self.path.name + DAMAGED_SUFFIX
+        try:
+            self.part.folder.rename(name, aside)
+        except OSError as error:
+            raise cannot_write(self.path.with_name(aside), error) from None
+
+    def _mismatch(self, got: str) -> DownloadError:
+        if self.context.remove_damaged:
+            self.part.remove()
+            where = "the bytes were removed"
+        else:
+            self._aside(self.part.name)
+            self.part.folder.unlink(self.part.name + ".json")
+            where = f"the bytes are kept as {self.path.name}{DAMAGED_SUFFIX}"
+        self.part.close(keep=False)
+        return DownloadError(
+            f"{self._name} has MD5 {got}, the manifest says {self.entry.file_hash}; {where}; "
+            "fetch it again, and if that does not help the release's manifest"
+        )
+
+    def _start_again(self, restart: _RestartError) -> None:
+        self._restarts += 1
+        if self._restarts > _RESTARTS:
+            raise DownloadError(
+                f"{self._name}: gave up after {_RESTARTS} fresh starts: {restart.reason}"
+            )
+        self.context.progress.note(
+            f"{self.entry.relative_path}: {restart.reason}; it is fetched from the start"
+        )
+        if self._hasher is not None:
+            self._hasher.stop()
+        self.context.progress.advance(self.entry, -self.part.bytes_done)
+        self.part.reset()
+        # the attempts of one range give no pause between two starts: a little one here
+        self.context.pause(min(1.0, self.context.client.settings.backoff))
+        with self._lock:
+            self._ranged = self._ranged and restart.ranged
+            self._begin()
+            self._restart = None
+
+    def close(self) -> None:
+        """Let go of everything; what is there of the file is kept for the next run."""
+        if self._hasher is not None:
+            self._hasher.stop()
+        if self._part is not None:
+            with contextlib.suppress(OSError):
+                self._part.close()
+
+
+class _Broken(Exception):  # noqa: N818
+    """A request broke off; bytes up to `position` are there."""
+
+    def __init__(self, cause: TransientError, position: int) -> None:
+        super().__init__(cause.reason)
+        self.cause = cause
+        self.position = position
+
+
+def refusal(path: Path) -> str:
+    """Say that a name is taken by something that is left alone."""
+    kind = "a symbolic link to something else" if path.is_symlink() else "not a regular file"
+    return f"{path} is {kind}, which is never written through; remove it and fetch again"
+
+
+def _meaning(status: int) -> str:
+    """Give the tail of an error message about an HTTP status."""
+    words = {
+        401: ": it wants a login, but the atlas is public; check abc-dask.base-url",
+        403: ": not allowed, or not there; check abc-dask.base-url and the release",
+        404: ": not there; check abc-dask.base-url and the release",
+        410: ": no longer there; take a newer release",
+    }
+    return words.get(status, ", expected 200 or 206")
+
+
