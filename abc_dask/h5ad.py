@@ -331,7 +331,9 @@ def _check_dataset(array: Any, path: str | Path) -> None:
             f"the file holds {stored:,}; bring the file again"
         )
     if array.chunks and array.size:
-        expected = int(np.prod([-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]))
+        expected = int(
+            np.prod([-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)])
+        )
         written = array.id.get_num_chunks()
         if written != expected:
             raise DamagedFileError(

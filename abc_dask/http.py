@@ -52,12 +52,23 @@ _BROKEN = (
 
 
 class TransientError(Exception):
-    """A try failed in a way that may pass; `wait` is what the server asked for, if it did."""
+    """A try failed in a way that may pass.
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    Attributes
+    ----------
+    reason : str
+        A few words.
+    wait : float or None
+        Seconds that the server asked to wait.
+    reached : bool
+        False where there was no connection at all.
+    """
+
+    def __init__(self, reason: str, wait: float | None = None, *, reached: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
         self.wait = wait
+        self.reached = reached
 
 
 @dataclass(frozen=True)
@@ -283,11 +294,11 @@ class _Adapter(HTTPAdapter):
     """requests' own adapter with connections that show their socket to the watch."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*args, **kwargs)
         self._watch_pools(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call]
+        manager = super().proxy_manager_for(*args, **kwargs)
         self._watch_pools(manager)
         return manager
 
@@ -326,7 +337,6 @@ class Client:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._monitor = threading.Thread(target=self._guard, name="abc_dask-watch", daemon=True)
-        self._monitor.start()
 
     def __enter__(self) -> Self:
         return self
@@ -338,7 +348,8 @@ class Client:
         """Close all connections."""
         self.stop()
         self._closed.set()
-        self._monitor.join()
+        if self._monitor.ident is not None:
+            self._monitor.join()
         self._session.close()
 
     def stop(self) -> None:
@@ -387,6 +398,8 @@ class Client:
         watch = _Watch()
         with self._lock:
             self._watches.add(watch)
+            if self._monitor.ident is None:
+                self._monitor.start()
         try:
             response = self._follow(url, dict(headers or {}), watch)
             try:
@@ -416,7 +429,9 @@ class Client:
                 raise TransientError(f"HTTP {status}", wait)
             if encoding not in {"", "identity"}:
                 response.close()
-                raise DownloadError(f"{here} answers in encoding {encoding!r}, expected plain bytes")
+                raise DownloadError(
+                    f"{here} answers in encoding {encoding!r}, expected plain bytes"
+                )
             return response
         raise DownloadError(f"{url} redirects more than {_MAX_REDIRECTS} times")
 
@@ -436,7 +451,8 @@ class Client:
         except _BROKEN as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise DownloadError(f"{url}: the server's certificate is not valid") from None
-            raise TransientError(_reason(error, watch, self.settings)) from None
+            reason = _reason(error, watch, self.settings)
+            raise TransientError(reason, reached=watch.sock is not None) from None
         finally:
             _in_flight.watch = None
 
@@ -452,9 +468,7 @@ class Body:
         Its header fields, names in any case.
     """
 
-    def __init__(
-        self, response: requests.Response, watch: _Watch, settings: HttpSettings
-    ) -> None:
+    def __init__(self, response: requests.Response, watch: _Watch, settings: HttpSettings) -> None:
         self.status = response.status_code
         self.headers = response.headers
         self._raw = response.raw

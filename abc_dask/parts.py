@@ -172,10 +172,10 @@ class Part:
     """
 
     def __init__(
-        self, folder: Folder, name: str, entry: FileEntry, url: str, descriptor: int, step: int
+        self, folder: Folder, entry: FileEntry, url: str, *, descriptor: int, step: int
     ) -> None:
         self.folder = folder
-        self.name = name
+        self.name = Path(entry.relative_path).name + SUFFIX
         self.entry = entry
         self.url = url
         self.validator = Validator()
@@ -226,8 +226,12 @@ class Part:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
-        part = cls(folder, name, entry, url, descriptor, step)
-        part._load()
+        part = cls(folder, entry, url, descriptor=descriptor, step=step)
+        try:
+            part._load()
+        except BaseException:
+            os.close(descriptor)
+            raise
         return part
 
     @property
@@ -392,9 +396,10 @@ class Hasher:
                 end = self._part.prefix(position, timeout=0.2)
                 while position < end and not self._given_up.is_set():
                     count = self._part.read_into(buffer, position)
-                    if count == 0:
-                        raise OSError(errno.EIO, "the file lost bytes while it was written")
                     count = min(count, end - position)
+                    if count == 0:
+                        self._error = OSError(errno.EIO, "it lost bytes while it was written")
+                        return
                     self._digest.update(memoryview(buffer)[:count])
                     position += count
         except OSError as error:

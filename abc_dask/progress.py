@@ -21,22 +21,22 @@ class Progress(Protocol):
     """Told what happens; every method may be called from any thread."""
 
     def begin(self, files: int, size: int) -> None:
-        """So many files with so many bytes are asked for."""
+        """Take up a fetch of so many files and bytes."""
 
     def start(self, entry: FileEntry, there: int) -> None:
-        """A file is being fetched or checked, `there` bytes of which are there."""
+        """Take up a file, `there` bytes of which are there."""
 
     def advance(self, entry: FileEntry, count: int) -> None:
-        """More bytes of it came in; negative where some were given up."""
+        """Count bytes of it; negative where some were given up."""
 
     def finish(self, entry: FileEntry, words: str) -> None:
-        """The file is done; `words` say how."""
+        """Close a file; `words` say how it went."""
 
     def note(self, text: str) -> None:
-        """Something that a person should know."""
+        """Pass on what a person should know."""
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Close the fetch."""
 
 
 class Quiet:

@@ -21,6 +21,7 @@ import re
 import stat
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,10 @@ class _RestartError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.ranged = ranged
+
+
+class _AbandonedError(Exception):
+    """Another piece of the file ended in an error or a restart: this one is moot."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class Context:
         The journal is written after so many bytes.
     remove_damaged : bool
         Remove bytes that failed their check, in place of keeping them aside.
+    wake : callable
+        Called when there is more to do for idle threads.
     """
 
     download_base: Path
@@ -108,6 +115,7 @@ class Context:
     range_size: int
     step: int
     remove_damaged: bool
+    wake: Callable[[], None]
 
     def keep_on(self) -> None:
         """Raise `StoppedError` when the fetch was broken off."""
@@ -146,6 +154,7 @@ class Transfer:
         self._restarts = 0
         self._ranged = True
         self._resumed = False
+        self._waiting = False
         self._lock = threading.Lock()
 
     # -- before the first byte
@@ -184,6 +193,11 @@ class Transfer:
         return None
 
     def _wait_for_other(self) -> None:
+        if not self._waiting:
+            self._waiting = True
+            self.context.progress.note(
+                f"{self.entry.relative_path}: another process is fetching it; waiting for that one"
+            )
         self.context.pause(0.1)
 
     def _adopt(self) -> Fetched | None:
@@ -226,6 +240,12 @@ class Transfer:
 
     # -- pieces
 
+    @property
+    def complete(self) -> bool:
+        """Whether no byte is missing and none is on its way."""
+        with self._lock:
+            return not self._pieces and not self._active
+
     def take(self) -> Range | None:
         """Give out the next piece; None while there is none to give."""
         with self._lock:
@@ -243,7 +263,7 @@ class Transfer:
             self._active -= 1
             if isinstance(error, _RestartError):
                 self._restart = self._restart or error
-            elif error is not None:
+            elif error is not None and not isinstance(error, _AbandonedError):
                 self.error = self.error or error
             if self._active:
                 return False
@@ -260,13 +280,14 @@ class Transfer:
             except _Broken as error:
                 position = error.position
                 self.context.keep_on()
-                if not self._ranged:
+                if position > 0 and not self._ranged:
                     raise _RestartError(error.cause.reason, ranged=False) from None
                 if position - before >= _ENOUGH:
                     attempts.progressed()
                 wait = attempts.failed(error.cause)
                 if wait is None:
-                    raise UnreachableError(self._gave_up(attempts)) from None
+                    kind = DownloadError if error.cause.reached else UnreachableError
+                    raise kind(self._gave_up(attempts)) from None
                 self.context.pause(wait)
 
     def _gave_up(self, attempts: Attempts) -> str:
@@ -312,7 +333,11 @@ class Transfer:
             raise _RestartError("the file changed on the server", ranged=True)
         if body.status == 200 and not (position == 0 and self._take_all()):
             raise _RestartError("the server sends the whole file only", ranged=False)
-        self.part.validator = known or validator
+        if body.status == 206 and not (validator or known or self.entry.file_hash):
+            raise _RestartError("the server names no version of the file", ranged=False)
+        if not known:
+            self.part.validator = validator
+            self.context.wake()
         return stop if body.status == 206 else size
 
     def _check_range(self, body: Body, position: int, stop: int) -> None:
@@ -346,7 +371,7 @@ class Transfer:
                     self.bytes_fetched += len(data)
                 self.context.keep_on()
                 if self._restart is not None or self.error is not None:
-                    raise TransientError("another range of the file failed")
+                    raise _AbandonedError
         except TransientError as error:
             raise _Broken(error, position) from None
         if position < stop:
@@ -482,5 +507,3 @@ def _meaning(status: int) -> str:
         410: ": no longer there; take a newer release",
     }
     return words.get(status, ", expected 200 or 206")
-
-
