@@ -441,7 +441,7 @@ class Client:
         try:
             if self.stopping.is_set():
                 raise TransientError("stopped")
-            return self._session.get(
+            response = self._session.get(
                 url,
                 headers=headers,
                 stream=True,
@@ -455,6 +455,11 @@ class Client:
             raise TransientError(reason, reached=watch.sock is not None) from None
         finally:
             _in_flight.watch = None
+        if watch.expired:
+            # http.client takes headers that were cut off for complete ones
+            response.close()
+            raise TransientError(_stalled(self.settings))
+        return response
 
 
 class Body:

@@ -278,7 +278,7 @@ class Transfer:
             try:
                 position, stop = self._request(position, stop)
             except _Broken as error:
-                position = error.position
+                position, stop = error.position, error.stop
                 self.context.keep_on()
                 if position > 0 and not self._ranged:
                     raise _RestartError(error.cause.reason, ranged=False) from None
@@ -310,7 +310,7 @@ class Transfer:
                 stop = self._check_answer(body, position, stop)
                 return self._stream(body, position, stop), stop
         except TransientError as error:
-            raise _Broken(error, position) from None
+            raise _Broken(error, position, stop) from None
 
     def _check_answer(self, body: Body, position: int, stop: int) -> int:
         """Check status and header fields; give the end of what this answer brings."""
@@ -373,10 +373,10 @@ class Transfer:
                 if self._restart is not None or self.error is not None:
                     raise _AbandonedError
         except TransientError as error:
-            raise _Broken(error, position) from None
+            raise _Broken(error, position, stop) from None
         if position < stop:
             short = f"connection ended after {position - start:,} of {stop - start:,} bytes"
-            raise _Broken(TransientError(short), position)
+            raise _Broken(TransientError(short), position, stop)
         return position
 
     @property
@@ -484,12 +484,13 @@ class Transfer:
 
 
 class _Broken(Exception):  # noqa: N818
-    """A request broke off; bytes up to `position` are there."""
+    """A request broke off; bytes up to `position` are there, those up to `stop` are not."""
 
-    def __init__(self, cause: TransientError, position: int) -> None:
+    def __init__(self, cause: TransientError, position: int, stop: int) -> None:
         super().__init__(cause.reason)
         self.cause = cause
         self.position = position
+        self.stop = stop
 
 
 def refusal(path: Path) -> str:
