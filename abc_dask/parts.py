@@ -322,6 +322,11 @@ class Part:
                 self._grown.wait(timeout)
             return self._prefix()
 
+    def wake(self) -> None:
+        """Let those who wait for bytes look up."""
+        with self._grown:
+            self._grown.notify_all()
+
     def _prefix(self) -> int:
         return self._done[0][1] if self._done and self._done[0][0] == 0 else 0
 
@@ -417,4 +422,5 @@ class Hasher:
     def stop(self) -> None:
         """Give up, and wait for the thread to end."""
         self._given_up.set()
+        self._part.wake()
         self._thread.join()
