@@ -157,18 +157,18 @@ def decide(entry: FileEntry, found: Found, url: str, *, rehash: bool = False) ->
     """
     if found.kind == "other":
         return Action.REFUSE
-    if found.fingerprint is not None:
-        if found.fingerprint.size == entry.size:
-            if entry.file_hash is None:
-                return Action.ADOPT_UNVERIFIED
-            if found.md5 is None or rehash:
-                return Action.VERIFY
-            if found.md5 == entry.file_hash:
-                return Action.ADOPT
-        return Action.REFUSE if found.kind == "link" else Action.REPLACE
-    if found.journal and found.journal.done and found.journal.usable(entry, url, found.part_size):
-        return Action.RESUME
-    return Action.FETCH
+    if found.fingerprint is None:
+        journal = found.journal
+        usable = journal and journal.done and journal.usable(entry, url, found.part_size)
+        return Action.RESUME if usable else Action.FETCH
+    if found.fingerprint.size == entry.size:
+        if entry.file_hash is None:
+            return Action.ADOPT_UNVERIFIED
+        if found.md5 is None or rehash:
+            return Action.VERIFY
+        if found.md5 == entry.file_hash:
+            return Action.ADOPT
+    return Action.REFUSE if found.kind == "link" else Action.REPLACE
 
 
 def inspect(download_base: Path, entry: FileEntry, memory: Memory) -> Found:

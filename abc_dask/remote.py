@@ -167,17 +167,7 @@ def read_small(client: Client, url: str, *, limit: int) -> bytes:
     attempts = Attempts(client.settings)
     while True:
         try:
-            with client.get(url) as body:
-                if body.status != 200:
-                    raise StatusError(url, body.status)
-                content = bytearray()
-                while data := body.read():
-                    content += data
-                    if len(content) > limit:
-                        raise DownloadError(f"{url} is longer than {limit:,} bytes")
-                if body.length not in {None, len(content)}:
-                    raise TransientError("connection dropped")
-                return bytes(content)
+            return _read_once(client, url, limit)
         except TransientError as error:
             wait = attempts.failed(error)
             if wait is None:
@@ -187,6 +177,18 @@ def read_small(client: Client, url: str, *, limit: int) -> bytes:
                     "check the network and abc-dask.base-url, and try again"
                 ) from None
             client.stopping.wait(wait)
+
+
+def _read_once(client: Client, url: str, limit: int) -> bytes:
+    content = bytearray()
+    with client.get(url) as body:
+        if body.status != 200:
+            raise StatusError(url, body.status)
+        while data := body.read():
+            content += data
+            if len(content) > limit:
+                raise DownloadError(f"{url} is longer than {limit:,} bytes")
+    return bytes(content)
 
 
 class StatusError(DownloadError):
