@@ -34,7 +34,7 @@ from urllib3.util import Retry
 from abc_dask.config import parse_bytes, setting
 from abc_dask.errors import DownloadError, UsageError
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_REDIRECTS = 3
@@ -488,7 +488,7 @@ class Body:
         return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
 
     def read(self) -> bytes:
-        """Read what has come in, at most 1 MiB; empty at the end.
+        """Read what has come in, at most 256 KiB; empty at the end.
 
         Raises
         ------

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import threading
@@ -29,7 +28,6 @@ from abc_dask.manifest import FileEntry
 SUFFIX = ".part"
 _FORMAT = 1
 _JOURNAL_LIMIT = 1 << 20
-_READ = 1 << 20
 
 Range = tuple[int, int]
 
@@ -182,6 +180,8 @@ class Part:
         self._descriptor = descriptor
         self._step = step
         self._unsaved = 0
+        self._written = 0
+        self._lost: OSError | None = None
         self._done: list[Range] = []
         self._lock = threading.Lock()
         self._grown = threading.Condition(self._lock)
@@ -290,6 +290,7 @@ class Part:
             with self._lock:
                 self._note(offset, position)
                 self._unsaved += len(data)
+                self._written += len(data)
                 save = self._unsaved >= self._step
                 if save:
                     self._save()
@@ -322,6 +323,13 @@ class Part:
                 self._grown.wait(timeout)
             return self._prefix()
 
+    def written(self, beyond: int, timeout: float) -> int:
+        """Give how many bytes were written by this run; wait for it to pass `beyond`."""
+        with self._grown:
+            if self._written <= beyond:
+                self._grown.wait(timeout)
+            return self._written
+
     def wake(self) -> None:
         """Let those who wait for bytes look up."""
         with self._grown:
@@ -334,14 +342,21 @@ class Part:
         """Read bytes back."""
         return os.preadv(self._descriptor, [buffer], offset)
 
+    def flush(self) -> None:
+        """Flush what was written so far to the disk; a failure is told by `finish`."""
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            # the kernel tells of lost pages once: the next call would succeed
+            self._lost = error
+
     def finish(self) -> os.stat_result:
         """Flush all bytes to the disk; give the file's status."""
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            # after a failed fsync nothing is known of the bytes: fetch them anew
+        self.flush()
+        if self._lost is not None:
+            # nothing is known of the bytes: fetch them anew
             self.reset()
-            raise cannot_write(self.path, error) from None
+            raise cannot_write(self.path, self._lost) from None
         return os.fstat(self._descriptor)
 
     def rename(self, name: str) -> None:
@@ -381,46 +396,3 @@ def _locked(descriptor: int) -> bool:
     except OSError as error:
         return error.errno not in {errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN}
     return True
-
-
-class Hasher:
-    """Takes the MD5 of a part while it grows, in a thread of its own."""
-
-    def __init__(self, part: Part) -> None:
-        self._part = part
-        self._digest = hashlib.md5(usedforsecurity=False)
-        self._given_up = threading.Event()
-        self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._run, name="abc_dask-hash", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        position, buffer = 0, bytearray(_READ)
-        try:
-            while position < self._part.entry.size and not self._given_up.is_set():
-                end = self._part.prefix(position, timeout=0.2)
-                while position < end and not self._given_up.is_set():
-                    count = self._part.read_into(buffer, position)
-                    count = min(count, end - position)
-                    if count == 0:
-                        self._error = OSError(errno.EIO, "it lost bytes while it was written")
-                        return
-                    self._digest.update(memoryview(buffer)[:count])
-                    position += count
-        except OSError as error:
-            self._error = error
-
-    def result(self, keep_on: Callable[[], None]) -> str:
-        """Wait until every byte is hashed; `keep_on` raises to give up."""
-        while self._thread.is_alive():
-            self._thread.join(0.1)
-            keep_on()
-        if self._error is not None:
-            raise DownloadError(f"{self._part.path} cannot be read back: {self._error.strerror}")
-        return self._digest.hexdigest()
-
-    def stop(self) -> None:
-        """Give up, and wait for the thread to end."""
-        self._given_up.set()
-        self._part.wake()
-        self._thread.join()

@@ -28,9 +28,10 @@ from pathlib import Path
 from abc_dask.errors import AbcDaskError, DownloadError
 from abc_dask.files import Fingerprint
 from abc_dask.folders import Folder, cannot_write
+from abc_dask.follow import Flusher, Hasher
 from abc_dask.http import Attempts, Body, Client, TransientError
 from abc_dask.manifest import FileEntry
-from abc_dask.parts import Hasher, Part, Range, Validator, missing
+from abc_dask.parts import Part, Range, Validator, missing
 from abc_dask.presence import DAMAGED_SUFFIX, Action, Memory, decide, inspect, take_hash
 from abc_dask.progress import Progress
 from abc_dask.words import format_bytes
@@ -148,6 +149,7 @@ class Transfer:
         self.error: BaseException | None = None
         self._part: Part | None = None
         self._hasher: Hasher | None = None
+        self._flusher: Flusher | None = None
         self._pieces: deque[Range] = deque()
         self._active = 0
         self._restart: _RestartError | None = None
@@ -231,6 +233,8 @@ class Transfer:
         self._pieces = deque(missing(size, part.done, range_size))
         if self.entry.file_hash is not None:
             self._hasher = Hasher(part)
+        if size > self.context.range_size:
+            self._flusher = Flusher(part)
 
     @property
     def part(self) -> Part:
@@ -399,6 +403,8 @@ class Transfer:
             self._start_again(self._restart)
             return None
         part = self.part
+        if self._flusher is not None:
+            self._flusher.stop()
         status = part.finish()
         if status.st_size != self.entry.size or part.done != missing(status.st_size, (), 1 << 60):
             raise DownloadError(
@@ -463,8 +469,7 @@ class Transfer:
         self.context.progress.note(
             f"{self.entry.relative_path}: {restart.reason}; it is fetched from the start"
         )
-        if self._hasher is not None:
-            self._hasher.stop()
+        self._stop_followers()
         self.context.progress.advance(self.entry, -self.part.bytes_done)
         self.part.reset()
         # the attempts of one range give no pause between two starts: a little one here
@@ -474,10 +479,14 @@ class Transfer:
             self._begin()
             self._restart = None
 
+    def _stop_followers(self) -> None:
+        for follower in (self._hasher, self._flusher):
+            if follower is not None:
+                follower.stop()
+
     def close(self) -> None:
         """Let go of everything; what is there of the file is kept for the next run."""
-        if self._hasher is not None:
-            self._hasher.stop()
+        self._stop_followers()
         if self._part is not None:
             with contextlib.suppress(OSError):
                 self._part.close()
