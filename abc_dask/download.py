@@ -11,105 +11,24 @@ several connections, and files are ready one after the other.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
-from abc_dask.config import parse_bytes, setting
-from abc_dask.errors import AbcDaskError, DownloadError, UsageError
-from abc_dask.http import Client, HttpSettings
+from abc_dask.download_settings import DownloadSettings
+from abc_dask.errors import AbcDaskError, DownloadError
+from abc_dask.fetch_context import Context, Fetched, StoppedError
+from abc_dask.fetch_plan import FetchPlan, plan_fetch, require_writable
+from abc_dask.http import Client
 from abc_dask.manifest import FileEntry
 from abc_dask.parts import Range
-from abc_dask.presence import Action, Memory, decide, inspect
+from abc_dask.presence import Memory
 from abc_dask.progress import Progress, Quiet
 from abc_dask.release import Release
-from abc_dask.transfer import Context, Fetched, StoppedError, Transfer, UnreachableError, refusal
+from abc_dask.retries import UnreachableError
+from abc_dask.transfer import Transfer
 from abc_dask.words import enumerate_names, format_bytes, plural
-
-_JOURNAL_STEP = 4 << 20
-_MOST_WORKERS = 64
-
-
-@dataclass(frozen=True)
-class PlannedFile:
-    """What a fetch would do about one file.
-
-    Attributes
-    ----------
-    entry : FileEntry
-    action : Action
-    bytes_there : int
-        Bytes that need not be fetched.
-    """
-
-    entry: FileEntry
-    action: Action
-    bytes_there: int
-
-    @property
-    def bytes_to_fetch(self) -> int:
-        """Bytes that would come over the network."""
-        return self.entry.size - self.bytes_there
-
-
-@dataclass(frozen=True)
-class FetchPlan:
-    """What a fetch would do, and whether there is room for it.
-
-    Attributes
-    ----------
-    files : tuple of PlannedFile
-    bytes_free : int
-        On the file system of download_base.
-    """
-
-    files: tuple[PlannedFile, ...]
-    bytes_free: int
-
-    @property
-    def bytes_total(self) -> int:
-        """Size of all files."""
-        return sum(file.entry.size for file in self.files)
-
-    @property
-    def bytes_to_fetch(self) -> int:
-        """Bytes that would come over the network."""
-        return sum(file.bytes_to_fetch for file in self.files)
-
-    @property
-    def unverified(self) -> tuple[FileEntry, ...]:
-        """Files for which the manifest has no hash."""
-        return tuple(file.entry for file in self.files if file.entry.file_hash is None)
-
-    def bytes_needed(self, ahead: int | None = None) -> int:
-        """Give the room that is needed.
-
-        Parameters
-        ----------
-        ahead : int, optional
-            Files that may lie ready beside the one in use, where each is removed after
-            use; None where all are kept.
-        """
-        wanted = [file.bytes_to_fetch for file in self.files]
-        if ahead is None:
-            return sum(wanted)
-        windows = (sum(wanted[i : i + ahead + 1]) for i in range(len(wanted)))
-        return max(windows, default=0)
-
-    def require_room(self, download_base: Path, ahead: int | None = None) -> None:
-        """Raise `DownloadError` if the disk has not enough room."""
-        needed = self.bytes_needed(ahead)
-        if needed > self.bytes_free:
-            raise DownloadError(
-                f"not enough space under {str(download_base)!r}: {format_bytes(needed)} "
-                f"({needed:,} bytes) needed, {format_bytes(self.bytes_free)} "
-                f"({self.bytes_free:,} bytes) free; make room, or fetch fewer files"
-            )
 
 
 @dataclass(frozen=True)
@@ -138,92 +57,6 @@ class FetchReport:
     def unverified(self) -> tuple[Fetched, ...]:
         """Files without a hash in the manifest: only their size was checked."""
         return tuple(file for file in self.files if not file.verified)
-
-
-@dataclass(frozen=True)
-class DownloadSettings:
-    """How to share out the work; see abc_dask.yaml.
-
-    Attributes
-    ----------
-    http : HttpSettings
-    workers : int
-        Connections at once.
-    range_size : int
-        Bytes of one request.
-    journal_step : int
-        At most so many bytes are fetched twice after a kill, for each connection.
-    """
-
-    http: HttpSettings
-    workers: int = 4
-    range_size: int = 64 << 20
-    journal_step: int = _JOURNAL_STEP
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.workers <= _MOST_WORKERS:
-            raise UsageError(f"--workers {self.workers} is not between 1 and {_MOST_WORKERS}")
-
-    @classmethod
-    def from_config(cls, *, workers: int | None = None) -> Self:
-        """Read the settings ``abc-dask.base-url`` and ``abc-dask.download``."""
-        return cls(
-            http=HttpSettings.from_config(),
-            workers=int(setting("download.workers")) if workers is None else workers,
-            range_size=parse_bytes(setting("download.range-size"), option="range-size"),
-        )
-
-
-def plan_fetch(
-    release: Release, entries: Iterable[FileEntry], *, settings: DownloadSettings | None = None
-) -> FetchPlan:
-    """Look at what a fetch would have to do, without doing it.
-
-    Files with the right size count as there; their hashes are taken when they are
-    fetched, or by `abc_dask.check.check`.
-
-    Parameters
-    ----------
-    release : Release
-        Where to, and of what.
-    entries : iterable of FileEntry
-        The files; one that stands twice counts once.
-    settings : DownloadSettings, optional
-        From the configuration where not given.
-
-    Returns
-    -------
-    FetchPlan
-
-    Raises
-    ------
-    DownloadError
-        If the name of a file is taken by something that must not be written to.
-    """
-    http = (settings or DownloadSettings.from_config()).http
-    base = release.download_base
-    memory = Memory(base)
-    planned = []
-    for entry in dict.fromkeys(entries):
-        found = inspect(base, entry, memory)
-        action = decide(entry, found, http.url(entry.relative_path))
-        if action is Action.REFUSE:
-            raise DownloadError(refusal(release.path(entry)))
-        there = entry.size
-        if action is Action.RESUME:
-            assert found.journal is not None
-            there = sum(stop - start for start, stop in found.journal.done)
-        elif action in {Action.FETCH, Action.REPLACE}:
-            there = 0
-        planned.append(PlannedFile(entry, action, there))
-    return FetchPlan(tuple(planned), bytes_free(base))
-
-
-def bytes_free(folder: Path) -> int:
-    """Give the free space of the file system that a folder lies on, or will lie on."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def fetch(
@@ -305,9 +138,9 @@ def fetch_each(
     """
     settings = settings or DownloadSettings.from_config()
     wanted = tuple(dict.fromkeys(entries))
-    plan = plan_fetch(release, wanted, settings=settings)
+    plan = plan_fetch(release, wanted, settings=settings.http)
     plan.require_room(release.download_base, ahead)
-    _require_writable(release.download_base, plan)
+    require_writable(release.download_base, plan)
     run = _Run(
         release,
         plan,
@@ -317,22 +150,6 @@ def fetch_each(
         ahead=ahead,
     )
     return run.files()
-
-
-def _require_writable(base: Path, plan: FetchPlan) -> None:
-    """Say that a folder is read-only before the first byte, not after the first file."""
-    keep = {Action.ADOPT, Action.ADOPT_UNVERIFIED, Action.VERIFY}
-    for file in plan.files:
-        if file.action in keep:
-            continue
-        folder = (base / file.entry.relative_path).parent
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise DownloadError(
-                f"{folder} cannot be written, {file.entry.relative_path} belongs into it; "
-                "give a folder that you may write to as download_base"
-            )
 
 
 class _Run:

@@ -13,32 +13,27 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
-import ipaddress
 import socket
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
-from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util import Retry
 
-from abc_dask.config import parse_bytes, setting
-from abc_dask.errors import DownloadError, UsageError
+from abc_dask.download_settings import HttpSettings
+from abc_dask.errors import DownloadError
+from abc_dask.redirects import checked_redirect
+from abc_dask.retries import TransientError, retry_after
 
 _PIECE = 1 << 18
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_REDIRECTS = 3
-_LONGEST_BACKOFF = 30.0
 
 _BROKEN = (
     requests.RequestException,
@@ -49,199 +44,6 @@ _BROKEN = (
     ValueError,
     AttributeError,
 )
-
-
-class TransientError(Exception):
-    """A try failed in a way that may pass.
-
-    Attributes
-    ----------
-    reason : str
-        A few words.
-    wait : float or None
-        Seconds that the server asked to wait.
-    reached : bool
-        False where there was no connection at all.
-    """
-
-    def __init__(self, reason: str, wait: float | None = None, *, reached: bool = True) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.wait = wait
-        self.reached = reached
-
-
-@dataclass(frozen=True)
-class HttpSettings:
-    """How to talk to the server; see abc_dask.yaml for the meaning and the defaults."""
-
-    base_url: str
-    connect_timeout: float = 10.0
-    stall_timeout: float = 60.0
-    stall_bytes: int = 16 << 10
-    retries: int = 6
-    backoff: float = 0.5
-    longest_wait: float = 120.0
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
-            raise UsageError(
-                f"abc-dask.base-url {self.base_url!r} is not the address of a server; "
-                "expected https://host/ or https://host/path/"
-            )
-        if not self.base_url.endswith("/"):
-            object.__setattr__(self, "base_url", self.base_url + "/")
-
-    @classmethod
-    def from_config(cls) -> Self:
-        """Read the settings ``abc-dask.base-url`` and ``abc-dask.download``."""
-        return cls(
-            base_url=str(setting("base-url")),
-            connect_timeout=_seconds("connect-timeout"),
-            stall_timeout=_seconds("stall-timeout"),
-            stall_bytes=parse_bytes(setting("download.stall-bytes"), option="stall-bytes"),
-            retries=int(setting("download.retries")),
-            backoff=float(setting("download.backoff")),
-            longest_wait=float(setting("download.longest-wait")),
-        )
-
-    def url(self, relative_path: str) -> str:
-        """Give the address of a file of the bucket."""
-        return self.base_url + quote(relative_path, safe="/")
-
-
-def _seconds(name: str) -> float:
-    value = setting(f"download.{name}")
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not seconds > 0:
-        raise UsageError(f"abc-dask.download.{name} {value!r} is not a number of seconds above 0")
-    return seconds
-
-
-def retry_after(value: str | None, longest: float) -> float | None:
-    """Read a Retry-After header.
-
-    Parameters
-    ----------
-    value : str or None
-        Seconds or an HTTP date.
-    longest : float
-        Longer waits are cut to this.
-
-    Returns
-    -------
-    float or None
-        Seconds from now; None where there is none or it makes no sense.
-
-    Examples
-    --------
-    >>> retry_after("5", 120), retry_after("1000000", 120), retry_after("soon", 120)
-    (5.0, 120.0, None)
-    """
-    if value is None:
-        return None
-    try:
-        seconds = float(Retry().parse_retry_after(value))
-    except (urllib3.exceptions.InvalidHeader, ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), longest)
-
-
-def checked_redirect(
-    base: str, current: str, location: str, *, is_private: Callable[[str], bool] | None = None
-) -> str:
-    """Give the address that a redirect leads to, if it may be followed.
-
-    Parameters
-    ----------
-    base : str
-        The configured base address.
-    current : str
-        The address that answered.
-    location : str
-        Its Location header.
-    is_private : callable, optional
-        Tells whether a host name belongs to a private network or this machine.
-
-    Raises
-    ------
-    DownloadError
-        If it leads away from https (other than to `base`'s own origin), from https to
-        http, or from a public server to a private address.
-    """
-    private = is_private or is_private_host
-    refuse = f"{current} redirects to {location!r}: "
-    try:
-        target = urljoin(current, location)
-        new, old, root = urlsplit(target), urlsplit(current), urlsplit(base)
-        ports = new.port, root.port
-    except ValueError:
-        raise DownloadError(refuse + "not an address") from None
-    same = (new.scheme, new.hostname, ports[0]) == (root.scheme, root.hostname, ports[1])
-    if not new.hostname or new.username is not None or new.password is not None:
-        raise DownloadError(refuse + "not the address of a public file")
-    if new.scheme != "https" and not (same and old.scheme == "http"):
-        raise DownloadError(refuse + "only https is followed")
-    if new.hostname != root.hostname and private(new.hostname):
-        assert root.hostname is not None
-        if not private(root.hostname):
-            raise DownloadError(refuse + "a private address, which a public server may not name")
-    return target
-
-
-@functools.lru_cache(maxsize=256)
-def is_private_host(host: str) -> bool:
-    """Tell whether a host is, or resolves to, an address that is not on the public internet."""
-    try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):
-        return False
-    return any(not ipaddress.ip_address(a.partition("%")[0]).is_global for a in found)
-
-
-class Attempts:
-    """How often one thing was tried, and how long to wait before the next try.
-
-    Parameters
-    ----------
-    settings : HttpSettings
-        The number of retries and the backoff.
-    """
-
-    def __init__(self, settings: HttpSettings) -> None:
-        self._fresh = Retry(
-            total=settings.retries,
-            backoff_factor=settings.backoff,
-            backoff_max=_LONGEST_BACKOFF,
-            backoff_jitter=settings.backoff / 4,
-        )
-        self._retry = self._fresh
-        self._reasons: Counter[str] = Counter()
-
-    def progressed(self) -> None:
-        """Start counting anew: the last try brought something."""
-        self._retry = self._fresh
-
-    def failed(self, error: TransientError) -> float | None:
-        """Count a failure; give the seconds to wait, or None when enough was tried."""
-        self._reasons[error.reason] += 1
-        try:
-            self._retry = self._retry.increment("GET", "", error=error)
-        except urllib3.exceptions.MaxRetryError:
-            return None
-        return self._retry.get_backoff_time() if error.wait is None else error.wait
-
-    def __str__(self) -> str:
-        tries = sum(self._reasons.values())
-        reasons = ", ".join(
-            reason if count == 1 else f"{reason} ({count} times)"
-            for reason, count in self._reasons.most_common()
-        )
-        return f"{tries} {'try' if tries == 1 else 'tries'}: {reasons}"
 
 
 class _Watch:

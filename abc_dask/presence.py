@@ -236,3 +236,9 @@ def take_hash(
     before.require(path)
     memory.put(entry.relative_path, before, digest.hexdigest())
     return digest.hexdigest()
+
+
+def refusal(path: Path) -> str:
+    """Say that a name is taken by something that is left alone."""
+    kind = "a symbolic link to something else" if path.is_symlink() else "not a regular file"
+    return f"{path} is {kind}, which is never written through; remove it and fetch again"

@@ -17,116 +17,31 @@ Several threads call `fetch_piece` for pieces of one file; who ends the last one
 from __future__ import annotations
 
 import contextlib
-import re
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
-from abc_dask.errors import AbcDaskError, DownloadError
+from abc_dask.answers import Question, RestartError
+from abc_dask.errors import DownloadError
+from abc_dask.fetch_context import Context, Fetched
 from abc_dask.files import Fingerprint
 from abc_dask.folders import Folder, cannot_write
 from abc_dask.follow import Flusher, Hasher
-from abc_dask.http import Attempts, Body, Client, TransientError
+from abc_dask.http import Body
 from abc_dask.manifest import FileEntry
-from abc_dask.parts import Part, Range, Validator, missing
-from abc_dask.presence import DAMAGED_SUFFIX, Action, Memory, decide, inspect, take_hash
-from abc_dask.progress import Progress
+from abc_dask.parts import Part, Range, missing
+from abc_dask.presence import DAMAGED_SUFFIX, Action, decide, inspect, refusal, take_hash
+from abc_dask.retries import Attempts, TransientError, UnreachableError
 from abc_dask.words import format_bytes
 
 _RESTARTS = 3
 # A try that brought this much counts as progress: retries are counted anew.
 _ENOUGH = 1 << 20
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
-
-
-class StoppedError(AbcDaskError):
-    """The fetch was broken off; what is there is kept."""
-
-
-class UnreachableError(DownloadError):
-    """The server did not answer in so many tries: there is no use in asking for other files."""
-
-
-class _RestartError(Exception):
-    """The bytes so far do not go with those that come."""
-
-    def __init__(self, reason: str, *, ranged: bool) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.ranged = ranged
 
 
 class _AbandonedError(Exception):
     """Another piece of the file ended in an error or a restart: this one is moot."""
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """What became of one file.
-
-    Attributes
-    ----------
-    entry : FileEntry
-        The file.
-    path : Path
-        Where it lies.
-    adopted : bool
-        It was there already.
-    verified : bool
-        Its hash was checked; False where the manifest has none.
-    bytes_fetched : int
-        Bytes that came over the network in this run.
-    """
-
-    entry: FileEntry
-    path: Path
-    adopted: bool
-    verified: bool
-    bytes_fetched: int
-
-
-@dataclass(frozen=True)
-class Context:
-    """What all transfers of one fetch share.
-
-    Attributes
-    ----------
-    download_base : Path
-        Links resolved.
-    client : Client
-    memory : Memory
-    progress : Progress
-    range_size : int
-        Bytes of one request.
-    step : int
-        The journal is written after so many bytes.
-    remove_damaged : bool
-        Remove bytes that failed their check, in place of keeping them aside.
-    wake : callable
-        Called when there is more to do for idle threads.
-    """
-
-    download_base: Path
-    client: Client
-    memory: Memory
-    progress: Progress
-    range_size: int
-    step: int
-    remove_damaged: bool
-    wake: Callable[[], None]
-
-    def keep_on(self) -> None:
-        """Raise `StoppedError` when the fetch was broken off."""
-        if self.client.stopping.is_set():
-            raise StoppedError("broken off; run the same command again to go on")
-
-    def pause(self, seconds: float) -> None:
-        """Wait, unless the fetch is broken off."""
-        self.client.stopping.wait(seconds)
-        self.keep_on()
 
 
 class Transfer:
@@ -152,7 +67,7 @@ class Transfer:
         self._flusher: Flusher | None = None
         self._pieces: deque[Range] = deque()
         self._active = 0
-        self._restart: _RestartError | None = None
+        self._restart: RestartError | None = None
         self._restarts = 0
         self._ranged = True
         self._resumed = False
@@ -265,7 +180,7 @@ class Transfer:
         """Take note that a piece ended; True for the one who ended the last."""
         with self._lock:
             self._active -= 1
-            if isinstance(error, _RestartError):
+            if isinstance(error, RestartError):
                 self._restart = self._restart or error
             elif error is not None and not isinstance(error, _AbandonedError):
                 self.error = self.error or error
@@ -285,7 +200,7 @@ class Transfer:
                 position, stop = error.position, error.stop
                 self.context.keep_on()
                 if position > 0 and not self._ranged:
-                    raise _RestartError(error.cause.reason, ranged=False) from None
+                    raise RestartError(error.cause.reason, ranged=False) from None
                 if position - before >= _ENOUGH:
                     attempts.progressed()
                 wait = attempts.failed(error.cause)
@@ -304,53 +219,22 @@ class Transfer:
 
     def _request(self, position: int, stop: int) -> Range:
         """Make one request for the rest of a piece; give what is still missing of it."""
-        size = self.entry.size
-        whole = position == 0 and stop == size
-        headers = {}
-        if not whole:
-            headers = {"Range": f"bytes={position}-{stop - 1}", **self.part.validator.if_range}
+        question = Question(self.entry, self.url, position, stop, self.part.validator)
         try:
-            with self.context.client.get(self.url, headers) as body:
-                stop = self._check_answer(body, position, stop)
-                return self._stream(body, position, stop), stop
+            with self.context.client.get(self.url, question.headers) as body:
+                validator = question.check(body)
+                if body.status == 200:
+                    if position > 0 or not self._take_all():
+                        raise RestartError("the server sends the whole file only", ranged=False)
+                    stop = self.entry.size
+                    question = replace(question, stop=stop)
+                if not self.part.validator:
+                    self.part.validator = validator
+                    # other ranges can be asked for now
+                    self.context.wake()
+                return self._stream(body, question), stop
         except TransientError as error:
             raise _Broken(error, position, stop) from None
-
-    def _check_answer(self, body: Body, position: int, stop: int) -> int:
-        """Check status and header fields; give the end of what this answer brings."""
-        size, validator = self.entry.size, Validator.of(body.headers)
-        if body.status not in {200, 206, 416}:
-            raise DownloadError(f"{self._name} answers HTTP {body.status}{_meaning(body.status)}")
-        if body.status == 416:
-            raise _RestartError("the server has no such range", ranged=False)
-        if body.headers.get("Content-Type", "").lower().startswith("text/html"):
-            raise DownloadError(
-                f"{self._name} answers with a web page, expected {size:,} bytes of data; "
-                "check abc-dask.base-url, and whether a login page stands before the network"
-            )
-        if body.status == 206:
-            self._check_range(body, position, stop)
-        elif body.length not in {None, size}:
-            raise DownloadError(self._wrong_size(f"{body.length:,}"))
-        known = self.part.validator
-        if known and known.contradicts(validator):
-            raise _RestartError("the file changed on the server", ranged=True)
-        if body.status == 200 and not (position == 0 and self._take_all()):
-            raise _RestartError("the server sends the whole file only", ranged=False)
-        if body.status == 206 and not (validator or known or self.entry.file_hash):
-            raise _RestartError("the server names no version of the file", ranged=False)
-        if not known:
-            self.part.validator = validator
-            self.context.wake()
-        return stop if body.status == 206 else size
-
-    def _check_range(self, body: Body, position: int, stop: int) -> None:
-        value = body.headers.get("Content-Range", "")
-        match = _CONTENT_RANGE.fullmatch(value)
-        if match is None or (int(match[1]), int(match[2]) + 1) != (position, stop):
-            raise _RestartError(f"the server sends another range ({value[:60]!r})", ranged=False)
-        if match[3] != "*" and int(match[3]) != self.entry.size:
-            raise DownloadError(self._wrong_size(f"{int(match[3]):,}"))
 
     def _take_all(self) -> bool:
         """Turn the first piece into the whole file, if nothing else of it is there."""
@@ -360,17 +244,16 @@ class Transfer:
             self._pieces.clear()
             return True
 
-    def _stream(self, body: Body, position: int, stop: int) -> int:
-        """Write what comes; every byte beyond the end is an error."""
-        start = position
-        part, progress = self.part, self.context.progress
+    def _stream(self, body: Body, question: Question) -> int:
+        """Write what comes; a byte beyond the end is an error."""
+        position, stop = question.start, question.stop
         try:
             while data := body.read():
                 if position + len(data) > stop:
-                    raise DownloadError(self._wrong_size("more"))
-                part.write(position, data)
+                    raise question.wrong_size("more")
+                self.part.write(position, data)
                 position += len(data)
-                progress.advance(self.entry, len(data))
+                self.context.progress.advance(self.entry, len(data))
                 with self._lock:
                     self.bytes_fetched += len(data)
                 self.context.keep_on()
@@ -379,19 +262,9 @@ class Transfer:
         except TransientError as error:
             raise _Broken(error, position, stop) from None
         if position < stop:
-            short = f"connection ended after {position - start:,} of {stop - start:,} bytes"
+            short = f"connection ended after {position - question.start:,} bytes"
             raise _Broken(TransientError(short), position, stop)
         return position
-
-    @property
-    def _name(self) -> str:
-        return f"{self.entry.relative_path}: {self.url}"
-
-    def _wrong_size(self, got: str) -> str:
-        return (
-            f"{self._name} has {got} bytes, the manifest says {self.entry.size:,}; "
-            "check abc-dask.base-url and fetch the release's manifest again"
-        )
 
     # -- after the last byte
 
@@ -415,7 +288,7 @@ class Transfer:
         if md5 != self.entry.file_hash:
             if self._resumed:
                 self._resumed = False
-                self._start_again(_RestartError("its resumed bytes had a wrong hash", ranged=True))
+                self._start_again(RestartError("its resumed bytes had a wrong hash", ranged=True))
                 return None
             raise self._mismatch(str(md5))
         self._put_in_place()
@@ -456,15 +329,17 @@ class Transfer:
             where = f"the bytes are kept as {self.path.name}{DAMAGED_SUFFIX}"
         self.part.close(keep=False)
         return DownloadError(
-            f"{self._name} has MD5 {got}, the manifest says {self.entry.file_hash}; {where}; "
+            f"{self.entry.relative_path}: {self.url} has MD5 {got}, "
+            f"the manifest says {self.entry.file_hash}; {where}; "
             "fetch it again, and if that does not help the release's manifest"
         )
 
-    def _start_again(self, restart: _RestartError) -> None:
+    def _start_again(self, restart: RestartError) -> None:
         self._restarts += 1
         if self._restarts > _RESTARTS:
             raise DownloadError(
-                f"{self._name}: gave up after {_RESTARTS} fresh starts: {restart.reason}"
+                f"{self.entry.relative_path}: {self.url}: gave up after {_RESTARTS} fresh starts: "
+                f"{restart.reason}"
             )
         self.context.progress.note(
             f"{self.entry.relative_path}: {restart.reason}; it is fetched from the start"
@@ -500,20 +375,3 @@ class _Broken(Exception):  # noqa: N818
         self.cause = cause
         self.position = position
         self.stop = stop
-
-
-def refusal(path: Path) -> str:
-    """Say that a name is taken by something that is left alone."""
-    kind = "a symbolic link to something else" if path.is_symlink() else "not a regular file"
-    return f"{path} is {kind}, which is never written through; remove it and fetch again"
-
-
-def _meaning(status: int) -> str:
-    """Give the tail of an error message about an HTTP status."""
-    words = {
-        401: ": it wants a login, but the atlas is public; check abc-dask.base-url",
-        403: ": not allowed, or not there; check abc-dask.base-url and the release",
-        404: ": not there; check abc-dask.base-url and the release",
-        410: ": no longer there; take a newer release",
-    }
-    return words.get(status, ", expected 200 or 206")

@@ -182,8 +182,7 @@ def test_diff():
 
 
 def test_check_tells_all_states(server, tmp_path):
-    from abc_dask.download import DownloadSettings
-    from abc_dask.http import HttpSettings
+    from abc_dask.download_settings import DownloadSettings, HttpSettings
 
     release = release_of(tmp_path / "base", FILES)
     entries = list(release.manifest.files)
@@ -215,8 +214,7 @@ def test_check_tells_all_states(server, tmp_path):
 
 
 def test_check_finds_a_flipped_bit_only_by_reading(server, tmp_path):
-    from abc_dask.download import DownloadSettings
-    from abc_dask.http import HttpSettings
+    from abc_dask.download_settings import DownloadSettings, HttpSettings
 
     release = release_of(tmp_path / "base", FILES)
     entry = release.manifest.files[0]
@@ -424,8 +422,7 @@ class Terminal(io.StringIO):
 
 
 def test_bars_on_a_terminal(server, tmp_path):
-    from abc_dask.download import DownloadSettings
-    from abc_dask.http import HttpSettings
+    from abc_dask.download_settings import DownloadSettings, HttpSettings
 
     stream = Terminal()
     bars = progress_on(stream)
@@ -442,8 +439,7 @@ def test_bars_on_a_terminal(server, tmp_path):
 
 
 def test_a_terminal_that_goes_away_does_not_hang_the_fetch(server, tmp_path):
-    from abc_dask.download import DownloadSettings
-    from abc_dask.http import HttpSettings
+    from abc_dask.download_settings import DownloadSettings, HttpSettings
 
     stream = io.StringIO()
     lines = Lines(stream)

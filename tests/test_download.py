@@ -21,16 +21,19 @@ from hypothesis import strategies as st
 from small_release import content_of, manifest_json, release_of
 
 import abc_dask
-from abc_dask import download, parts
-from abc_dask.download import DownloadSettings, fetch, fetch_each, plan_fetch
+from abc_dask import download, fetch_plan, parts
+from abc_dask.download import fetch, fetch_each
+from abc_dask.download_settings import DownloadSettings, HttpSettings
 from abc_dask.errors import AbcDaskError, DownloadError, UsageError
+from abc_dask.fetch_context import Context
+from abc_dask.fetch_plan import plan_fetch
 from abc_dask.files import Fingerprint
-from abc_dask.http import Attempts, HttpSettings, TransientError, checked_redirect, retry_after
 from abc_dask.manifest import FileEntry, Manifest
 from abc_dask.parts import Journal, Validator, merged, missing
 from abc_dask.presence import Action, Found, Memory, decide, inspect
+from abc_dask.redirects import checked_redirect, is_private_host
 from abc_dask.release import Release
-from abc_dask.transfer import Context, UnreachableError
+from abc_dask.retries import Attempts, TransientError, UnreachableError, retry_after
 
 MATRIX = "expression_matrices/WMB-10Xv2/20250531/WMB-10Xv2-TH-log2.h5ad"
 TABLE = "metadata/WMB-10X/20250531/cell_metadata.csv"
@@ -225,8 +228,6 @@ def test_redirect_table(base, current, location, expected):
 
 
 def test_private_hosts_are_known_without_a_name_server():
-    from abc_dask.http import is_private_host
-
     assert all(map(is_private_host, ["127.0.0.1", "::1", "10.1.2.3", "169.254.169.254"]))
     assert not is_private_host("8.8.8.8")
 
@@ -329,7 +330,7 @@ def test_moving_the_folder_changes_nothing(server, world, tmp_path):
     moved = tmp_path / "elsewhere"
     world.download_base.rename(moved)
     again = Release(moved, world.manifest)
-    assert all(p.action is Action.ADOPT for p in plan_fetch(again, world.manifest.files).files)
+    assert all(p.action is Action.ADOPT for p in plan_fetch(again, again.manifest.files).files)
     import shutil
 
     copied = tmp_path / "copy"
@@ -543,8 +544,8 @@ def test_a_wrong_file_is_replaced_and_kept_aside(server, world, change):
 SCRIPT = """
 import sys
 from pathlib import Path
-from abc_dask.download import DownloadSettings, fetch
-from abc_dask.http import HttpSettings
+from abc_dask.download import fetch
+from abc_dask.download_settings import DownloadSettings, HttpSettings
 from abc_dask.manifest import Manifest
 from abc_dask.release import Release
 base, url, manifest = sys.argv[1:]
@@ -649,7 +650,7 @@ def test_breaking_off_keeps_what_is_there(server, world):
     files.close()
     assert finals(world) == [TABLE]
     assert not [t for t in threading.enumerate() if t.name.startswith("abc_dask")]
-    planned = plan_fetch(world, [entry_of(world)], settings=quick(server))
+    planned = plan_fetch(world, [entry_of(world)], settings=quick(server).http)
     server.faults.clear()
     server.forget()
     fetch(world, [entry_of(world)], settings=quick(server))
@@ -676,7 +677,7 @@ def test_files_come_one_by_one_with_room_for_few(server, tmp_path):
 
 
 def test_space_is_checked_before_the_first_byte(server, world, monkeypatch):
-    monkeypatch.setattr(download, "bytes_free", lambda _: 1000)
+    monkeypatch.setattr(fetch_plan, "bytes_free", lambda _: 1000)
     message = r"not enough space under .*: 317\.5 kB \(317,547 bytes\) needed, 1\.0 kB \(1,000"
     with pytest.raises(DownloadError, match=message):
         fetch(world, world.manifest.files, settings=quick(server))
@@ -685,7 +686,7 @@ def test_space_is_checked_before_the_first_byte(server, world, monkeypatch):
 
 
 def test_room_for_files_that_are_removed_after_use(server, world):
-    plan = plan_fetch(world, world.manifest.files, settings=quick(server))
+    plan = plan_fetch(world, world.manifest.files, settings=quick(server).http)
     assert plan.bytes_needed() == 317547
     assert plan.bytes_needed(ahead=0) == 300 * KIB + 7
     assert plan.bytes_needed(ahead=1) == 310 * KIB + 7
@@ -704,7 +705,7 @@ def test_a_full_disk_is_said_and_what_is_there_is_kept(server, world, monkeypatc
     with pytest.raises(DownloadError, match=r"No space left on device; make room"):
         fetch(world, [entry_of(world)], settings=quick(server))
     monkeypatch.undo()
-    planned = plan_fetch(world, [entry_of(world)], settings=quick(server))
+    planned = plan_fetch(world, [entry_of(world)], settings=quick(server).http)
     assert 0 < planned.bytes_to_fetch < 300 * KIB
     fetch(world, [entry_of(world)], settings=quick(server))
     assert finals(world) == [MATRIX]
@@ -712,7 +713,7 @@ def test_a_full_disk_is_said_and_what_is_there_is_kept(server, world, monkeypatc
 
 def test_a_folder_that_cannot_be_written(server, world, monkeypatch):
     world.download_base.mkdir()
-    monkeypatch.setattr(download.os, "access", lambda *_: False)
+    monkeypatch.setattr(fetch_plan.os, "access", lambda *_: False)
     with pytest.raises(DownloadError, match=r"cannot be written, .* belongs into it"):
         fetch(world, world.manifest.files, settings=quick(server))
     assert not server.requests

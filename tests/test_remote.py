@@ -9,9 +9,9 @@ import pytest
 from small_release import VERSION, content_of, manifest_json
 
 from abc_dask import remote
-from abc_dask.download import DownloadSettings, fetch
+from abc_dask.download import fetch
+from abc_dask.download_settings import DownloadSettings, HttpSettings
 from abc_dask.errors import AbcDaskError, DownloadError, ManifestError, ReleaseError
-from abc_dask.http import HttpSettings
 from abc_dask.release import Release
 from abc_dask.remote import (
     fetch_manifest,

@@ -17,7 +17,9 @@ from abc_dask.errors import AbcDaskError, DownloadError, UsageError
 from abc_dask.words import enumerate_names, format_bytes, plural
 
 if TYPE_CHECKING:
-    from abc_dask.download import DownloadSettings, FetchPlan, FetchReport
+    from abc_dask.download import FetchReport
+    from abc_dask.download_settings import DownloadSettings
+    from abc_dask.fetch_plan import FetchPlan
     from abc_dask.manifest import FileEntry, Manifest
     from abc_dask.progress import Progress
     from abc_dask.release import Release
@@ -242,7 +244,7 @@ def fetch(
     as_json: bool,
 ) -> None:
     """Bring files of a release: resumed, verified, adopted where they are there already."""
-    from abc_dask.download import DownloadSettings
+    from abc_dask.download_settings import DownloadSettings
     from abc_dask.progress import progress_on
     from abc_dask.selection import select, tables_for
 
@@ -313,9 +315,9 @@ class _Job:
         return found, unknown
 
     def plan(self, entries: list[FileEntry]) -> FetchPlan:
-        from abc_dask.download import plan_fetch
+        from abc_dask.fetch_plan import plan_fetch
 
-        return plan_fetch(self.release, entries, settings=self.settings)
+        return plan_fetch(self.release, entries, settings=self.settings.http)
 
     def fetch(self, plan: FetchPlan) -> FetchReport:
         """Ask where that is due, then fetch."""
