@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from abc_dask.errors import DownloadError
 from abc_dask.http import Body
 from abc_dask.manifest import FileEntry
-from abc_dask.parts import Validator
+from abc_dask.partial import Validator
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 

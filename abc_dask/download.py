@@ -22,7 +22,7 @@ from abc_dask.fetch_context import Context, Fetched, StoppedError
 from abc_dask.fetch_plan import FetchPlan, plan_fetch, require_writable
 from abc_dask.http import Client
 from abc_dask.manifest import FileEntry
-from abc_dask.parts import Range
+from abc_dask.partial import Range
 from abc_dask.presence import Memory
 from abc_dask.progress import Progress, Quiet
 from abc_dask.release import Release

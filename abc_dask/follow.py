@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from abc_dask.errors import DownloadError
-from abc_dask.parts import Part
+from abc_dask.partial import Part
 
 # Fits into a core's cache: the hash reads what was just copied there.
 _READ = 1 << 18

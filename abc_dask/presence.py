@@ -23,7 +23,7 @@ from abc_dask.config import setting
 from abc_dask.errors import DownloadError
 from abc_dask.files import Fingerprint
 from abc_dask.manifest import FileEntry
-from abc_dask.parts import SUFFIX, Journal
+from abc_dask.partial import SUFFIX, Journal
 
 MEMORY_NAME = "verified.jsonl"
 DAMAGED_SUFFIX = ".damaged"

@@ -30,7 +30,7 @@ from abc_dask.folders import Folder, cannot_write
 from abc_dask.follow import Flusher, Hasher
 from abc_dask.http import Body
 from abc_dask.manifest import FileEntry
-from abc_dask.parts import Part, Range, missing
+from abc_dask.partial import Part, Range, missing
 from abc_dask.presence import DAMAGED_SUFFIX, Action, decide, inspect, refusal, take_hash
 from abc_dask.retries import Attempts, TransientError, UnreachableError
 from abc_dask.words import format_bytes

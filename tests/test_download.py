@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from small_release import content_of, manifest_json, release_of
 
 import abc_dask
-from abc_dask import download, fetch_plan, parts
+from abc_dask import download, fetch_plan, partial
 from abc_dask.download import fetch, fetch_each
 from abc_dask.download_settings import DownloadSettings, HttpSettings
 from abc_dask.errors import AbcDaskError, DownloadError, UsageError
@@ -29,7 +29,7 @@ from abc_dask.fetch_context import Context
 from abc_dask.fetch_plan import plan_fetch
 from abc_dask.files import Fingerprint
 from abc_dask.manifest import FileEntry, Manifest
-from abc_dask.parts import Journal, Validator, merged, missing
+from abc_dask.partial import Journal, Validator, merged, missing
 from abc_dask.presence import Action, Found, Memory, decide, inspect
 from abc_dask.redirects import checked_redirect, is_private_host
 from abc_dask.release import Release
@@ -701,7 +701,7 @@ def test_a_full_disk_is_said_and_what_is_there_is_kept(server, world, monkeypatc
         left[0] -= len(data)
         return real(descriptor, data, offset)
 
-    monkeypatch.setattr(parts.os, "pwrite", pwrite)
+    monkeypatch.setattr(partial.os, "pwrite", pwrite)
     with pytest.raises(DownloadError, match=r"No space left on device; make room"):
         fetch(world, [entry_of(world)], settings=quick(server))
     monkeypatch.undo()
