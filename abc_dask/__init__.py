@@ -1,3 +1,44 @@
-"""Gene expression out of the Allen Brain Cell (ABC) Atlas, as delayed Dask tasks."""
+"""Gene expression out of the Allen Brain Cell (ABC) Atlas, as delayed Dask tasks.
+
+`Atlas` opens a release on disk, `Atlas.expression` gives chosen genes in all cells as a
+lazy Dask DataFrame, `Atlas.extract` writes them into a view that is complete or absent,
+and `open_view` opens that again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = ["AbcDaskError", "Atlas", "Manifest", "Release", "View", "__version__", "open_view"]
+
+if TYPE_CHECKING:
+    from abc_dask.atlas import Atlas
+    from abc_dask.errors import AbcDaskError
+    from abc_dask.manifest import Manifest
+    from abc_dask.release import Release
+    from abc_dask.view import View, open_view
+
+_HOME = {
+    "AbcDaskError": "errors",
+    "Atlas": "atlas",
+    "Manifest": "manifest",
+    "Release": "release",
+    "View": "view",
+    "open_view": "view",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are used: the package itself loads nothing heavy."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'abc_dask' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"abc_dask.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -134,7 +134,7 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
 
 
 def _read_values(task: BlockTask, positions: NDArray[np.int64]) -> tuple[NDArray[Any], int]:
-    """Read genes × rows in the float type of the file's own values."""
+    """Read genes x rows in the float type of the file's own values."""
     block, matrix = task.block, task.matrix
     dtype = value_dtype(np.dtype(matrix.dtype))
     out = np.zeros((len(positions), block.stop - block.start), dtype=dtype)

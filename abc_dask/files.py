@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import stat
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,12 +163,9 @@ def _exchange(first: Path, second: Path) -> bool:
     """Swap two names in one step; False where the system cannot."""
     libc = ctypes.CDLL(None, use_errno=True)
     one, two = os.fsencode(first), os.fsencode(second)
-    at_fdcwd, swap = -100, 2
-    try:
-        if sys.platform == "linux":
-            return bool(libc.renameat2(at_fdcwd, one, at_fdcwd, two, ctypes.c_uint(swap)) == 0)
-        if sys.platform == "darwin":
-            return bool(libc.renamex_np(one, two, ctypes.c_uint(swap)) == 0)
-    except AttributeError:
-        pass
+    at_fdcwd, swap = -100, ctypes.c_uint(2)
+    if hasattr(libc, "renameat2"):  # Linux
+        return bool(libc.renameat2(at_fdcwd, one, at_fdcwd, two, swap) == 0)
+    if hasattr(libc, "renamex_np"):  # macOS
+        return bool(libc.renamex_np(one, two, swap) == 0)
     return False

@@ -234,7 +234,7 @@ class MatrixReader:
     def dense(
         self, start: int, stop: int, positions: NDArray[np.int64], most: int = PIECE_VALUES
     ) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield the first row and the chosen columns (rows × genes) of dense rows, in pieces.
+        """Yield the first row and the chosen columns (rows x genes) of dense rows, in pieces.
 
         Where the chunks are narrower than the matrix, a gene's own chunks are read;
         else whole rows, since a contiguous file has no cheaper way.
@@ -418,7 +418,8 @@ def _strings(frame: h5py.Group, name: str, path: str) -> NDArray[np.object_]:
         codes = _member(member, "codes")[:]
         if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
             raise DamagedFileError(f"{path}: {member.name} has codes without a category")
-        return np.append(categories, np.array([""], dtype=object))[codes]
+        named: NDArray[np.object_] = np.append(categories, np.array([""], dtype=object))[codes]
+        return named
     if isinstance(member, h5py.Group):  # nullable-string-array: values and mask
         values = _string_array(_member(member, "values"), path)
         values[_member(member, "mask")[:].astype(bool)] = ""
@@ -433,7 +434,8 @@ def _string_array(array: Any, path: str) -> NDArray[np.object_]:
     if h5py.check_string_dtype(array.dtype) is None:
         if array.dtype.kind not in "iu":
             raise DamagedFileError(f"{path}: {array.name} holds {array.dtype}, expected text")
-        return array[:].astype(str).astype(object)
+        numbers: NDArray[np.object_] = array[:].astype(str).astype(object)
+        return numbers
     names: NDArray[np.object_] = array.asstr()[:].astype(object)
     return names
 

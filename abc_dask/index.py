@@ -14,7 +14,7 @@ Tasks read the labels of their rows from the second, so that no task carries a t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,7 +131,7 @@ class MatrixRows:
     def of(
         cls,
         index: MatrixIndex,
-        labels: pa.Array,
+        labels: Callable[[], pa.Array],
         cells: NDArray[np.int64] | None,
         state: object,
         cache: Cache,
@@ -142,8 +142,9 @@ class MatrixRows:
         ----------
         index : MatrixIndex
             The matrix.
-        labels : pyarrow array of string
-            Label of every cell of cell_metadata, each once.
+        labels : callable
+            Gives the label of every cell of cell_metadata, each once; called only where
+            no earlier run has aligned the same two files.
         cells : array of int64 or None
             Positions of the cells that are in this matrix; None: any may be.
         state : object
@@ -159,7 +160,7 @@ class MatrixRows:
         table = cache.get(
             "rows",
             [matrix.path, *astuple(matrix.fingerprint), state, cells is None],
-            lambda target: _write_rows(matrix, labels, cells, target),
+            lambda target: _write_rows(matrix, labels(), cells, target),
         )
         cell = read_cached(table, ["cell"])["cell"].to_numpy()
         n_found = int((cell >= 0).sum())

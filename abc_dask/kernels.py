@@ -1,6 +1,6 @@
 """The hot loops: chosen genes out of the arrays of a matrix, as pure NumPy functions.
 
-Every kernel adds into `out`, an array of genes × rows that the caller has zeroed, so
+Every kernel adds into `out`, an array of genes x rows that the caller has zeroed, so
 duplicate entries are summed in storage order, as scipy does. A corrupt index is a
 `ValueError`, never a wrong gene: bounds are checked before anything is looked up.
 """

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.h5ad import MatrixFile
 from abc_dask.genes import Gene
+from abc_dask.h5ad import MatrixFile
 
 # Part of every plan's digest: raise it when parts or receipts change their layout.
 FORMAT_VERSION = 1
@@ -105,7 +105,9 @@ class Plan:
     block_size : int
         Bytes of stored values that a block may have.
     matrices : tuple of PlannedMatrix
+        Sorted by name.
     blocks : tuple of RowBlock
+        In the order of the matrices and their rows.
     """
 
     release: str

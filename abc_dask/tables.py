@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +84,7 @@ def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
     """
     release.require([entry])
     path = release.path(entry)
-    fingerprint = Fingerprint.of(path)
-    state = [entry.relative_path, fingerprint.size, fingerprint.mtime_ns, fingerprint.inode]
+    state = [entry.relative_path, *astuple(Fingerprint.of(path))]
     return cache.get(entry.tag, state, lambda target: _csv_to_parquet(path, target))
 
 
@@ -176,11 +175,18 @@ class CellTable:
         The CSV's relative path, for messages.
     columns : tuple of str
         Names of all columns.
+    n_cells : int
+        Rows.
+    state : tuple
+        The CSV's relative path and fingerprint, JSON-serialisable: what tells this
+        table from a later one.
     """
 
     path: Path
     source: str
     columns: tuple[str, ...]
+    n_cells: int
+    state: tuple[str | int, ...]
 
     @classmethod
     def of(cls, release: Release, metadata: str, cache: Cache) -> CellTable:
@@ -193,14 +199,16 @@ class CellTable:
         """
         entry = release.manifest.tables(metadata)[CELL_METADATA]
         path = cached_table(release, entry, cache)
-        columns = tuple(pq.read_schema(path).names)
+        described = pq.read_metadata(path)
+        columns = tuple(described.schema.to_arrow_schema().names)
         absent = [name for name in (CELL_LABEL, FEATURE_MATRIX_LABEL) if name not in columns]
         if absent:
             raise TableError(
                 f"{entry.relative_path} has no column {enumerate_names(absent)}; "
                 f"it has: {enumerate_names(columns)}"
             )
-        return cls(path, entry.relative_path, columns)
+        state = (entry.relative_path, *astuple(Fingerprint.of(release.path(entry))))
+        return cls(path, entry.relative_path, columns, described.num_rows, state)
 
     def labels(self) -> pa.Array:
         """Read the cell labels, in the table's order.
@@ -234,7 +242,8 @@ class CellTable:
 
     def to_pandas(self) -> pd.DataFrame:
         """Read the whole table, index cell_label."""
-        return read_cached(self.path).to_pandas().set_index(CELL_LABEL)
+        frame: pd.DataFrame = read_cached(self.path).to_pandas()
+        return frame.set_index(CELL_LABEL)
 
 
 def resolve_matrix(

@@ -70,3 +70,29 @@ def plural(count: int, noun: str) -> str:
     if count != 1:
         noun = noun[:-2] + "ices" if noun.endswith("matrix") else noun + "s"
     return f"{count:,} {noun}"
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[object]], align: str) -> str:
+    """Lay out a table for a terminal.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : sequence of sequences
+        Integers get thousands separators.
+    align : str
+        ``<`` or ``>`` for each column.
+
+    Examples
+    --------
+    >>> print(text_table(["matrix", "cells"], [["TH", 130555]], "<>"))
+    matrix    cells
+    TH      130,555
+    """
+    cells = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in rows]
+    lines = [list(header), *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(f"{v:{a}{w}}" for v, a, w in zip(line, align, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,103 @@
+"""The command line: words to calls.
+
+Also reachable as ``dask abc``. Modules of commands are imported when a command is asked
+for, and import nothing heavy themselves, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from abc_dask import __version__
+from abc_dask.errors import AbcDaskError
+
+VERBOSE = "abc_dask.verbose"
+
+_COMMANDS = {
+    "demo": "abc_dask.cli.demo",
+    "matrices": "abc_dask.cli.tables",
+    "genes": "abc_dask.cli.tables",
+    "extract": "abc_dask.cli.extract",
+    "view": "abc_dask.cli.view",
+}
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinds the stack like KeyboardInterrupt does."""
+
+
+class Commands(click.Group):
+    """Commands that are imported on use, and errors that are one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """List the commands in the order in which a user meets them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; whatever goes wrong is one line and an exit code."""
+        previous = _on_sigterm()
+        try:
+            return super().invoke(ctx)
+        except AbcDaskError as error:
+            _fail(ctx, str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail(ctx, "interrupted; run the same command again to complete the work", 130)
+        except Terminated:
+            _fail(ctx, "terminated; run the same command again to complete the work", 143)
+        except BrokenPipeError:
+            # the reader of our output has seen enough
+            sys.stderr.close()
+            ctx.exit(141)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except MemoryError:
+            _fail(ctx, "out of memory; try a smaller --block-size or fewer genes at a time", 1)
+        except Exception as error:  # noqa: BLE001 - the last resort of a command line
+            reason = " ".join(str(error).split())
+            _fail(ctx, f"unexpected {type(error).__name__}: {reason} (-v shows where)", 1)
+        finally:
+            if previous is not None:
+                signal.signal(signal.SIGTERM, previous)
+
+
+def _on_sigterm() -> Any:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        return signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread
+        return None
+
+
+def _fail(ctx: click.Context, message: str, code: int) -> None:
+    if ctx.meta.get(VERBOSE):
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"abc-dask: error: {message}", err=True)
+    ctx.exit(code)
+
+
+@click.group(name="abc", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="abc-dask")
+def cli() -> None:
+    """Get gene expression out of the Allen Brain Cell (ABC) Atlas."""
+
+
+def main() -> None:
+    """Run the command ``abc-dask``."""
+    cli(prog_name="abc-dask")

@@ -1,0 +1,108 @@
+"""The main job: extract."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from abc_dask.cli.options import atlas_options, normalization, open_atlas, verbose
+from abc_dask.errors import UsageError
+
+
+@click.command()
+@click.argument("genes", metavar="GENE...", nargs=-1)
+@atlas_options
+@normalization
+@click.option("-o", "--output", required=True, metavar="OUT", help="Where the view will be.")
+@click.option(
+    "--format",
+    "format_",
+    metavar="parquet|zarr|csv",
+    help="By default from OUT's suffix, else parquet.",
+)
+@click.option(
+    "--genes-file",
+    metavar="F",
+    help="More genes: one a line, or the first column of a CSV or TSV file; # starts a comment; "
+    "- is standard input.",
+)
+@click.option(
+    "--columns",
+    type=click.Choice(["gene_symbol", "gene_identifier"]),
+    default="gene_symbol",
+    show_default=True,
+    help="What names the columns.",
+)
+@click.option("--workers", type=int, metavar="N", help="Processes; one with threads by default.")
+@click.option("--threads-per-worker", type=int, metavar="N", help="By default all cores.")
+@click.option("--memory-limit", metavar="M", help="Of each process, such as '2 GB'.")
+@click.option("--scheduler", metavar="ADDRESS", help="Join a running Dask cluster.")
+@click.option(
+    "--block-size",
+    metavar="BYTES",
+    help="Stored values that one task reads, such as '256 MiB' (the default).",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace OUT; it stays until the new view is complete."
+)
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@verbose
+def extract(
+    genes: tuple[str, ...],
+    genes_file: str | None,
+    output: str,
+    quiet: bool,  # noqa: FBT001 - a flag
+    **options: Any,
+) -> None:
+    """Extract genes in all cells into a view that is complete or absent.
+
+    GENE is a symbol or an identifier; columns come in the order asked. If the command
+    ends early, the same command completes the work.
+    """
+    asked = [*genes, *(read_genes_file(genes_file) if genes_file else [])]
+    if not asked:
+        raise UsageError("no gene asked for; give symbols or identifiers, or --genes-file")
+    atlas = open_atlas(options)
+    names = (
+        "normalization",
+        "columns",
+        "workers",
+        "threads_per_worker",
+        "memory_limit",
+        "scheduler",
+        "block_size",
+        "overwrite",
+    )
+    view = atlas.extract(
+        asked,
+        output,
+        format=options["format_"],
+        progress=not quiet,
+        **{name: options[name] for name in names},
+    )
+    if not quiet:
+        from abc_dask.reporting import extraction_text
+
+        click.echo(extraction_text(view))
+
+
+def read_genes_file(name: str) -> list[str]:
+    """Read genes from a text file: one a line, or the first column of CSV or TSV.
+
+    A first line that names the column (``gene``, ``gene_symbol``, ``gene_identifier``)
+    is skipped.
+    """
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise UsageError(f"--genes-file {name} cannot be read: {reason}") from None
+    genes = []
+    for number, line in enumerate(text.splitlines()):
+        first = line.partition("#")[0].replace("\t", ",").partition(",")[0].strip().strip('"')
+        if first and not (number == 0 and first in {"gene", "gene_symbol", "gene_identifier"}):
+            genes.append(first)
+    return genes

@@ -1,0 +1,79 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from abc_dask.cli import VERBOSE
+
+if TYPE_CHECKING:
+    from abc_dask.atlas import Atlas
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _remember(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    if value:
+        ctx.meta[VERBOSE] = True
+
+
+verbose = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember,
+    help="Show the traceback of an error.",
+)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+normalization = click.option(
+    "--normalization",
+    type=click.Choice(["log2", "raw"]),
+    default="log2",
+    show_default=True,
+    help="log2(counts per million + 1), or counts.",
+)
+
+
+def atlas_options(command: Command) -> Command:
+    """Add the options that choose an atlas."""
+    options = [
+        click.option(
+            "--download-base",
+            required=True,
+            metavar="DIR",
+            help="Folder with releases/<version>/manifest.json and the files.",
+        ),
+        click.option("--release", metavar="V", help="Release; newest on disk by default."),
+        click.option(
+            "--metadata",
+            metavar="NAME",
+            help="Directory of cell_metadata; the only one, else WMB-10X, by default.",
+        ),
+        click.option(
+            "--gene-directory",
+            metavar="NAME[/TABLE]",
+            help="Directory of the gene table; that of the cells by default.",
+        ),
+        click.option(
+            "--dataset",
+            metavar="NAME",
+            help="Read this dataset's matrices in place of those that cell_metadata names.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_atlas(options: dict[str, Any]) -> Atlas:
+    """Open the atlas that `atlas_options` chose."""
+    from abc_dask.atlas import Atlas
+
+    names = ("download_base", "release", "metadata", "gene_directory", "dataset")
+    return Atlas(**{name: options[name] for name in names})

@@ -1,0 +1,60 @@
+"""Commands on a finished view: info, verify, export."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from abc_dask.cli.options import as_json, verbose
+
+
+@click.group()
+def view() -> None:
+    """Look at, verify or export a finished view."""
+
+
+@view.command()
+@click.argument("out", metavar="OUT")
+@as_json
+@verbose
+def info(out: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Say what a view holds and where it is from."""
+    from abc_dask.view import open_view
+
+    opened = open_view(out)
+    if as_json:
+        click.echo(json.dumps(opened.provenance, indent=1))
+    else:
+        from abc_dask.reporting import extraction_text
+
+        click.echo(extraction_text(opened))
+
+
+@view.command()
+@click.argument("out", metavar="OUT")
+@verbose
+def verify(out: str) -> None:
+    """Hash every file again; exit 1 on damage, naming the part."""
+    from abc_dask.view import open_view
+    from abc_dask.words import format_bytes, plural
+
+    opened = open_view(out)
+    opened.verify()
+    files = opened.info["files"]
+    size = format_bytes(sum(file["size"] for file in files))
+    click.echo(f"{opened.path} is as it was written: {plural(len(files), 'file')}, {size}")
+
+
+@view.command()
+@click.argument("out", metavar="OUT")
+@click.argument("target", metavar="TARGET")
+@click.option("--format", "format_", metavar="F", help="By default from TARGET's suffix.")
+@click.option("--overwrite", is_flag=True, help="Replace TARGET.")
+@verbose
+def export(out: str, target: str, format_: str | None, overwrite: bool) -> None:  # noqa: FBT001
+    """Write a view as TARGET.csv, .h5ad, .zarr or .parquet."""
+    from abc_dask.view import open_view
+
+    path = open_view(out).export(target, format_, overwrite=overwrite)
+    click.echo(f"{path} written")

@@ -1,0 +1,259 @@
+"""Run a plan: blocks as delayed tasks, receipts, progress, and the commit at the end."""
+
+from __future__ import annotations
+
+import datetime as dt
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from abc_dask import __version__
+from abc_dask.errors import AbcDaskError, ClusterError, ReleaseError, ViewError
+from abc_dask.expression import BlockTask, tasks_of
+from abc_dask.index import read_row_labels
+from abc_dask.parts import PARTS, Receipt, make_part
+from abc_dask.plan import FORMAT_VERSION, Plan
+from abc_dask.prepare import provenance
+from abc_dask.publishing import VIEW, commit, format_of, publish, refuse_existing
+from abc_dask.readers import CELL_ORDER, PartsReader, save_order
+from abc_dask.staging import Staging
+from abc_dask.view import View, open_view
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_VERSIONS = ("dask", "distributed", "numpy", "pandas", "pyarrow", "h5py")
+
+
+def check_output(output: str | Path, format: str | None, *, overwrite: bool) -> tuple[Path, str]:  # noqa: A002
+    """Check the place and format of a view before any work.
+
+    Returns
+    -------
+    path : Path
+        Absolute.
+    format : str
+
+    Raises
+    ------
+    UsageError, ViewError
+        If the format is unknown, or something is there and may not be replaced.
+    """
+    path = Path(output).expanduser().absolute()
+    chosen = format_of(path, format)
+    if path.name in {"", ".", ".."}:
+        raise ViewError(f"{str(output)!r} is not a name for a view")
+    refuse_existing(path, overwrite=overwrite)
+    return path, chosen
+
+
+def run(
+    plan: Plan,
+    output: Path,
+    chosen: str,
+    client: Client,
+    *,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> View:
+    """Make the view of a plan, or complete an unfinished one.
+
+    Parameters
+    ----------
+    plan : Plan
+    output : Path
+        As `check_output` gives it.
+    chosen : str
+        Format.
+    client : distributed.Client
+        Where tasks run; output and inputs must lie where its workers see them.
+    overwrite : bool
+        Replace a finished view at `output`, or another request's unfinished one.
+    progress : bool
+        Show a bar on stderr.
+
+    Returns
+    -------
+    View
+
+    Raises
+    ------
+    ReleaseError
+        If no cell was found.
+    DamagedFileError, ViewError, ClusterError
+        If a block cannot be read or written; finished blocks are kept, and the same
+        call completes the work.
+    """
+    if not plan.blocks:
+        raise ReleaseError(
+            f"none of the {plan.n_asked:,} cells of {plan.metadata} is in a feature matrix"
+        )
+    began = time.perf_counter()
+    described = provenance(plan)
+    staging = Staging.beside(output)
+    with staging.locked():
+        # what may have happened while we waited for nothing: another driver's commit
+        refuse_existing(output, overwrite=overwrite)
+        try:
+            staging.begin(plan, described, overwrite=overwrite)
+        except OSError as error:
+            raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+        held = staging.receipts(plan)
+        todo = [task for task in tasks_of(plan) if task.block.number not in held]
+        done = _run_tasks(todo, plan, staging, client, held, progress=progress)
+        receipts = [(held | done)[block.number] for block in plan.blocks]
+        _check(receipts, plan, staging)
+        info = described | _run_info(plan, receipts, len(held), time.perf_counter() - began)
+        _finish(plan, receipts, staging, chosen, info)
+    return open_view(output)
+
+
+def _run_tasks(
+    todo: list[BlockTask],
+    plan: Plan,
+    staging: Staging,
+    client: Client,
+    held: dict[int, Receipt],
+    *,
+    progress: bool,
+) -> dict[int, Receipt]:
+    """Run one delayed task a block; on the first error the rest is cancelled."""
+    import dask
+    from distributed import as_completed
+
+    extract = dask.delayed(make_part, pure=False)
+    futures = client.compute(
+        [
+            extract(task, str(staging.folder), plan.digest, dask_key_name=_key(task, plan))
+            for task in todo
+        ]
+    )
+    tasks = dict(zip(futures, todo, strict=True))
+    done: dict[int, Receipt] = {}
+    with _bar(plan, held, enabled=progress) as bar:
+        try:
+            for future in as_completed(futures, loop=client.loop):
+                receipt = _result(future, tasks[future])
+                done[receipt.block] = receipt
+                bar.update(receipt.rows)
+        except BaseException:
+            client.cancel(futures)
+            raise
+    return done
+
+
+def _key(task: BlockTask, plan: Plan) -> str:
+    """Name a task after its matrix and block, as dashboards and logs show it."""
+    return f"extract-{task.feature_matrix_label}-{task.block.number:05d}-{plan.digest[:12]}"
+
+
+def _result(future: Any, task: BlockTask) -> Receipt:
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+
+    try:
+        receipt: Receipt = future.result()
+    except AbcDaskError:
+        raise
+    except KilledWorker as error:
+        raise ClusterError(
+            f"{task.where}: every worker that took this block died "
+            f"({error.allowed_failures + 1} tries), perhaps for lack of memory; "
+            "finished blocks are kept: run again with a larger --memory-limit or a smaller "
+            "--block-size"
+        ) from None
+    except (CancelledError, OSError, TimeoutError) as error:
+        raise ClusterError(
+            f"{task.where}: the cluster lost this block ({error}); "
+            "finished blocks are kept, run the command again"
+        ) from error
+    return receipt
+
+
+def _bar(plan: Plan, held: dict[int, Receipt], *, enabled: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(
+        desc="extract",
+        total=plan.n_cells,
+        initial=sum(receipt.rows for receipt in held.values()),
+        unit=" cells",
+        unit_scale=True,
+        file=sys.stderr,
+        disable=None if enabled else True,
+        leave=False,
+    )
+
+
+def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
+    """Believe receipts only if the parts are here: workers may see another file system."""
+    for receipt, block in zip(receipts, plan.blocks, strict=True):
+        part = staging.folder / PARTS / receipt.name
+        if receipt.rows != block.n_cells:
+            raise ViewError(f"{part} has {receipt.rows:,} rows, expected {block.n_cells:,}")
+        if not part.is_file() or part.stat().st_size != receipt.size:
+            raise ViewError(
+                f"{part} was written by a worker but is not here; "
+                "the output must lie on a file system that all workers share"
+            )
+
+
+def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Give the position in cell_metadata of every row of the parts, in the plan's order."""
+    pieces = []
+    for block in plan.blocks:
+        _, cells = read_row_labels(plan.matrices[block.matrix].rows, block.start, block.stop)
+        found = cells.to_numpy()
+        pieces.append(found[found >= 0])
+    return np.concatenate(pieces)
+
+
+def _run_info(
+    plan: Plan, receipts: Sequence[Receipt], n_held: int, seconds: float
+) -> dict[str, Any]:
+    """Give what only the run can tell."""
+    matrices = provenance(plan)["matrices"]
+    for number, matrix in enumerate(matrices):
+        own = [r for r in receipts if plan.blocks[r.block].matrix == number]
+        matrix["task_seconds"] = round(sum(receipt.seconds for receipt in own), 3)
+        matrix["bytes_read"] = sum(receipt.bytes_read for receipt in own)
+    return {
+        "format_version": FORMAT_VERSION,
+        "abc_dask": __version__,
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "content": f"{sum(int(r.content, 16) for r in receipts) % 2**64:016x}",
+        "matrices": matrices,
+        "run": {
+            "seconds": round(seconds, 3),
+            "bytes_read": sum(receipt.bytes_read for receipt in receipts),
+            "blocks_kept_from_earlier_run": n_held,
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in _VERSIONS},
+        },
+    }
+
+
+def _finish(
+    plan: Plan, receipts: Sequence[Receipt], staging: Staging, chosen: str, info: dict[str, Any]
+) -> None:
+    parts = staging.folder / PARTS
+    order = cell_order(plan)
+    if len(np.unique(order)) != plan.n_cells:
+        raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")
+    if chosen == "parquet":
+        save_order(parts, order)
+        staging.sweep({CELL_ORDER, VIEW} | {receipt.name for receipt in receipts})
+        rows = {receipt.name: receipt.rows for receipt in receipts}
+        digests = {receipt.name: receipt.sha256 for receipt in receipts}
+        publish(staging, parts, chosen, info, rows=rows, digests=digests)
+    else:
+        paths = tuple(parts / receipt.name for receipt in receipts)
+        reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype))
+        commit(staging, chosen, reader, info)

@@ -1,0 +1,227 @@
+"""The commit protocol: work in OUT.partial, receipts, one rename.
+
+::
+
+    OUT.partial/
+        .lock              held by the driver that works here
+        plan.json          what is being made; another plan is refused
+        provenance.json    what every part carries in its schema
+        parts/             finished parts, and hidden temporary files of unfinished ones
+        receipts/          one a finished part
+        finished/          the view in its final form, where that is not the parts
+
+`OUT` appears by one rename of a complete folder or file, and not before. A worker left
+over from a killed run can only add files that nobody lists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from abc_dask.errors import ViewError
+from abc_dask.files import (
+    fsync_directory,
+    fsync_file,
+    remove,
+    replace_tree,
+    sha256,
+    write_whole,
+)
+from abc_dask.parts import PARTS, PROVENANCE, RECEIPTS, Receipt, receipt_path
+from abc_dask.plan import Plan
+
+PLAN = "plan.json"
+FINISHED = "finished"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The unfinished view beside its future place.
+
+    Attributes
+    ----------
+    output : Path
+        Where the view will be.
+    folder : Path
+        ``OUT.partial``.
+    """
+
+    output: Path
+    folder: Path
+
+    @classmethod
+    def beside(cls, output: Path) -> Staging:
+        """Give the staging folder of an output."""
+        return cls(output, output.with_name(output.name + ".partial"))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second driver; made first where it is not there.
+
+        Raises
+        ------
+        ViewError
+            If another process works on the same view, or nothing can be written there.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ViewError(
+                f"{self.output} cannot be written: {self.folder}: {error.strerror}"
+            ) from None
+        try:
+            self._lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(descriptor, 100, 0).decode("ascii", "replace").strip()
+            raise ViewError(
+                f"{self.folder} is in use by another extraction ({owner or 'unknown process'}); "
+                "wait for it, or name another output"
+            ) from None
+        except OSError:
+            return  # a file system without locks: receipts alone keep the result right
+        with contextlib.suppress(FileNotFoundError):
+            if (self.folder / _LOCK).stat().st_ino == os.fstat(descriptor).st_ino:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
+                return
+        raise ViewError(f"{self.folder} was finished by another process just now; look at it")
+
+    def begin(self, plan: Plan, provenance: dict[str, Any], *, overwrite: bool) -> None:
+        """Write down the plan, or find that the folder holds the same one.
+
+        Raises
+        ------
+        ViewError
+            If the folder holds another plan, naming what differs.
+        """
+        path = self.folder / PLAN
+        try:
+            held = json.loads(path.read_bytes()) if path.exists() else None
+        except ValueError:
+            held = {}
+        if held is not None and held.get("digest") != plan.digest:
+            if not overwrite:
+                raise ViewError(
+                    f"{self.folder} holds the unfinished view of another request "
+                    f"({_difference(held.get('plan', {}), plan.identity)}); finish that one, "
+                    "remove the folder, or pass --overwrite"
+                )
+            for name in (PLAN, RECEIPTS, PARTS, FINISHED):
+                remove(self.folder / name)
+            held = None
+        for name in (PARTS, RECEIPTS):
+            (self.folder / name).mkdir(exist_ok=True)
+        write_whole(self.folder / PROVENANCE, json.dumps(provenance).encode())
+        if held is None:
+            content = {"digest": plan.digest, "plan": plan.identity}
+            write_whole(path, json.dumps(content).encode())
+
+    def receipts(self, plan: Plan) -> dict[int, Receipt]:
+        """Give the receipts that can be trusted: part there, size and digest as said."""
+        found = {}
+        for block in plan.blocks:
+            receipt = Receipt.load(receipt_path(self.folder, block.number))
+            if receipt is not None and self._is_good(receipt, plan, block.number, block.n_cells):
+                found[block.number] = receipt
+        return found
+
+    def _is_good(self, receipt: Receipt, plan: Plan, number: int, rows: int) -> bool:
+        part = self.folder / PARTS / receipt.name
+        if (
+            (receipt.plan, receipt.block, receipt.rows) != (plan.digest, number, rows)
+            or receipt.fingerprint != plan.matrices[plan.blocks[number].matrix].matrix.fingerprint
+            or Path(receipt.name).name != receipt.name
+        ):
+            return False
+        try:
+            return part.stat().st_size == receipt.size and sha256(part) == receipt.sha256
+        except OSError:
+            return False
+
+    def sweep(self, listed: set[str]) -> None:
+        """Remove what is not part of the view: leftovers of attempts that did not finish."""
+        for path in (self.folder / PARTS).iterdir():
+            if path.name not in listed:
+                remove(path)
+
+    def finished(self) -> Path:
+        """Give an empty place for the view in its final form."""
+        place = self.folder / FINISHED
+        remove(place)
+        return place
+
+    def publish(self, source: Path, sidecar: Path | None = None) -> None:
+        """Rename a complete view to its place, flushed to disk, and remove the rest.
+
+        Parameters
+        ----------
+        source : Path
+            Folder or file in the staging folder.
+        sidecar : Path, optional
+            For a view that is one file: its description, which goes beside it. The old
+            description is removed before, and the new one follows after, so that
+            a description never stands beside another view.
+        """
+        _flush(source)
+        if sidecar is None:
+            replace_tree(source, self.output)
+        else:
+            place = sidecar_path(self.output)
+            fsync_file(sidecar)
+            place.unlink(missing_ok=True)
+            source.replace(self.output)
+            sidecar.replace(place)
+            fsync_directory(self.output.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the staging folder."""
+        remove(self.folder)
+
+
+def sidecar_path(output: Path) -> Path:
+    """Give the place of the description of a view that is one file."""
+    return output.with_name(output.name + ".view.json")
+
+
+def _flush(path: Path) -> None:
+    """Flush a tree to disk, files before the folders that name them."""
+    if path.is_dir():
+        for child in path.iterdir():
+            _flush(child)
+        fsync_directory(path)
+    else:
+        fsync_file(path)
+
+
+def _difference(held: dict[str, Any], asked: dict[str, Any]) -> str:
+    """Name what differs between two plans, shortly."""
+    for key, new in asked.items():
+        old = held.get(key)
+        if old == new:
+            continue
+        if key in {"blocks", "inputs", "cell_selection"}:
+            return f"{key.replace('_', ' ')} differ"
+        return f"{key} was {_shown(old)}, is {_shown(new)}"
+    return "its plan.json is damaged"
+
+
+def _shown(value: object) -> str:
+    text = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,319 @@
+"""The persisted result: open, read, verify, export."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from abc_dask import writers
+from abc_dask.errors import UsageError, ViewError
+from abc_dask.files import sha256
+from abc_dask.parts import content_digest
+from abc_dask.plan import FORMAT_VERSION
+from abc_dask.publishing import EXPORTS, VIEW, commit, format_of, info_digest, refuse_existing, tree
+from abc_dask.readers import CsvReader, PartsReader, Reader, ZarrReader, column_batches, load_order
+from abc_dask.staging import Staging, sidecar_path
+from abc_dask.words import enumerate_names, format_bytes, plural
+
+if TYPE_CHECKING:
+    import anndata
+    import dask.dataframe as dd
+    import pandas as pd
+
+
+def open_view(path: str | Path) -> View:
+    """Open a finished view.
+
+    Parameters
+    ----------
+    path : path
+        The folder (Parquet, Zarr) or file (CSV) that `extract` made.
+
+    Returns
+    -------
+    View
+
+    Raises
+    ------
+    ViewError
+        If there is none, it is not finished, it was made by another format version, or
+        files are missing or of the wrong size.
+    """
+    view = View(Path(path).expanduser().absolute(), {})
+    view.info.update(_load_info(view.path))
+    view.check_sizes()
+    return view
+
+
+@dataclass(frozen=True)
+class View:
+    """A table of genes in cells on disk, with its provenance.
+
+    Attributes
+    ----------
+    path : Path
+        Folder or file.
+    info : dict
+        Content of its ``_view.json``.
+    """
+
+    path: Path
+    info: dict[str, Any] = field(repr=False)
+
+    @property
+    def format(self) -> str:
+        """``parquet``, ``zarr`` or ``csv``."""
+        return str(self.info["format"])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the gene columns, in the order asked."""
+        return tuple(gene["column"] for gene in self.info["genes"])
+
+    @property
+    def n_cells(self) -> int:
+        """Cells in the view."""
+        return int(self.info["counts"]["cells"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Release, genes, inputs, counts, versions and run of this view (a copy)."""
+        kept = {key: value for key, value in self.info.items() if key not in {"files", "digest"}}
+        copy: dict[str, Any] = json.loads(json.dumps(kept))
+        return copy
+
+    @property
+    def reader(self) -> Reader:
+        """Columns of the view as arrays, in cell_metadata's order."""
+        dtype = np.dtype(self.info["dtype"])
+        if self.format == "parquet":
+            parts = tuple(self.path / file["name"] for file in self.info["files"] if "rows" in file)
+            return PartsReader(parts, load_order(self.path), self.columns, dtype)
+        kind = ZarrReader if self.format == "zarr" else CsvReader
+        return kind(self.path, self.columns, dtype, self.n_cells)
+
+    def dataframe(self, *, matrices: bool = False) -> dd.DataFrame:
+        """Give the view as a lazy Dask DataFrame.
+
+        Parameters
+        ----------
+        matrices : bool
+            Also give dataset_label and feature_matrix_label, as categoricals (Parquet
+            and Zarr views have them).
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            Index cell_label, one column a gene; rows as they are on disk, which for
+            Parquet is matrix by matrix.
+        """
+        return self.reader.frame([*self.columns, *self._matrix_columns(matrices)])
+
+    def to_pandas(self, *, matrices: bool = False) -> pd.DataFrame:
+        """Read the whole view into memory.
+
+        Parameters
+        ----------
+        matrices : bool
+            Also give dataset_label and feature_matrix_label, as categoricals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index cell_label in the order of cell_metadata, one column a gene: the
+            reference workflow's table.
+        """
+        import pandas as pd
+
+        reader = self.reader
+        labels = reader.labels().to_pandas()
+        frame = pd.DataFrame(
+            reader.values(self.columns),
+            index=pd.Index(labels, name="cell_label"),
+            columns=list(self.columns),
+            copy=False,
+        )
+        if self._matrix_columns(matrices):
+            frame = frame.assign(**reader.matrices())
+        return frame
+
+    def _matrix_columns(self, wanted: bool) -> list[str]:  # noqa: FBT001 - handed through
+        if wanted and self.format == "csv":
+            raise UsageError("a CSV view does not keep dataset_label and feature_matrix_label")
+        return ["dataset_label", "feature_matrix_label"] if wanted else []
+
+    def to_anndata(self) -> anndata.AnnData:
+        """Read the whole view as AnnData.
+
+        Returns
+        -------
+        anndata.AnnData
+            X dense, cells x genes; obs index cell_label with whose rows they are; var
+            index the column names, with gene_identifier and gene_symbol; provenance in
+            uns["abc_dask"] as JSON text.
+        """
+        import anndata
+
+        reader = self.reader
+        return anndata.AnnData(
+            X=reader.values(self.columns),
+            obs=writers.obs_frame(reader),
+            var=writers.var_frame(self.info),
+            uns=writers.uns_dict(self.info),
+        )
+
+    def check_sizes(self) -> None:
+        """Raise `ViewError` unless all files are there with their sizes, and no others."""
+        problem = next(self._problems(rehash=False), None)
+        if problem:
+            raise ViewError(f"{self.path} is damaged: {problem}; run the extraction again")
+
+    def verify(self) -> None:
+        """Hash every file again and compare with what was written.
+
+        Raises
+        ------
+        ViewError
+            Naming the parts that are missing, added, cut or changed.
+        """
+        problems = list(self._problems(rehash=True))
+        if problems:
+            raise ViewError(
+                f"{self.path} is damaged: {enumerate_names(problems, most=5)}; "
+                "run the extraction again"
+            )
+
+    def _problems(self, *, rehash: bool) -> Iterator[str]:
+        root = self.path.parent if self.format == "csv" else self.path
+        listed = {file["name"]: file for file in self.info["files"]}
+        for name, file in listed.items():
+            path = root / name
+            if not path.is_file():
+                yield f"{name} is missing"
+            elif (size := path.stat().st_size) != file["size"]:
+                yield f"{name} has {size:,} bytes, expected {file['size']:,}"
+            elif rehash and sha256(path) != file["sha256"]:
+                yield f"{name} was changed after it was written (SHA-256 differs)"
+        if self.format != "csv":
+            # hidden files are read by nobody: a worker left over may have one open
+            for name in sorted(set(tree(root)) - set(listed) - {VIEW}):
+                if not Path(name).name.startswith("."):
+                    yield f"{name} does not belong to the view"
+
+    def content(self) -> str:
+        """Compute the digest of labels and values anew, from what is on disk.
+
+        Returns
+        -------
+        str
+            Equal to ``provenance["content"]``, whatever the format and partitioning.
+        """
+        reader = self.reader
+        values = np.empty((len(self.columns), self.n_cells), reader.dtype)
+        for first, batch in column_batches(reader):
+            values[first : first + batch.shape[1]] = batch.T
+        return f"{content_digest(reader.labels(), values):016x}"
+
+    def export(
+        self,
+        target: str | Path,
+        format: str | None = None,  # noqa: A002 - the word of the command line
+        *,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the view in another format, complete or absent.
+
+        Parameters
+        ----------
+        target : path
+            Its suffix chooses: ``.parquet``, ``.zarr``, ``.csv`` or ``.h5ad``.
+        format : str, optional
+            Choose whatever the suffix.
+        overwrite : bool
+            Replace what is there.
+
+        Returns
+        -------
+        Path
+            The target.
+
+        Raises
+        ------
+        UsageError
+            If the format is unknown.
+        ViewError
+            If the target exists or cannot be written, or this view is damaged.
+        """
+        place = Path(target).expanduser().absolute()
+        chosen = format_of(place, format, known=EXPORTS)
+        if place == self.path:
+            raise ViewError(f"{place} is the view itself; name another target")
+        refuse_existing(place, overwrite=overwrite)
+        self.verify()
+        staging = Staging.beside(place)
+        with staging.locked():
+            info = self.provenance | {"exported_from": str(self.path)}
+            commit(staging, chosen, self.reader, info)
+        return place
+
+    def __repr__(self) -> str:
+        """Say in one line what it is."""
+        return (
+            f"<View {str(self.path)!r}: {plural(self.n_cells, 'cell')}, "
+            f"{plural(len(self.columns), 'gene')}, {self.format}>"
+        )
+
+    def _repr_html_(self) -> str:
+        info, counts = self.info, self.info["counts"]
+        rows = {
+            "view": str(self.path),
+            "format": f"{self.format}, {format_bytes(sum(f['size'] for f in info['files']))}",
+            "release": f"{info['release']}, {info['metadata']}, {info['normalization']}",
+            "genes": enumerate_names(self.columns, most=20),
+            "cells": f"{counts['cells']:,} of {counts['cells_asked']:,} asked",
+            "matrices": f"{len(info['matrices']):,}",
+        }
+        return html_table(rows)
+
+
+def html_table(rows: dict[str, str]) -> str:
+    """Give a small table of names and values for notebooks."""
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
+        f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
+        for k, v in rows.items()
+    )
+    return f"<table>{cells}</table>"
+
+
+def _load_info(path: Path) -> dict[str, Any]:
+    source = path / VIEW if path.is_dir() else sidecar_path(path)
+    partial = Staging.beside(path).folder
+    hint = (
+        f"an unfinished one lies in {partial}: run the extraction again to complete it"
+        if partial.exists()
+        else "give the folder or file that extract made"
+    )
+    try:
+        info: Any = json.loads(source.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
+    except (OSError, ValueError) as error:
+        raise ViewError(f"{source} cannot be read: {error}") from None
+    version = info.get("format_version") if isinstance(info, dict) else None
+    if version != FORMAT_VERSION:
+        raise ViewError(
+            f"{source} has format version {version!r}, this abc_dask reads {FORMAT_VERSION}; "
+            "run the extraction again"
+        )
+    seal = info.pop("digest", None)
+    if seal != info_digest(info):
+        raise ViewError(f"{source} was changed after it was written; run the extraction again")
+    described: dict[str, Any] = info
+    return described

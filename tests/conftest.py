@@ -1,0 +1,85 @@
+"""Atlases on disk that tests share, and a private place for caches and settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+from abc_dask.testing import Quirks, SyntheticAtlas, write_atlas
+
+# Values are written to disk and read back: an example may take as long as it needs.
+settings.register_profile(
+    "disk", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
+settings.load_profile("disk")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+MATRICES = ["WMB-10XMulti", "WMB-10Xv2-TH", "WMB-10Xv3-CB", "WMB-10Xv3-MB"]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data, where it is at hand."""
+    if not (SHARED / "real-extract").is_dir():
+        pytest.skip(f"real measurements are not at hand ({SHARED.parent.name}/{SHARED.name})")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def real_extract(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A download_base with real measured values, copied: caches are written beside it."""
+    folder = tmp_path_factory.mktemp("real") / "base"
+    shutil.copytree(shared_data / "real-extract", folder)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain_atlas(tmp_path_factory: pytest.TempPathFactory) -> SyntheticAtlas:
+    """Four matrices of the real layout, 400 genes, some hundred cells; both normalizations."""
+    return write_atlas(
+        tmp_path_factory.mktemp("plain") / "base", scale=0.002, n_genes=400, matrices=MATRICES
+    )
+
+
+@pytest.fixture(scope="session")
+def odd_atlas(tmp_path_factory: pytest.TempPathFactory) -> SyntheticAtlas:
+    """The same with what other releases and other writers do."""
+    return write_atlas(
+        tmp_path_factory.mktemp("odd") / "base",
+        scale=0.002,
+        n_genes=400,
+        seed=1,
+        matrices=MATRICES,
+        normalizations=("log2",),
+        compression="gzip",
+        quirks=Quirks(
+            shuffled_genes=True,
+            missing_genes={"WMB-10Xv2-TH": ["Tac2", "Slc6a5"], "WMB-10Xv3-MB": ["Slc17a7"]},
+            missing_cells=7,
+            unlisted_share=0.05,
+            shuffled_rows=True,
+            integer_labels=True,
+            unsorted_indices=True,
+            duplicate_entries=True,
+            explicit_zeros=0.05,
+            nan_values=3,
+            inf_values=3,
+            index_dtype="int64",
+            indptr_dtype="int64",
+            no_dataset_label=True,
+        ),
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def private_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep tests out of the user's settings and caches."""
+    home = tmp_path_factory.mktemp("home")
+    os.environ["XDG_CACHE_HOME"] = str(home / "cache")
+    os.environ["DASK_CONFIG"] = str(home / "dask")

@@ -1,0 +1,307 @@
+"""Views: what other readers see, exports, damage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import anndata
+import dask.dataframe as dd
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from abc_dask import Atlas, open_view
+from abc_dask.errors import UsageError, ViewError
+from abc_dask.parts import ROW_GROUP, content_digest
+from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
+
+from .oracle import assert_same, expected_table
+
+FORMATS = ["parquet", "zarr", "csv"]
+
+
+@pytest.fixture(scope="module")
+def views(odd_atlas, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("views")
+    atlas = Atlas(odd_atlas.download_base)
+    return {
+        format: atlas.extract(REFERENCE_GENES, folder / f"genes.{format}", block_size="100 kB")
+        for format in FORMATS
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(odd_atlas):
+    return expected_table(odd_atlas, REFERENCE_GENES)
+
+
+@pytest.fixture
+def copied(views, tmp_path):
+    """A Parquet view to damage."""
+    return shutil.copytree(views["parquet"].path, tmp_path / "copy.parquet")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_is_the_reference_table(views, expected, format):
+    view = views[format]
+    assert view.format == format
+    assert_same(view.to_pandas(), expected)
+    frame = view.dataframe()
+    computed = frame.compute(scheduler="sync")
+    assert (computed.dtypes == frame.dtypes).all()
+    assert_same(computed.loc[expected.index], expected)
+    assert view.content() == view.provenance["content"]
+    assert open_view(view.path).provenance == view.provenance
+
+
+def test_all_formats_have_the_same_content(views):
+    assert len({view.provenance["content"] for view in views.values()}) == 1
+
+
+@pytest.mark.parametrize("format", ["parquet", "zarr"])
+def test_matrix_of_every_cell_is_kept(views, odd_atlas, format):
+    cells = pd.read_csv(
+        odd_atlas.cell_metadata, dtype={"cell_label": str}, index_col="cell_label"
+    )
+    table = views[format].to_pandas(matrices=True)
+    labels = cells.loc[table.index, "feature_matrix_label"]
+    assert list(table["feature_matrix_label"]) == list(labels)
+    frame = views[format].dataframe(matrices=True)
+    computed = frame.compute(scheduler="sync")
+    assert (computed.dtypes == frame.dtypes).all()
+    assert computed["dataset_label"].dtype == "category"
+
+
+def test_csv_keeps_no_matrix(views):
+    with pytest.raises(UsageError, match="a CSV view does not keep dataset_label"):
+        views["csv"].dataframe(matrices=True)
+
+
+def test_foreign_readers_of_parquet_agree(views, expected):
+    """The folder as it is: pandas, dask, pyarrow, polars, DuckDB."""
+    folder = str(views["parquet"].path)
+    names = ["cell_label", *REFERENCE_GENES, "dataset_label", "feature_matrix_label"]
+    by_pandas = pd.read_parquet(folder)
+    assert by_pandas.index.name == "cell_label"
+    assert list(by_pandas.columns) == names[1:]
+    assert by_pandas["dataset_label"].dtype == "category"
+    by_dask = dd.read_parquet(folder)
+    assert list(by_dask.columns) == names[1:]
+    by_arrow = pyarrow.dataset.dataset(folder).to_table()
+    assert by_arrow.column_names == names
+    assert pa.types.is_dictionary(by_arrow.schema.field("feature_matrix_label").type)
+    by_polars = pl.read_parquet(f"{folder}/*.parquet")
+    lazily = pl.scan_parquet(folder, hidden_file_prefix="_").collect()
+    assert by_polars.columns == lazily.columns == names
+    by_duckdb = duckdb.sql(f"SELECT * FROM '{folder}/*.parquet'")  # noqa: S608
+    assert by_duckdb.columns == names
+    genes = list(REFERENCE_GENES)
+    for table in (
+        by_pandas[genes],
+        by_dask[genes].compute(scheduler="sync"),
+        by_arrow.to_pandas(ignore_metadata=True).set_index("cell_label")[genes],
+        by_polars.to_pandas().set_index("cell_label")[genes],
+        lazily.to_pandas().set_index("cell_label")[genes],
+        by_duckdb.df().set_index("cell_label")[genes],
+    ):
+        assert_same(table.loc[expected.index], expected)
+
+
+def test_parquet_schema_and_checksums(views, odd_atlas):
+    view = views["parquet"]
+    parts = [view.path / file["name"] for file in view.info["files"] if "rows" in file]
+    assert [part.name for part in parts] == sorted(part.name for part in parts)
+    assert any(part.name.startswith("00001.WMB-10X") for part in parts)
+    matrices = view.provenance["matrices"]
+    for part in parts:
+        schema = pq.read_schema(part)
+        stored = json.loads(schema.metadata[b"abc_dask"])
+        assert stored["release"] == odd_atlas.release
+        assert stored["genes"][0]["gene_identifier"] == REFERENCE_IDENTIFIERS["Slc17a7"]
+        assert [m["md5"] for m in stored["matrices"]] == [m["md5"] for m in matrices]
+        assert stored["counts"] == view.provenance["counts"]
+        metadata = pq.ParquetFile(part).metadata
+        assert max(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)) <= (
+            ROW_GROUP
+        )
+
+
+def test_bit_flips_are_found_by_page_checksums(copied, views):
+    """As read back by pyarrow with checksums, and by `verify`; 40 random places."""
+    rng = np.random.default_rng(0)
+    part = max(copied.glob("*.parquet"), key=lambda p: p.stat().st_size)
+    whole = part.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    view = open_view(copied)
+    for place in rng.integers(4, footer, 40):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        part.write_bytes(damaged)
+        with pytest.raises(ViewError, match=rf"{part.name} was changed after it was written"):
+            view.verify()
+    part.write_bytes(whole)
+    view.verify()
+
+
+def test_zarr_is_anndata(views, expected):
+    path = views["zarr"].path
+    read = anndata.read_zarr(path)
+    assert list(read.obs_names) == list(expected.index)
+    assert list(read.var_names) == list(REFERENCE_GENES)
+    assert list(read.var["gene_symbol"]) == list(REFERENCE_GENES)
+    assert list(read.var["gene_identifier"]) == [REFERENCE_IDENTIFIERS[g] for g in REFERENCE_GENES]
+    assert set(read.obs) == {"dataset_label", "feature_matrix_label"}
+    np.testing.assert_array_equal(read.X, expected.to_numpy())
+    assert json.loads(read.uns["abc_dask"])["release"] == "20250531"
+    x = zarr.open_array(path / "X", mode="r")
+    assert x.metadata.zarr_format == 3
+    assert x.chunks[1] == x.shards[1] == 1, "one gene at a time"
+    assert type(x.compressors[-1]).__name__ == "Crc32cCodec"
+    assert np.isnan(x.fill_value), "a lost chunk must not read as zero"
+
+
+def test_zarr_bit_flips_are_found_on_reading(views, tmp_path):
+    copy = shutil.copytree(views["zarr"].path, tmp_path / "copy.zarr")
+    shard = max((p for p in (copy / "X").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    whole = shard.read_bytes()
+    rng = np.random.default_rng(1)
+    for place in rng.integers(0, len(whole), 25):
+        damaged = bytearray(whole)
+        damaged[place] ^= 16
+        shard.write_bytes(damaged)
+        with pytest.raises(Exception, match="."):
+            zarr.open_array(copy / "X", mode="r")[:]
+
+
+def test_csv_is_the_reference_file(views, expected):
+    path = views["csv"].path
+    table = pd.read_csv(
+        path, index_col="cell_label", dtype={"cell_label": str}, float_precision="round_trip"
+    )
+    assert path.read_text().startswith("cell_label,Slc17a7,Slc17a6,")
+    assert_same(table.astype("float32"), expected)
+    assert table.dtypes.unique().tolist() == [np.dtype("float64")]
+
+
+@pytest.mark.parametrize("source", FORMATS)
+@pytest.mark.parametrize("target", [*FORMATS, "h5ad"])
+def test_export(views, expected, tmp_path, source, target):
+    place = views[source].export(tmp_path / f"exported.{target}")
+    if target == "h5ad":
+        read = anndata.read_h5ad(place)
+        assert list(read.obs_names) == list(expected.index)
+        np.testing.assert_array_equal(read.X, expected.to_numpy())
+    else:
+        exported = open_view(place)
+        exported.verify()
+        assert_same(exported.to_pandas(), expected)
+        assert exported.content() == views[source].provenance["content"]
+        assert exported.provenance["exported_from"] == str(views[source].path)
+    assert not list(tmp_path.glob("*.partial"))
+    with pytest.raises(ViewError, match=r"exists; pass --overwrite"):
+        views[source].export(place)
+    assert views[source].export(place, overwrite=True) == place
+
+
+def test_export_refusals(views, tmp_path):
+    view = views["parquet"]
+    with pytest.raises(UsageError, match=r"unknown format 'xlsx' .* parquet, zarr, csv, h5ad"):
+        view.export(tmp_path / "table.xlsx")
+    with pytest.raises(ViewError, match="is the view itself"):
+        view.export(view.path, overwrite=True)
+
+
+def test_to_anndata(views, expected):
+    data = views["csv"].to_anndata()
+    np.testing.assert_array_equal(data.X, expected.to_numpy())
+    assert list(data.var["gene_symbol"]) == list(REFERENCE_GENES)
+
+
+def _damage_missing(folder, part):
+    (folder / part).unlink()
+    return f"{part} is missing"
+
+
+def _damage_added(folder, part):
+    shutil.copy(folder / part, folder / "99999.extra.parquet")
+    return "99999.extra.parquet does not belong to the view"
+
+
+def _damage_cut(folder, part):
+    whole = (folder / part).read_bytes()
+    (folder / part).write_bytes(whole[:-1])
+    return rf"{part} has {len(whole) - 1:,} bytes, expected {len(whole):,}"
+
+
+@pytest.mark.parametrize("damage", [_damage_missing, _damage_added, _damage_cut])
+def test_damage_is_seen_on_opening(copied, damage):
+    part = sorted(copied.glob("*.parquet"))[1].name
+    message = damage(copied, part)
+    with pytest.raises(ViewError, match=message):
+        open_view(copied)
+
+
+def test_swapped_parts_are_found_by_verify(copied):
+    first, second = sorted(copied.glob("*.parquet"))[:2]
+    size = first.stat().st_size
+    content = second.read_bytes()
+    first.write_bytes(content[:size].ljust(size, b"\0"))
+    with pytest.raises(ViewError, match=f"{first.name} was changed after it was written"):
+        open_view(copied).verify()
+
+
+def test_edited_description_is_refused(copied):
+    place = copied / "_view.json"
+    text = place.read_text()
+    place.write_text(text.replace('"release": "20250531"', '"release": "20260101"'))
+    with pytest.raises(ViewError, match="_view.json was changed after it was written"):
+        open_view(copied)
+    place.write_text(text.replace('"format_version": 1', '"format_version": 99'))
+    with pytest.raises(ViewError, match="has format version 99, this abc_dask reads 1"):
+        open_view(copied)
+    place.write_text("{")
+    with pytest.raises(ViewError, match="cannot be read"):
+        open_view(copied)
+
+
+def test_no_view(tmp_path):
+    with pytest.raises(ViewError, match="is not a finished view .* give the folder or file"):
+        open_view(tmp_path)
+    (tmp_path / "out.partial").mkdir()
+    with pytest.raises(ViewError, match=r"an unfinished one lies in .*out\.partial"):
+        open_view(tmp_path / "out")
+
+
+@settings(max_examples=60)
+@given(
+    values=hnp.arrays(
+        st.sampled_from([np.float32, np.float64]),
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=8),
+        elements=st.floats(width=32),
+    ),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_content_digest_ignores_order_and_partitioning(values, seed):
+    rng = np.random.default_rng(seed)
+    n_cells = values.shape[1]
+    labels = np.array([f"cell-{i}" for i in range(n_cells)], dtype=object)
+    order = rng.permutation(n_cells)
+    cut = int(rng.integers(0, n_cells + 1))
+    whole = content_digest(pa.array(labels), values)
+    parts = [order[:cut], order[cut:]]
+    summed = sum(content_digest(pa.array(labels[p], pa.string()), values[:, p]) for p in parts)
+    assert summed % 2**64 == whole
+    if n_cells > 1 and not np.array_equal(values[:, 0], values[:, 1], equal_nan=True):
+        swapped = values.copy()
+        swapped[:, [0, 1]] = values[:, [1, 0]]
+        assert content_digest(pa.array(labels), swapped) != whole, "values belong to their labels"
