@@ -10,10 +10,8 @@ import sys
 from pathlib import Path
 
 import click
-import http_server as hs
 import pytest
 from click.testing import CliRunner
-from small_release import VERSION, content_of, manifest_json, release_of
 
 import abc_dask
 from abc_dask.check import State, check
@@ -23,6 +21,8 @@ from abc_dask.errors import AbcDaskError, MissingFileError, ReleaseError
 from abc_dask.manifest import Manifest
 from abc_dask.progress import Bars, Lines, Quiet, progress_on
 from abc_dask.selection import diff, matrices_for, select, tables_for
+from tests import http_server as hs
+from tests.small_release import VERSION, content_of, manifest_json, release_of
 
 
 def cells_csv(rows):
@@ -261,8 +261,8 @@ def test_datasets(run):
     lines = succeeded(run("datasets", "--release", VERSION)).splitlines()
     assert lines[0] == f"release {VERSION}"
     assert [line.split() for line in lines if line.startswith("WMB-10Xv2")] == [
-        ["WMB-10Xv2", X, "(log2)", "2", "files", "2.0", "kB"],
-        ["WMB-10Xv2", X, "(raw)", "2", "files", "2.0", "kB"],
+        ["WMB-10Xv2", X, "log2", "2", "2.0", "kB"],
+        ["WMB-10Xv2", X, "raw", "2", "2.0", "kB"],
     ]
     listed = json.loads(succeeded(run("datasets", "--json")))
     assert listed["release"] == VERSION

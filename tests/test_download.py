@@ -14,11 +14,9 @@ import threading
 from email.utils import formatdate
 from pathlib import Path
 
-import http_server as hs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_release import content_of, manifest_json, release_of
 
 import abc_dask
 from abc_dask import download, fetch_plan, partial
@@ -34,6 +32,8 @@ from abc_dask.presence import Action, Found, Memory, decide, inspect
 from abc_dask.redirects import checked_redirect, is_private_host
 from abc_dask.release import Release
 from abc_dask.retries import Attempts, TransientError, UnreachableError, retry_after
+from tests import http_server as hs
+from tests.small_release import content_of, manifest_json, release_of
 
 MATRIX = "expression_matrices/WMB-10Xv2/20250531/WMB-10Xv2-TH-log2.h5ad"
 TABLE = "metadata/WMB-10X/20250531/cell_metadata.csv"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-import http_server as hs
 import pytest
-from small_release import VERSION, content_of, manifest_json
 
 from abc_dask import remote
 from abc_dask.download import fetch
@@ -20,6 +18,8 @@ from abc_dask.remote import (
     parse_listing,
     read_manifest,
 )
+from tests import http_server as hs
+from tests.small_release import VERSION, content_of, manifest_json
 
 VERSIONS = ["20230630", "20231215", "20240330", "20250531", "20260415"]
 FILES = {"metadata/WMB-10X/20250531/gene.csv": content_of(50)}

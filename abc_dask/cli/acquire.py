@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.cli.options import as_json as as_json_option
+from abc_dask.cli.options import normalization as normalization_option
+from abc_dask.cli.options import verbose
 from abc_dask.errors import AbcDaskError, DownloadError, UsageError
-from abc_dask.words import enumerate_names, format_bytes, plural
+from abc_dask.words import enumerate_names, format_bytes, plural, text_table
 
 if TYPE_CHECKING:
     from abc_dask.download import FetchReport
@@ -40,23 +42,11 @@ _needed_base = click.option(
 _release = click.option(
     "--release", metavar="VERSION", help="Release, such as 20250531; the newest where not given."
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 
 
 def _write_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _write_table(rows: list[tuple[str, ...]], *, right: Iterable[int] = ()) -> None:
-    """Write columns, those in `right` aligned to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    for row in rows:
-        cells = [
-            text.rjust(width) if i in right else text.ljust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
 
 
 def _entry_json(entry: FileEntry) -> dict[str, Any]:
@@ -76,7 +66,8 @@ def _entry_json(entry: FileEntry) -> dict[str, Any]:
 
 @click.command()
 @_base
-@_json
+@as_json_option
+@verbose
 def releases(download_base: Path | None, *, as_json: bool) -> None:
     """List the releases that the server has and those on disk."""
     from abc_dask.release import list_releases
@@ -115,7 +106,8 @@ def releases(download_base: Path | None, *, as_json: bool) -> None:
 @click.command()
 @_release
 @_base
-@_json
+@as_json_option
+@verbose
 def datasets(release: str | None, download_base: Path | None, *, as_json: bool) -> None:
     """List the datasets of a release: kinds, files, sizes."""
     from abc_dask.remote import load_manifest
@@ -127,15 +119,12 @@ def datasets(release: str | None, download_base: Path | None, *, as_json: bool) 
         records = [dict(zip(names, row, strict=True)) for row in rows]
         _write_json({"release": manifest.version, "datasets": records})
         return
+    shown = [
+        (dataset, kind, norm or "", count, format_bytes(size))
+        for dataset, kind, norm, count, size in rows
+    ]
     click.echo(f"release {manifest.version}")
-    _write_table(
-        [
-            (dataset, kind if norm is None else f"{kind} ({norm})", plural(n, "file"),
-             format_bytes(size))
-            for dataset, kind, norm, n, size in rows
-        ],
-        right=(2, 3),
-    )  # fmt: skip
+    click.echo(text_table(("dataset", "kind", "normalization", "files", "size"), shown, "<<<>>"))
 
 
 def _dataset_rows(manifest: Manifest) -> list[tuple[str, str, str | None, int, int]]:
@@ -154,7 +143,8 @@ def _dataset_rows(manifest: Manifest) -> list[tuple[str, str, str | None, int, i
 @click.argument("old", metavar="V1")
 @click.argument("new", metavar="V2")
 @_base
-@_json
+@as_json_option
+@verbose
 def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> None:
     """List the files that release V2 added to V1, removed, or changed."""
     from abc_dask.remote import load_manifest
@@ -198,13 +188,7 @@ def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> No
 @click.argument("names", metavar="[DATASET[/KIND[/TAG]]]...", nargs=-1)
 @_needed_base
 @_release
-@click.option(
-    "--normalization",
-    type=click.Choice(["log2", "raw"]),
-    default="log2",
-    show_default=True,
-    help="Which expression matrices.",
-)
+@normalization_option
 @click.option(
     "--for",
     "for_",
@@ -227,7 +211,8 @@ def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> No
     help="Remove bytes that fail their check; otherwise they are kept as NAME.damaged.",
 )
 @_quiet
-@_json
+@as_json_option
+@verbose
 def fetch(
     names: tuple[str, ...],
     download_base: Path,
@@ -375,13 +360,10 @@ def _write_plan(plan: FetchPlan, release: Release, unknown: list[str], *, as_jso
             }
         )
     else:
-        _write_table(
-            [
-                (f.entry.relative_path, format_bytes(f.entry.size), f.action.value)
-                for f in plan.files
-            ],
-            right=(1,),
-        )
+        rows = [
+            (f.entry.relative_path, format_bytes(f.entry.size), f.action.value) for f in plan.files
+        ]
+        click.echo(text_table(("file", "size", "action"), rows, "<><"))
         click.echo(
             f"{plural(len(plan.files), 'file')} of release {release.version}: "
             f"{format_bytes(plan.bytes_total)}, {format_bytes(plan.bytes_to_fetch)} to fetch, "
@@ -413,7 +395,8 @@ def _write_report(report: FetchReport) -> None:
 @_release
 @click.option("--rehash", is_flag=True, help="Read every file again.")
 @_quiet
-@_json
+@as_json_option
+@verbose
 def check(
     download_base: Path, *, release: str | None, rehash: bool, quiet: bool, as_json: bool
 ) -> None:
