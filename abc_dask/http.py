@@ -30,7 +30,7 @@ from abc_dask.errors import DownloadError
 from abc_dask.redirects import checked_redirect
 from abc_dask.retries import TransientError, retry_after
 
-_PIECE = 1 << 18
+_PIECE = 1 << 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_REDIRECTS = 3
@@ -290,7 +290,7 @@ class Body:
         return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
 
     def read(self) -> bytes:
-        """Read what has come in, at most 256 KiB; empty at the end.
+        """Read what has come in, at most 1 MiB; empty at the end.
 
         Raises
         ------

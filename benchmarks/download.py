@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -129,6 +130,12 @@ def curl(base: str, url: str, *, md5: bool) -> tuple[float, float]:
     return time.perf_counter() - start, 0.0
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of those it has waited for; the server is neither."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="1GB")
@@ -155,12 +162,15 @@ def main() -> None:
             ways = {name: way for name, way in ways.items() if "curl" not in name}
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         memory: list[float] = []
+        cpu: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(options.rounds):
             for name, way in ways.items():
                 base = Path(folder) / "base"
                 base.mkdir()
                 arguments = [str(base), url, PATH, str(size), md5, str(options.workers)]
+                before = cpu_seconds()
                 taken, peak = way(arguments)
+                cpu[name].append(cpu_seconds() - before)
                 seconds[name].append(taken)
                 if name == "fetch":
                     memory.append(peak)
@@ -168,9 +178,12 @@ def main() -> None:
                 os.sync()
         server.terminate()
     rates = {name: size / 1e6 / statistics.median(values) for name, values in seconds.items()}
-    print(f"{'way':10} {'MB/s':>7} {'seconds (median of ' + str(options.rounds) + ')':>24}")
+    print(f"medians of {options.rounds} rounds; CPU seconds are the client's, start included")
+    print(f"{'way':10} {'MB/s':>7} {'seconds':>8} {'least':>8} {'CPU s':>7}")
     for name, rate in rates.items():
-        print(f"{name:10} {rate:7.0f} {statistics.median(seconds[name]):24.2f}")
+        values, used = seconds[name], statistics.median(cpu[name])
+        median = statistics.median(values)
+        print(f"{name:10} {rate:7.0f} {median:8.2f} {min(values):8.2f} {used:7.2f}")
     row = {
         "benchmark": "download",
         "bytes": size,
@@ -178,6 +191,8 @@ def main() -> None:
         "workers": options.workers,
         "cores": os.cpu_count(),
         "mb_per_s": {name: round(rate, 1) for name, rate in rates.items()},
+        "least_s": {name: round(min(values), 2) for name, values in seconds.items()},
+        "cpu_s": {name: round(statistics.median(values), 2) for name, values in cpu.items()},
         "fetch_peak_memory_mb": round(max(memory) / 1e6, 1),
     }
     print(json.dumps(row))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -223,8 +225,6 @@ def test_check_finds_a_flipped_bit_only_by_reading(server, tmp_path):
     before = path.stat()
     with path.open("r+b") as file:
         file.write(b"X")
-    import os
-
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert check(release, [entry]).files[0].state is State.COMPLETE
     assert check(release, [entry], rehash=True).files[0].state is State.DAMAGED
@@ -381,6 +381,31 @@ def test_everything_but_fetch_works_without_network(run, tmp_path, server):
         succeeded(run(*command, *here))
     failed = run("fetch", "WMB-10Xv2", *here)
     assert "HTTP 500 (2 times)" in str(failed.exception)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_and_keeps_what_is_there(tmp_path, server, number, code):
+    matrix = f"{X}/WMB-10Xv2/{VERSION}/WMB-10Xv2-TH-log2.h5ad"
+    files = FILES | {matrix: content_of(2 << 20)}
+    server.files |= files | {f"releases/{VERSION}/manifest.json": manifest_json(files)}
+    server.faults[matrix] = hs.stall(1 << 20)
+    root = str(Path(abc_dask.__file__).parents[1])
+    command = [sys.executable, "-c", "from abc_dask.cli import main; main()"]
+    arguments = ["fetch", f"WMB-10Xv2/{X}/WMB-10Xv2-TH", "--download-base", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": root, "DASK_ABC_DASK__BASE_URL": server.url}
+    with subprocess.Popen(
+        [*command, *arguments, "--release", VERSION], env=environment, stderr=subprocess.PIPE
+    ) as process:
+        part = tmp_path / (matrix + ".part")
+        while not part.exists() or part.stat().st_size < 1 << 20:
+            assert process.poll() is None
+        process.send_signal(number)
+        errors = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == code, errors
+    assert errors.splitlines()[-1].startswith("abc-dask: error: ")
+    assert "Traceback" not in errors
+    assert not (tmp_path / matrix).exists()
+    assert (tmp_path / (matrix + ".part.json")).exists()
 
 
 def test_importing_the_commands_is_light():
