@@ -91,6 +91,7 @@ class Lines(Quiet):
     def begin(self, files: int, size: int) -> None:
         """Take the totals."""
         self._files, self._size = files, size
+        self._ready = self._there = 0
 
     def start(self, entry: FileEntry, there: int) -> None:  # noqa: ARG002
         """Count what is there already."""

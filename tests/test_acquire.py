@@ -439,6 +439,9 @@ def test_lines_now_and_then():
         f"0 of 2 files, 600 B of 1.0 kB: {entry.relative_path}",
         f"1 of 2 files, 600 B of 1.0 kB: {entry.relative_path} fetched",
     ]
+    lines.begin(1, 100)
+    lines.finish(entry, "there already")
+    assert "1 of 1 file, 0 B of 100 B: " in stream.getvalue()
 
 
 class Terminal(io.StringIO):

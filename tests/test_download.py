@@ -580,9 +580,10 @@ def test_bytes_that_a_killed_run_brought_are_not_fetched_again(server, tmp_path)
     assert finals(release) == []
     journal = Journal.parse((release.download_base / (MATRIX + ".part.json")).read_bytes())
     there = sum(stop - start for start, stop in journal.done)
-    assert there > 1 << 20
-    # two connections, each with a journal step and what the sockets held
-    assert server.sent[MATRIX] - there < 2 << 20
+    assert 0 < there < size
+    # the journal lags behind the bytes by its step and by what was being written
+    on_disk = (release.download_base / (MATRIX + ".part")).stat().st_blocks * 512
+    assert on_disk - there < (1 << 16) + 3 * (1 << 20)
     server.faults.clear()
     server.forget()
     settings = DownloadSettings(HttpSettings(server.url), range_size=1 << 20)

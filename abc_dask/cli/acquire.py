@@ -369,6 +369,8 @@ def _write_plan(plan: FetchPlan, release: Release, unknown: list[str], *, as_jso
             f"{format_bytes(plan.bytes_total)}, {format_bytes(plan.bytes_to_fetch)} to fetch, "
             f"{format_bytes(plan.bytes_free)} free"
         )
+    if plan.bytes_to_fetch > plan.bytes_free:
+        click.echo("there is not enough space for that", err=True)
     for name in unknown:
         click.echo(
             f"the matrices of {name} are known once its cell_metadata is on disk: "
