@@ -182,9 +182,9 @@ def no_ranges(x):
 
 def other_range(x):
     """206 for bytes that nobody asked for."""
-    if x.request.range is not None:
-        start, stop = x.request.range
-        x.request = Request(x.request.path, (start + 1, stop + 1), None, x.request.headers)
+    start, stop = x.request.range or (0, 0)
+    if start > 0:
+        x.request = Request(x.request.path, (start - 1, stop - 1), None, x.request.headers)
     x.serve()
 
 
