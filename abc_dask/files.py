@@ -143,7 +143,11 @@ def replace_tree(source: Path, target: Path) -> None:
     else:
         aside = temporary_name(target)
         target.rename(aside)
-        source.rename(target)
+        try:
+            source.rename(target)
+        except BaseException:
+            aside.rename(target)
+            raise
         remove(aside)
     fsync_directory(target.parent)
 

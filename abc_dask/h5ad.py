@@ -18,8 +18,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import AbcDaskError, DamagedFileError
+from abc_dask.errors import DamagedFileError
 from abc_dask.files import Fingerprint
+from abc_dask.hdf5 import (
+    check_dataset,
+    chunk_bytes,
+    filter_names,
+    member,
+    opened,
+    strings,
+    text,
+)
 
 # Stored values that are in memory at once: 2^21 of 8 to 16 bytes, and their look-ups.
 PIECE_VALUES = 1 << 21
@@ -28,9 +37,6 @@ PIECE_VALUES = 1 << 21
 # would be decoded anew for every slice of it.
 _CHUNK_CACHE = 8 << 20
 _LARGEST_CHUNK_CACHE = 256 << 20
-
-# Deflate packs at most 1032:1 (zlib's technical notes); zstd and blosc more, on zeros.
-_LARGEST_RATIO = 100_000
 
 
 @dataclass(frozen=True)
@@ -96,17 +102,17 @@ def describe(path: str | Path) -> MatrixFile:
         it does not hold, or uses a filter that is not installed.
     """
     fingerprint = Fingerprint.of(path)
-    with _opened(path) as file:
-        x = _member(file, "X")
+    with opened(path) as file:
+        x = member(file, "X")
         if isinstance(x, h5py.Dataset):
             layout, shape, arrays = "dense", x.shape, [x]
             if x.ndim != 2:
                 raise DamagedFileError(f"{path}: X has {x.ndim} dimensions, expected 2")
         else:
             layout, shape = _sparse_layout(x, path)
-            arrays = [_member(x, name) for name in ("data", "indices", "indptr")]
+            arrays = [member(x, name) for name in ("data", "indices", "indptr")]
         for array in arrays:
-            _check_dataset(array, path)
+            check_dataset(array, path)
         data = arrays[0]
         if data.dtype.kind not in "fiub" or data.dtype.itemsize > 8:
             raise DamagedFileError(f"{path}: {data.name} is of type {data.dtype}, not numeric")
@@ -121,8 +127,8 @@ def describe(path: str | Path) -> MatrixFile:
             n_values=int(data.size),
             dtype=data.dtype.str,
             index_dtype="" if layout == "dense" else arrays[1].dtype.str,
-            chunk_bytes=max(_chunk_bytes(array) for array in arrays),
-            filters=tuple(dict.fromkeys(f for array in arrays for f in _filters(array, path))),
+            chunk_bytes=max(chunk_bytes(array) for array in arrays),
+            filters=tuple(dict.fromkeys(f for array in arrays for f in filter_names(array, path))),
         )
 
 
@@ -138,11 +144,17 @@ def read_gene_identifiers(matrix: MatrixFile) -> NDArray[np.object_]:
 
 def read_gene_symbols(matrix: MatrixFile) -> NDArray[np.object_] | None:
     """Read the gene symbol of every column, shape (n_columns,); None where there is none."""
-    with _opened(matrix.path, matrix.fingerprint) as file:
-        var = _member(file, "var")
+    with opened(matrix.path, matrix.fingerprint) as file:
+        var = member(file, "var")
         if "gene_symbol" not in var:
             return None
-        return _strings(var, "gene_symbol", matrix.path)
+        symbols = strings(var, "gene_symbol", matrix.path)
+    if len(symbols) != matrix.n_columns:
+        raise DamagedFileError(
+            f"{matrix.path}: gene_symbol has {len(symbols):,} names, "
+            f"X has {matrix.n_columns:,}; bring the file again"
+        )
+    return symbols
 
 
 def read_row_sizes(matrix: MatrixFile) -> NDArray[np.int64]:
@@ -158,7 +170,7 @@ def read_row_sizes(matrix: MatrixFile) -> NDArray[np.int64]:
     """
     if matrix.layout == "dense":
         return np.full(matrix.n_rows, matrix.n_columns, dtype=np.int64)
-    with _opened(matrix.path, matrix.fingerprint) as file:
+    with opened(matrix.path, matrix.fingerprint) as file:
         indptr = file["X/indptr"][:].astype(np.int64)
     sizes = np.diff(indptr)
     if indptr[0] != 0 or indptr[-1] != matrix.n_values or (len(sizes) and sizes.min() < 0):
@@ -179,7 +191,7 @@ def open_matrix(matrix: MatrixFile) -> Iterator[MatrixReader]:
         If it changed since `describe`, or cannot be read.
     """
     cache = min(max(_CHUNK_CACHE, 2 * matrix.chunk_bytes), _LARGEST_CHUNK_CACHE)
-    with _opened(matrix.path, matrix.fingerprint, rdcc_nbytes=cache) as file:
+    with opened(matrix.path, matrix.fingerprint, rdcc_nbytes=cache) as file:
         yield MatrixReader(matrix, file)
     matrix.fingerprint.require(matrix.path)
 
@@ -282,90 +294,9 @@ def pieces(indptr: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
         first = last
 
 
-@contextlib.contextmanager
-def _opened(
-    path: str | Path, fingerprint: Fingerprint | None = None, **options: Any
-) -> Iterator[h5py.File]:
-    """Open an h5ad for reading; whatever h5py raises inside becomes one of our errors."""
-    if fingerprint is not None:
-        fingerprint.require(path)
-    else:
-        Fingerprint.of(path)
-    try:
-        with h5py.File(path, "r", locking="best-effort", **options) as file:
-            yield file
-    except AbcDaskError:
-        raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise DamagedFileError(
-            f"{path} cannot be read as h5ad ({reason}); bring the file again"
-        ) from error
-
-
-def _member(group: h5py.Group, name: str) -> Any:
-    """Give a member that lies in this very file: hard links only."""
-    link = group.get(name, getlink=True)
-    place = f"{group.file.filename}: {group.name.rstrip('/')}/{name}"
-    if link is None:
-        raise DamagedFileError(f"{place} is missing; this is not an h5ad matrix file")
-    if not isinstance(link, h5py.HardLink):
-        raise DamagedFileError(f"{place} is a link to elsewhere, which is not followed")
-    return group[name]
-
-
-def _check_dataset(array: Any, path: str | Path) -> None:
-    """Refuse what is not stored in this file, in full, in a readable way."""
-    place = f"{path}: {getattr(array, 'name', array)}"
-    if not isinstance(array, h5py.Dataset):
-        raise DamagedFileError(f"{place} is not a dataset")
-    if array.is_virtual or array.external:
-        raise DamagedFileError(f"{place} is stored in another file, which is not followed")
-    if array.shape is None:
-        raise DamagedFileError(f"{place} is empty (no shape)")
-    filters = _filters(array, path)
-    stored = array.id.get_storage_size()
-    if array.size * array.dtype.itemsize > stored * (_LARGEST_RATIO if filters else 1):
-        raise DamagedFileError(
-            f"{place} declares {array.size * array.dtype.itemsize:,} bytes, "
-            f"the file holds {stored:,}; bring the file again"
-        )
-    if array.chunks and array.size:
-        expected = int(
-            np.prod([-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)])
-        )
-        written = array.id.get_num_chunks()
-        if written != expected:
-            raise DamagedFileError(
-                f"{place} has {written:,} of {expected:,} chunks; bring the file again"
-            )
-
-
-def _filters(array: h5py.Dataset, path: str | Path) -> list[str]:
-    """Name a dataset's filters; hdf5plugin is asked for those that h5py does not have."""
-    plist = array.id.get_create_plist()
-    names = []
-    for i in range(plist.get_nfilters()):
-        code, _, _, name = plist.get_filter(i)
-        if not h5py.h5z.filter_avail(code):
-            with contextlib.suppress(ImportError):
-                import hdf5plugin  # noqa: F401 - registers its filters
-        if not h5py.h5z.filter_avail(code):
-            raise DamagedFileError(
-                f"{path}: {array.name} needs the HDF5 filter {name.decode(errors='replace')!r} "
-                f"(number {code}); install abc_dask[filters], which brings hdf5plugin"
-            )
-        names.append(name.decode(errors="replace"))
-    return names
-
-
-def _chunk_bytes(array: h5py.Dataset) -> int:
-    return int(np.prod(array.chunks)) * array.dtype.itemsize if array.chunks else 0
-
-
 def _sparse_layout(x: h5py.Group, path: str | Path) -> tuple[str, tuple[int, ...]]:
     """Read format and shape, in today's words or in those of anndata before 0.7."""
-    kind = _text(x.attrs.get("encoding-type", x.attrs.get("h5sparse_format", "")))
+    kind = text(x.attrs.get("encoding-type", x.attrs.get("h5sparse_format", "")))
     layout = kind.removesuffix("_matrix")
     if layout not in {"csr", "csc"}:
         raise DamagedFileError(f"{path}: X is of the kind {kind!r}, expected CSR, CSC or dense")
@@ -393,52 +324,18 @@ def _check_sparse(
 
 def _read_names(matrix: MatrixFile, group: str, column: str, length: int) -> NDArray[np.object_]:
     """Read an axis's names: the column of that name where there is one, else the index."""
-    with _opened(matrix.path, matrix.fingerprint) as file:
-        frame = _member(file, group)
+    with opened(matrix.path, matrix.fingerprint) as file:
+        frame = member(file, group)
         if not isinstance(frame, h5py.Group):
             raise DamagedFileError(
                 f"{matrix.path}: {group} is in the layout of anndata before 0.7; "
                 "write the file anew with a current anndata"
             )
-        name = column if column in frame else _text(frame.attrs.get("_index", "_index"))
-        names = _strings(frame, name, matrix.path)
+        name = column if column in frame else text(frame.attrs.get("_index", "_index"))
+        names = strings(frame, name, matrix.path)
     if len(names) != length:
         raise DamagedFileError(
             f"{matrix.path}: {group} has {len(names):,} names, X has {length:,}; "
             "bring the file again"
         )
     return names
-
-
-def _strings(frame: h5py.Group, name: str, path: str) -> NDArray[np.object_]:
-    """Read a string column in any of anndata's encodings."""
-    member = _member(frame, name)
-    if isinstance(member, h5py.Group) and "codes" in member:
-        categories = _string_array(_member(member, "categories"), path)
-        codes = _member(member, "codes")[:]
-        if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
-            raise DamagedFileError(f"{path}: {member.name} has codes without a category")
-        named: NDArray[np.object_] = np.append(categories, np.array([""], dtype=object))[codes]
-        return named
-    if isinstance(member, h5py.Group):  # nullable-string-array: values and mask
-        values = _string_array(_member(member, "values"), path)
-        values[_member(member, "mask")[:].astype(bool)] = ""
-        return values
-    return _string_array(member, path)
-
-
-def _string_array(array: Any, path: str) -> NDArray[np.object_]:
-    if not isinstance(array, h5py.Dataset) or array.ndim != 1:
-        raise DamagedFileError(f"{path}: {getattr(array, 'name', '?')} is not a column")
-    _check_dataset(array, path)
-    if h5py.check_string_dtype(array.dtype) is None:
-        if array.dtype.kind not in "iu":
-            raise DamagedFileError(f"{path}: {array.name} holds {array.dtype}, expected text")
-        numbers: NDArray[np.object_] = array[:].astype(str).astype(object)
-        return numbers
-    names: NDArray[np.object_] = array.asstr()[:].astype(object)
-    return names
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

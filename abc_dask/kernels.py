@@ -87,7 +87,8 @@ def add_rows(
     slots = table.take(indices, mode="clip")
     hits = np.flatnonzero(slots >= 0)
     rows = np.searchsorted(indptr, hits, side="right") - 1
-    np.add.at(out, (slots[hits], rows), exact(data[hits], out.dtype))
+    with np.errstate(over="ignore", invalid="ignore"):  # sums of infinities are NaN, as in scipy
+        np.add.at(out, (slots[hits], rows), exact(data[hits], out.dtype))
 
 
 def add_column(
@@ -117,7 +118,8 @@ def add_column(
     """
     check_range(row_indices, n_rows)
     inside = np.flatnonzero((row_indices >= start) & (row_indices < start + len(out)))
-    np.add.at(out, row_indices[inside].astype(np.int64) - start, exact(data[inside], out.dtype))
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.add.at(out, row_indices[inside].astype(np.int64) - start, exact(data[inside], out.dtype))
 
 
 def check_range(indices: NDArray[Any], length: int) -> None:

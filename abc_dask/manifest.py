@@ -32,6 +32,8 @@ CELL_METADATA = "cell_metadata"
 _LARGEST_SIZE = 2**50
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
+# Manifests themselves, and what this package keeps beside an atlas.
+_OWN_FOLDERS = {"releases", ".abc_dask"}
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -135,7 +137,7 @@ class Manifest:
         top = _mapping(raw, source, "the manifest")
         version = top.get("version")
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
-            raise ManifestError(f"{source}: version {version!r} is not a release name")
+            raise ManifestError(f"{source}: version {_short(version)} is not a release name")
         listing = _mapping(top.get("file_listing"), source, "file_listing")
         files = tuple(_entries(listing, source))
         seen: dict[str, str] = {}
@@ -143,8 +145,12 @@ class Manifest:
             # case-folded: two such names are one file on macOS
             folded = entry.relative_path.casefold()
             if folded in seen:
-                raise ManifestError(f"{source} lists {entry.relative_path!r} twice")
+                raise ManifestError(f"{source} lists {_short(entry.relative_path)} twice")
             seen[folded] = entry.relative_path
+        for folded, path in seen.items():
+            above = next((p for p in _parents(folded) if p in seen), None)
+            if above is not None:
+                raise ManifestError(f"{source}: {_short(seen[above])} cannot hold {_short(path)}")
         return cls(version=version, resource_uri=str(top.get("resource_uri", "")), files=files)
 
     @cached_property
@@ -227,18 +233,22 @@ def _entry(
     dataset, kind, tag, normalization, extension = names
     for name in names:
         if name is not None and (not name or not name.isprintable() or len(name) > 255):
-            raise ManifestError(f"{source}: {name!r} is not a usable name")
+            raise ManifestError(f"{source}: {_short(name)} is not a usable name")
     path = _safe_path(record.get("relative_path"), source)
     size = record.get("size")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _LARGEST_SIZE:
-        raise ManifestError(f"{source}: size {_short(size)} of {path} is not a number of bytes")
+        raise ManifestError(
+            f"{source}: size {_short(size)} of {_short(path)} is not a number of bytes"
+        )
     file_hash = record.get("file_hash") or None
     if file_hash is not None and not (isinstance(file_hash, str) and _MD5.fullmatch(file_hash)):
-        raise ManifestError(f"{source}: file_hash {_short(file_hash)} of {path} is not an MD5")
+        raise ManifestError(
+            f"{source}: file_hash {_short(file_hash)} of {_short(path)} is not an MD5"
+        )
     url = record.get("url", "")
     version = record.get("version", "")
     if not isinstance(url, str) or not isinstance(version, str):
-        raise ManifestError(f"{source}: url and version of {path} must be text")
+        raise ManifestError(f"{source}: url and version of {_short(path)} must be text")
     return FileEntry(
         dataset_label=dataset,
         kind=kind,
@@ -264,11 +274,19 @@ def _safe_path(path: object, source: str) -> str:
         or any(len(part.encode("utf-8", "replace")) > 255 for part in path.split("/"))
         or any(part in {"", ".", ".."} for part in path.split("/"))
     )
+    if path.partition("/")[0].casefold() in _OWN_FOLDERS:
+        raise ManifestError(f"{source}: relative_path {_short(path)} is not a place for data")
     if unsafe:
         raise ManifestError(
             f"{source}: relative_path {_short(path)} does not stay under download_base"
         )
     return path
+
+
+def _parents(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _mapping(value: object, source: str, where: str) -> dict[str, Any]:

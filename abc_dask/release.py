@@ -25,10 +25,10 @@ def list_releases(download_base: str | Path) -> list[str]:
     Returns
     -------
     list of str
-        Versions; they are dates, so their order is that of time.
+        Versions; they are dates, so their order is that of time. Other names come first.
     """
     found = Path(download_base).glob(f"releases/*/{MANIFEST_NAME}")
-    return sorted(path.parent.name for path in found)
+    return sorted((path.parent.name for path in found), key=lambda name: (name.isdigit(), name))
 
 
 @dataclass(frozen=True)

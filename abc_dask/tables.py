@@ -6,6 +6,7 @@ text, also where they look like numbers, as those of MERFISH cells do.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -39,6 +40,7 @@ _TEXT_COLUMN = re.compile(
     r"(_label|_identifier|_symbol|_id|_acronym|_barcode|_genotype|_sex|_color|_method)$"
     r"|^(name|comment|entity|neurotransmitter|class|subclass|supertype|cluster)$"
 )
+_MISTYPED = re.compile(r"CSV column #(\d+): CSV conversion error to (\w+)")
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 _CSV_BLOCK = 1 << 24
 _ROW_GROUP = 1 << 16
@@ -89,27 +91,27 @@ def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
 
 
 def _csv_to_parquet(source: Path, target: Path) -> None:
+    """Convert a CSV table; a column is typed by its first block, and widened where that fails."""
     try:
         columns = _header(source)
         missing = [""] if GENE_IDENTIFIER in columns else _MISSING
-        text = {name: pa.string() for name in columns if _TEXT_COLUMN.search(name)}
-        # a long table's other columns are typed by its first block; where that fails,
-        # they are read as text rather than guessed again
-        for types in (text, dict.fromkeys(columns, pa.string())):
+        types = {name: pa.string() for name in columns if _TEXT_COLUMN.search(name)}
+        while True:
             try:
                 _stream_csv(source, target, types, missing)
-            except pa.ArrowInvalid:
-                if len(types) == len(columns):
+            except pa.ArrowInvalid as error:
+                wrong = _MISTYPED.search(str(error))
+                if wrong is None or types.get(name := columns[int(wrong[1])]) == pa.string():
                     raise
+                whole_number = wrong[2] == "int64"
+                types[name] = pa.float64() if whole_number else pa.string()
             else:
                 return
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{source} is not a CSV table: {' '.join(str(error).split())}") from None
 
 
 def _header(source: Path) -> list[str]:
-    import csv
-
     with source.open(newline="", encoding="utf-8-sig") as file:
         columns = next(csv.reader(file), [])
     if not columns:
@@ -362,7 +364,8 @@ def assign_cells(
     order = np.argsort(pairs, kind="stable")
     present, starts = np.unique(pairs[order], return_index=True)
     groups: dict[FeatureMatrix, list[NDArray[np.int64]]] = {}
-    for pair, members in zip(present, np.split(order, starts[1:]), strict=True):
+    # the parts of an empty array are one, not none
+    for pair, members in zip(present, np.split(order, starts[1:]), strict=False):
         if pair < 0:
             continue
         label = matrix.dictionary[int(pair) // len(datasets)].as_py()

@@ -91,7 +91,10 @@ def write_zarr(target: Path, reader: Reader, info: dict[str, Any]) -> None:
     for first, values in column_batches(reader):
         array[:, first : first + values.shape[1]] = values
     options = {"compressors": packed}
-    with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
+    settings: dict[str, Any] = {"zarr_write_format": 3}
+    if "auto_shard_zarr_v3" in dir(anndata.settings):
+        settings["auto_shard_zarr_v3"] = False  # later versions ask to decide
+    with anndata.settings.override(**settings):
         write_elem(group, "obs", obs_frame(reader), dataset_kwargs=options)
         write_elem(group, "var", var_frame(info), dataset_kwargs=options)
         write_elem(group, "uns", uns_dict(info))

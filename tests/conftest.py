@@ -13,7 +13,11 @@ from abc_dask.testing import Quirks, SyntheticAtlas, write_atlas
 
 # Values are written to disk and read back: an example may take as long as it needs.
 settings.register_profile(
-    "disk", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    "disk",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=40,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 settings.load_profile("disk")
 

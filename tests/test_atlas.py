@@ -208,7 +208,10 @@ def test_matrix_without_rows_or_without_values(tmp_path):
     by_label = {m["feature_matrix_label"]: m for m in view.provenance["matrices"]}
     assert by_label["WMB-10Xv2-TH"]["cells_found"] == 0
     assert by_label["WMB-10Xv2-TH"]["cells_missing"] == by_label["WMB-10Xv2-TH"]["cells_asked"] > 0
-    assert (view.to_pandas(matrices=True).query("feature_matrix_label == 'WMB-10Xv3-CB'").iloc[:, :2] == 0).all(axis=None)
+    assert (
+        view.to_pandas(matrices=True).query("feature_matrix_label == 'WMB-10Xv3-CB'").iloc[:, :2]
+        == 0
+    ).all(axis=None)
 
 
 def test_no_cell_in_any_matrix(tmp_path):

@@ -42,6 +42,7 @@ ORDER = [
     "selection",
     "check",
     "kernels",
+    "hdf5",
     "h5ad",
     "index",
     "plan",
@@ -101,9 +102,7 @@ def test_import_and_help_load_nothing_heavy():
         "heavy = {'dask', 'distributed', 'anndata', 'numpy', 'pandas', 'pyarrow', 'h5py', 'zarr'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

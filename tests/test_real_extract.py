@@ -37,7 +37,9 @@ def test_extract_equals_anndata(real_extract, tmp_path, metadata, format):
 @pytest.mark.parametrize("statistic", ["mean", "fraction"])
 def test_group_statistics_equal_published_tables(real_extract, shared_data, statistic):
     reference = pd.read_csv(
-        shared_data / "reference" / f"sst_isocortex_merfish_{statistic}_by_parcellation_structure.csv",
+        shared_data
+        / "reference"
+        / f"sst_isocortex_merfish_{statistic}_by_parcellation_structure.csv",
         index_col=0,
     )
     atlas = Atlas(real_extract, metadata="MERFISH-C57BL6J-638850")

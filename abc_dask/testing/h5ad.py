@@ -184,7 +184,12 @@ class H5adWriter:
             width = min(shape[1], max(1, chunk_values // 64))
             height = min(max(1, shape[0]), max(1, chunk_values // width))
             self._x = self._file.create_dataset(
-                "X", shape=shape, dtype=data_dtype, chunks=(height, width), **self._filters
+                "X",
+                shape=shape,
+                dtype=data_dtype,
+                chunks=(height, width),
+                maxshape=(None, shape[1]),
+                **self._filters,
             )
             _encode(self._x, "array", "0.2.0")
             return

@@ -1,0 +1,162 @@
+"""A careful way into HDF5 files: nothing outside of the file, nothing that is not stored.
+
+HDF5 can point into other files (external links, external storage, virtual datasets),
+declare sizes that it does not hold, and name filters that are not installed. Whatever
+h5py raises comes out as `DamagedFileError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from abc_dask.errors import AbcDaskError, DamagedFileError
+from abc_dask.files import Fingerprint
+
+# Deflate packs at most 1032:1 (zlib's technical notes); zstd and blosc more, on zeros.
+_LARGEST_RATIO = 100_000
+
+# A chunk is decoded whole.
+_LARGEST_CHUNK = 1 << 30
+
+
+@contextlib.contextmanager
+def opened(
+    path: str | Path, fingerprint: Fingerprint | None = None, **options: Any
+) -> Iterator[h5py.File]:
+    """Open an h5ad for reading; whatever h5py raises inside becomes one of our errors."""
+    if fingerprint is not None:
+        fingerprint.require(path)
+    else:
+        Fingerprint.of(path)
+    try:
+        with h5py.File(path, "r", locking="best-effort", **options) as file:
+            yield file
+    except AbcDaskError:
+        raise
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())
+        raise DamagedFileError(
+            f"{path} cannot be read as h5ad ({reason}); bring the file again"
+        ) from error
+
+
+def member(group: h5py.Group, name: str) -> Any:
+    """Give a member that lies in this very file: hard links only."""
+    place = f"{group.file.filename}: {group.name.rstrip('/')}/{name}"
+    # a path would be walked through links that are never looked at
+    link = None if "/" in name else group.get(name, getlink=True)
+    if link is None:
+        raise DamagedFileError(f"{place} is missing; this is not an h5ad matrix file")
+    if not isinstance(link, h5py.HardLink):
+        raise DamagedFileError(f"{place} is a link to elsewhere, which is not followed")
+    return group[name]
+
+
+def check_dataset(array: Any, path: str | Path) -> None:
+    """Refuse what is not stored in this file, in full, in a readable way."""
+    place = f"{path}: {getattr(array, 'name', array)}"
+    if not isinstance(array, h5py.Dataset):
+        raise DamagedFileError(f"{place} is not a dataset")
+    if array.is_virtual or array.external:
+        raise DamagedFileError(f"{place} is stored in another file, which is not followed")
+    if array.shape is None:
+        raise DamagedFileError(f"{place} is empty (no shape)")
+    filters = filter_names(array, path)
+    stored = array.id.get_storage_size()
+    if array.size * array.dtype.itemsize > stored * (_LARGEST_RATIO if filters else 1):
+        raise DamagedFileError(
+            f"{place} declares {array.size * array.dtype.itemsize:,} bytes, "
+            f"the file holds {stored:,}; bring the file again"
+        )
+    if chunk_bytes(array) > _LARGEST_CHUNK:
+        raise DamagedFileError(f"{place} has chunks of {chunk_bytes(array):,} bytes, too large")
+    if array.chunks and not filters and stored != array.id.get_num_chunks() * chunk_bytes(array):
+        # HDF5 would fill the rest of a short chunk with whatever its memory holds
+        raise DamagedFileError(f"{place} has chunks of a wrong length; bring the file again")
+    if array.chunks and array.size:
+        expected = int(
+            np.prod([-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)])
+        )
+        written = array.id.get_num_chunks()
+        if written != expected:
+            raise DamagedFileError(
+                f"{place} has {written:,} of {expected:,} chunks; bring the file again"
+            )
+
+
+def filter_names(array: h5py.Dataset, path: str | Path) -> list[str]:
+    """Name a dataset's filters; hdf5plugin is asked for those that h5py does not have."""
+    plist = array.id.get_create_plist()
+    names = []
+    for i in range(plist.get_nfilters()):
+        code, _, _, name = plist.get_filter(i)
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                import hdf5plugin  # noqa: F401 - registers its filters
+        if not h5py.h5z.filter_avail(code):
+            raise DamagedFileError(
+                f"{path}: {array.name} needs the HDF5 filter {name.decode(errors='replace')!r} "
+                f"(number {code}); install abc_dask[filters], which brings hdf5plugin"
+            )
+        names.append(name.decode(errors="replace"))
+    return names
+
+
+def chunk_bytes(array: h5py.Dataset) -> int:
+    """Give the bytes of a decoded chunk, 0 for contiguous arrays."""
+    # as stored: a variable-length string is a reference of 16 bytes
+    return int(np.prod(array.chunks)) * int(array.id.get_type().get_size()) if array.chunks else 0
+
+
+def strings(frame: h5py.Group, name: str, path: str) -> NDArray[np.object_]:
+    """Read a string column in any of anndata's encodings."""
+    column = member(frame, name)
+    if isinstance(column, h5py.Group) and "codes" in column:
+        categories = _string_array(member(column, "categories"), path)
+        codes = _numbers(member(column, "codes"), "iu", path)
+        if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
+            raise DamagedFileError(f"{path}: {column.name} has codes without a category")
+        named: NDArray[np.object_] = np.append(categories, np.array([""], dtype=object))[codes]
+        return named
+    if isinstance(column, h5py.Group):  # nullable-string-array: values and mask
+        values = _string_array(member(column, "values"), path)
+        mask = _numbers(member(column, "mask"), "b", path)
+        if len(mask) != len(values):
+            raise DamagedFileError(f"{path}: {column.name} has a mask of another length")
+        values[mask] = ""
+        return values
+    return _string_array(column, path)
+
+
+def _numbers(array: Any, kinds: str, path: str) -> NDArray[Any]:
+    """Read codes or a mask, checked as any other array."""
+    check_dataset(array, path)
+    if array.ndim != 1 or array.dtype.kind not in kinds:
+        raise DamagedFileError(f"{path}: {array.name} holds {array.dtype}, expected {kinds!r}")
+    values: NDArray[Any] = array[:]
+    return values
+
+
+def _string_array(array: Any, path: str) -> NDArray[np.object_]:
+    if not isinstance(array, h5py.Dataset) or array.ndim != 1:
+        raise DamagedFileError(f"{path}: {getattr(array, 'name', '?')} is not a column")
+    check_dataset(array, path)
+    if h5py.check_string_dtype(array.dtype) is None:
+        if array.dtype.kind not in "iu":
+            raise DamagedFileError(f"{path}: {array.name} holds {array.dtype}, expected text")
+        numbers: NDArray[np.object_] = array[:].astype(str).astype(object)
+        return numbers
+    names: NDArray[np.object_] = array.asstr()[:].astype(object)
+    return names
+
+
+def text(value: object) -> str:
+    """Give an attribute as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,95 @@
+"""What benchmarks share: run a command, watch its memory, write a row of results."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+PACKAGES = ("abc_dask", "anndata", "dask", "distributed", "h5py", "numpy", "pandas", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Wall seconds and peak memory of a command.
+
+    Memory is the proportional set size summed over the command and its children: a page
+    that several processes share counts once, and pages of mapped files count too.
+    """
+
+    seconds: float
+    peak_bytes: int
+    output: str
+
+
+def run_command(command: Sequence[str | Path], interval: float = 0.02) -> Run:
+    """Run a command to its end, sampling the memory of all its processes."""
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        peak = [0]
+
+        def watch() -> None:
+            root = psutil.Process(process.pid)
+            while process.poll() is None:
+                total = 0
+                for one in _family(root):
+                    try:
+                        total += one.memory_full_info().pss
+                    except psutil.Error:
+                        continue
+                peak[0] = max(peak[0], total)
+                time.sleep(interval)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        output, errors = process.communicate()
+        seconds = time.perf_counter() - began
+        watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{command[0]} failed with {process.returncode}: {errors[-2000:]}")
+    return Run(seconds, peak[0], output)
+
+
+def _family(root: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def drop_page_cache(paths: Sequence[Path]) -> None:
+    """Ask the kernel to forget files' pages, so that the next read comes from the disk."""
+    os.sync()
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def write_row(path: Path, name: str, row: dict[str, object]) -> None:
+    """Append one JSON row with versions, machine and date."""
+    about = {
+        "benchmark": name,
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "argv": sys.argv[1:],
+    }
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(about | row) + "\n")

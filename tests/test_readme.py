@@ -1,0 +1,48 @@
+"""The README's own commands and code, run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(
+        rf"^```{kind}\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def test_the_two_command_lines_are_lines():
+    for name in ("setup-demo", "setup-tests"):
+        (block,) = blocks(f"sh {name}")
+        assert block.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("default")
+def test_tour(tmp_path):
+    """After a demo of smaller scale, every command and every line of Python works."""
+    folder = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+    def run(command):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run([sys.executable, "-m", "abc_dask", "demo", "--scale", "0.0003"])
+    commands = "".join(blocks("sh")).replace("abc-dask ", f"{sys.executable} -m abc_dask ")
+    assert commands.count("extract") == 3
+    run(["sh", "-ec", commands])
+    python = blocks("python")
+    assert len(python) == 2
+    for code in python:
+        run([sys.executable, "-c", code])
