@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import click
@@ -92,7 +93,9 @@ def run(server):
 
     def invoke(*arguments, **options):
         server.forget()
-        return CliRunner().invoke(group, [str(a) for a in arguments], **options)
+        # click before 8.2 mixes the two streams unless told
+        apart = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+        return CliRunner(**apart).invoke(group, [str(a) for a in arguments], **options)
 
     config = {
         "abc-dask.base-url": server.url,
