@@ -84,8 +84,8 @@ def make_file(path: Path, size: int) -> str:
 FETCH = """
 import resource, sys, time
 from pathlib import Path
-from abc_dask.download import fetch
-from abc_dask.download_settings import DownloadSettings, HttpSettings
+from abc_dask.acquire.download import fetch
+from abc_dask.acquire.download_settings import DownloadSettings, HttpSettings
 from abc_dask.manifest import FileEntry, Manifest
 from abc_dask.release import Release
 base, url, path, size, md5, workers = sys.argv[1:]

@@ -17,13 +17,13 @@ import pytest
 from click.testing import CliRunner
 
 import abc_dask
-from abc_dask.check import State, check
+from abc_dask.acquire.check import State, check
+from abc_dask.acquire.download import fetch
+from abc_dask.acquire.progress import Bars, Lines, Quiet, progress_on
+from abc_dask.acquire.selection import diff, matrices_for, select, tables_for
 from abc_dask.cli import acquire
-from abc_dask.download import fetch
 from abc_dask.errors import AbcDaskError, MissingFileError, ReleaseError
 from abc_dask.manifest import Manifest
-from abc_dask.progress import Bars, Lines, Quiet, progress_on
-from abc_dask.selection import diff, matrices_for, select, tables_for
 from tests import http_server as hs
 from tests.small_release import VERSION, content_of, manifest_json, release_of
 
@@ -187,7 +187,7 @@ def test_diff():
 
 
 def test_check_tells_all_states(server, tmp_path):
-    from abc_dask.download_settings import DownloadSettings, HttpSettings
+    from abc_dask.acquire.download_settings import DownloadSettings, HttpSettings
 
     release = release_of(tmp_path / "base", FILES)
     entries = list(release.manifest.files)
@@ -219,7 +219,7 @@ def test_check_tells_all_states(server, tmp_path):
 
 
 def test_check_finds_a_flipped_bit_only_by_reading(server, tmp_path):
-    from abc_dask.download_settings import DownloadSettings, HttpSettings
+    from abc_dask.acquire.download_settings import DownloadSettings, HttpSettings
 
     release = release_of(tmp_path / "base", FILES)
     entry = release.manifest.files[0]
@@ -453,7 +453,7 @@ class Terminal(io.StringIO):
 
 
 def test_bars_on_a_terminal(server, tmp_path):
-    from abc_dask.download_settings import DownloadSettings, HttpSettings
+    from abc_dask.acquire.download_settings import DownloadSettings, HttpSettings
 
     stream = Terminal()
     bars = progress_on(stream)
@@ -470,7 +470,7 @@ def test_bars_on_a_terminal(server, tmp_path):
 
 
 def test_a_terminal_that_goes_away_does_not_hang_the_fetch(server, tmp_path):
-    from abc_dask.download_settings import DownloadSettings, HttpSettings
+    from abc_dask.acquire.download_settings import DownloadSettings, HttpSettings
 
     stream = io.StringIO()
     lines = Lines(stream)

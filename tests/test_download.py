@@ -19,19 +19,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import abc_dask
-from abc_dask import download, fetch_plan, partial
-from abc_dask.download import fetch, fetch_each
-from abc_dask.download_settings import DownloadSettings, HttpSettings
+from abc_dask.acquire import download, fetch_plan, partial
+from abc_dask.acquire.download import fetch, fetch_each
+from abc_dask.acquire.download_settings import DownloadSettings, HttpSettings
+from abc_dask.acquire.fetch_context import Context
+from abc_dask.acquire.fetch_plan import plan_fetch
+from abc_dask.acquire.partial import Journal, Validator, merged, missing
+from abc_dask.acquire.presence import Action, Found, Memory, decide, inspect
+from abc_dask.acquire.redirects import checked_redirect, is_private_host
+from abc_dask.acquire.retries import Attempts, TransientError, UnreachableError, retry_after
 from abc_dask.errors import AbcDaskError, DownloadError, UsageError
-from abc_dask.fetch_context import Context
-from abc_dask.fetch_plan import plan_fetch
 from abc_dask.files import Fingerprint
 from abc_dask.manifest import FileEntry, Manifest
-from abc_dask.partial import Journal, Validator, merged, missing
-from abc_dask.presence import Action, Found, Memory, decide, inspect
-from abc_dask.redirects import checked_redirect, is_private_host
 from abc_dask.release import Release
-from abc_dask.retries import Attempts, TransientError, UnreachableError, retry_after
 from tests import http_server as hs
 from tests.small_release import content_of, manifest_json, release_of
 
@@ -313,8 +313,10 @@ def test_a_hash_is_taken_once_and_again_after_a_change(server, world, monkeypatc
     fetch(world, world.manifest.files, settings=quick(server))
     server.forget()
     taken = []
-    monkeypatch.setattr("abc_dask.transfer.take_hash", lambda *a: taken.append(a) or real(*a))
-    from abc_dask.presence import take_hash as real
+    monkeypatch.setattr(
+        "abc_dask.acquire.transfer.take_hash", lambda *a: taken.append(a) or real(*a)
+    )
+    from abc_dask.acquire.presence import take_hash as real
 
     fetch(world, world.manifest.files, settings=quick(server))
     assert not taken
@@ -544,8 +546,8 @@ def test_a_wrong_file_is_replaced_and_kept_aside(server, world, change):
 SCRIPT = """
 import sys
 from pathlib import Path
-from abc_dask.download import fetch
-from abc_dask.download_settings import DownloadSettings, HttpSettings
+from abc_dask.acquire.download import fetch
+from abc_dask.acquire.download_settings import DownloadSettings, HttpSettings
 from abc_dask.manifest import Manifest
 from abc_dask.release import Release
 base, url, manifest = sys.argv[1:]

@@ -6,18 +6,18 @@ import re
 
 import pytest
 
-from abc_dask import remote
-from abc_dask.download import fetch
-from abc_dask.download_settings import DownloadSettings, HttpSettings
-from abc_dask.errors import AbcDaskError, DownloadError, ManifestError, ReleaseError
-from abc_dask.release import Release
-from abc_dask.remote import (
+from abc_dask.acquire import remote
+from abc_dask.acquire.download import fetch
+from abc_dask.acquire.download_settings import DownloadSettings, HttpSettings
+from abc_dask.acquire.remote import (
     fetch_manifest,
     list_remote_releases,
     load_manifest,
     parse_listing,
     read_manifest,
 )
+from abc_dask.errors import AbcDaskError, DownloadError, ManifestError, ReleaseError
+from abc_dask.release import Release
 from tests import http_server as hs
 from tests.small_release import VERSION, content_of, manifest_json
 

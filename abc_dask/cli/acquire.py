@@ -19,11 +19,11 @@ from abc_dask.errors import AbcDaskError, DownloadError, UsageError
 from abc_dask.words import enumerate_names, format_bytes, plural, text_table
 
 if TYPE_CHECKING:
-    from abc_dask.download import FetchReport
-    from abc_dask.download_settings import DownloadSettings
-    from abc_dask.fetch_plan import FetchPlan
+    from abc_dask.acquire.download import FetchReport
+    from abc_dask.acquire.download_settings import DownloadSettings
+    from abc_dask.acquire.fetch_plan import FetchPlan
+    from abc_dask.acquire.progress import Progress
     from abc_dask.manifest import FileEntry, Manifest
-    from abc_dask.progress import Progress
     from abc_dask.release import Release
 
 _base = click.option(
@@ -70,8 +70,8 @@ def _entry_json(entry: FileEntry) -> dict[str, Any]:
 @verbose
 def releases(download_base: Path | None, *, as_json: bool) -> None:
     """List the releases that the server has and those on disk."""
+    from abc_dask.acquire.remote import list_remote_releases
     from abc_dask.release import list_releases
-    from abc_dask.remote import list_remote_releases
 
     on_disk = list_releases(download_base.expanduser()) if download_base is not None else []
     problem = None
@@ -110,7 +110,7 @@ def releases(download_base: Path | None, *, as_json: bool) -> None:
 @verbose
 def datasets(release: str | None, download_base: Path | None, *, as_json: bool) -> None:
     """List the datasets of a release: kinds, files, sizes."""
-    from abc_dask.remote import load_manifest
+    from abc_dask.acquire.remote import load_manifest
 
     manifest = load_manifest(release, download_base)
     rows = _dataset_rows(manifest)
@@ -147,8 +147,8 @@ def _dataset_rows(manifest: Manifest) -> list[tuple[str, str, str | None, int, i
 @verbose
 def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> None:
     """List the files that release V2 added to V1, removed, or changed."""
-    from abc_dask.remote import load_manifest
-    from abc_dask.selection import diff as compare
+    from abc_dask.acquire.remote import load_manifest
+    from abc_dask.acquire.selection import diff as compare
 
     found = compare(load_manifest(old, download_base), load_manifest(new, download_base))
     if as_json:
@@ -229,9 +229,9 @@ def fetch(
     as_json: bool,
 ) -> None:
     """Bring files of a release: resumed, verified, adopted where they are there already."""
-    from abc_dask.download_settings import DownloadSettings
-    from abc_dask.progress import progress_on
-    from abc_dask.selection import select, tables_for
+    from abc_dask.acquire.download_settings import DownloadSettings
+    from abc_dask.acquire.progress import progress_on
+    from abc_dask.acquire.selection import select, tables_for
 
     if not (names or for_ or for_genes_in):
         raise UsageError("nothing to fetch; name a dataset, or give --for METADATA")
@@ -285,7 +285,7 @@ class _Job:
 
         Those whose cell_metadata is not on disk in a dry run are given as second list.
         """
-        from abc_dask.selection import matrices_for, tables_for
+        from abc_dask.acquire.selection import matrices_for, tables_for
 
         found: list[FileEntry] = []
         unknown = []
@@ -300,14 +300,14 @@ class _Job:
         return found, unknown
 
     def plan(self, entries: list[FileEntry]) -> FetchPlan:
-        from abc_dask.fetch_plan import plan_fetch
+        from abc_dask.acquire.fetch_plan import plan_fetch
 
         return plan_fetch(self.release, entries, settings=self.settings.http)
 
     def fetch(self, plan: FetchPlan) -> FetchReport:
         """Ask where that is due, then fetch."""
-        from abc_dask.download import describe
-        from abc_dask.download import fetch as bring
+        from abc_dask.acquire.download import describe
+        from abc_dask.acquire.download import fetch as bring
 
         plan.require_room(self.release.download_base)
         self._agree(plan.bytes_to_fetch, plan.bytes_free)
@@ -335,8 +335,8 @@ class _Job:
 
 
 def _open_release(release: str | None, download_base: Path, *, dry_run: bool) -> Release:
+    from abc_dask.acquire.remote import fetch_manifest, load_manifest
     from abc_dask.release import Release as Opened
-    from abc_dask.remote import fetch_manifest, load_manifest
 
     if dry_run:
         base = download_base.expanduser().resolve()
@@ -406,9 +406,9 @@ def check(
 
     Ends with exit code 1 if a file is damaged.
     """
-    from abc_dask.check import State
-    from abc_dask.check import check as look
-    from abc_dask.progress import progress_on
+    from abc_dask.acquire.check import State
+    from abc_dask.acquire.check import check as look
+    from abc_dask.acquire.progress import progress_on
     from abc_dask.release import Release as Opened
 
     opened = Opened.open(download_base, release)

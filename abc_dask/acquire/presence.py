@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from abc_dask.acquire.partial import SUFFIX, Journal
 from abc_dask.cache import Cache
 from abc_dask.config import setting
 from abc_dask.errors import DownloadError
 from abc_dask.files import Fingerprint
 from abc_dask.manifest import FileEntry
-from abc_dask.partial import SUFFIX, Journal
 
 MEMORY_NAME = "verified.jsonl"
 DAMAGED_SUFFIX = ".damaged"

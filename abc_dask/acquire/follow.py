@@ -10,8 +10,8 @@ import hashlib
 import threading
 from collections.abc import Callable
 
+from abc_dask.acquire.partial import Part
 from abc_dask.errors import DownloadError
-from abc_dask.partial import Part
 
 # Fits into a core's cache: the hash reads what was just copied there.
 _READ = 1 << 18

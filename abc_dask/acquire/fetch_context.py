@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from abc_dask.acquire.http import Client
+from abc_dask.acquire.presence import Memory
+from abc_dask.acquire.progress import Progress
 from abc_dask.errors import AbcDaskError
-from abc_dask.http import Client
 from abc_dask.manifest import FileEntry
-from abc_dask.presence import Memory
-from abc_dask.progress import Progress
 
 
 class StoppedError(AbcDaskError):

@@ -25,10 +25,10 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from abc_dask.download_settings import HttpSettings
+from abc_dask.acquire.download_settings import HttpSettings
+from abc_dask.acquire.redirects import checked_redirect
+from abc_dask.acquire.retries import TransientError, retry_after
 from abc_dask.errors import DownloadError
-from abc_dask.redirects import checked_redirect
-from abc_dask.retries import TransientError, retry_after
 
 _PIECE = 1 << 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from abc_dask.download_settings import HttpSettings
+from abc_dask.acquire.download_settings import HttpSettings
+from abc_dask.acquire.presence import Action, Memory, decide, inspect, refusal
 from abc_dask.errors import DownloadError
 from abc_dask.manifest import FileEntry
-from abc_dask.presence import Action, Memory, decide, inspect, refusal
 from abc_dask.release import Release
 from abc_dask.words import format_bytes
 
@@ -99,7 +99,7 @@ def plan_fetch(
     """Look at what a fetch would have to do, without doing it.
 
     Files with the right size count as there; their hashes are taken when they are
-    fetched, or by `abc_dask.check.check`.
+    fetched, or by `abc_dask.acquire.check.check`.
 
     Parameters
     ----------

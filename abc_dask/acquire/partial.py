@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from abc_dask.acquire.folders import Folder, cannot_write
 from abc_dask.errors import DownloadError
-from abc_dask.folders import Folder, cannot_write
 from abc_dask.manifest import FileEntry
 
 SUFFIX = ".part"

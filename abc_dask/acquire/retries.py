@@ -7,7 +7,7 @@ from collections import Counter
 import urllib3
 from urllib3.util import Retry
 
-from abc_dask.download_settings import HttpSettings
+from abc_dask.acquire.download_settings import HttpSettings
 from abc_dask.errors import DownloadError
 
 _LONGEST_BACKOFF = 30.0

@@ -16,18 +16,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from abc_dask.download_settings import DownloadSettings
+from abc_dask.acquire.download_settings import DownloadSettings
+from abc_dask.acquire.fetch_context import Context, Fetched, StoppedError
+from abc_dask.acquire.fetch_plan import FetchPlan, plan_fetch, require_writable
+from abc_dask.acquire.http import Client
+from abc_dask.acquire.partial import Range
+from abc_dask.acquire.presence import Memory
+from abc_dask.acquire.progress import Progress, Quiet
+from abc_dask.acquire.retries import UnreachableError
+from abc_dask.acquire.transfer import Transfer
 from abc_dask.errors import AbcDaskError, DownloadError
-from abc_dask.fetch_context import Context, Fetched, StoppedError
-from abc_dask.fetch_plan import FetchPlan, plan_fetch, require_writable
-from abc_dask.http import Client
 from abc_dask.manifest import FileEntry
-from abc_dask.partial import Range
-from abc_dask.presence import Memory
-from abc_dask.progress import Progress, Quiet
 from abc_dask.release import Release
-from abc_dask.retries import UnreachableError
-from abc_dask.transfer import Transfer
 from abc_dask.words import enumerate_names, format_bytes, plural
 
 

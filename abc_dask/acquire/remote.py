@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.parsers import expat
 
-from abc_dask.download_settings import HttpSettings
+from abc_dask.acquire.download_settings import HttpSettings
+from abc_dask.acquire.folders import Folder
+from abc_dask.acquire.http import Client
+from abc_dask.acquire.retries import Attempts, TransientError, UnreachableError
 from abc_dask.errors import DownloadError, ManifestError, ReleaseError
-from abc_dask.folders import Folder
-from abc_dask.http import Client
 from abc_dask.manifest import Manifest
 from abc_dask.release import MANIFEST_NAME, Release, list_releases
-from abc_dask.retries import Attempts, TransientError, UnreachableError
 from abc_dask.words import nearest
 
 _PREFIX = "releases/"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from abc_dask.acquire.http import Body
+from abc_dask.acquire.partial import Validator
 from abc_dask.errors import DownloadError
-from abc_dask.http import Body
 from abc_dask.manifest import FileEntry
-from abc_dask.partial import Validator
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 

@@ -22,17 +22,17 @@ import threading
 from collections import deque
 from dataclasses import replace
 
-from abc_dask.answers import Question, RestartError
+from abc_dask.acquire.answers import Question, RestartError
+from abc_dask.acquire.fetch_context import Context, Fetched
+from abc_dask.acquire.folders import Folder, cannot_write
+from abc_dask.acquire.follow import Flusher, Hasher
+from abc_dask.acquire.http import Body
+from abc_dask.acquire.partial import Part, Range, missing
+from abc_dask.acquire.presence import DAMAGED_SUFFIX, Action, decide, inspect, refusal, take_hash
+from abc_dask.acquire.retries import Attempts, TransientError, UnreachableError
 from abc_dask.errors import DownloadError
-from abc_dask.fetch_context import Context, Fetched
 from abc_dask.files import Fingerprint
-from abc_dask.folders import Folder, cannot_write
-from abc_dask.follow import Flusher, Hasher
-from abc_dask.http import Body
 from abc_dask.manifest import FileEntry
-from abc_dask.partial import Part, Range, missing
-from abc_dask.presence import DAMAGED_SUFFIX, Action, decide, inspect, refusal, take_hash
-from abc_dask.retries import Attempts, TransientError, UnreachableError
 from abc_dask.words import format_bytes
 
 _RESTARTS = 3
