@@ -51,7 +51,7 @@ def parse_bytes(value: int | str, *, option: str) -> int:
     import dask.utils
 
     try:
-        size = int(dask.utils.parse_bytes(value))
+        size = int(dask.utils.parse_bytes(value)) if value else 0
     except (ValueError, TypeError):
         size = 0
     if size < 1:

@@ -41,6 +41,7 @@ ORDER = [
     "localcluster",
     "cluster",
     "extraction",
+    "streaming",
     "atlas",
     "reporting",
     "testing",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from abc_dask.acquire.download_settings import DownloadSettings
@@ -113,7 +113,7 @@ def fetch_each(
     progress: Progress | None = None,
     remove_damaged: bool = False,
     ahead: int | None = None,
-) -> Iterator[Fetched]:
+) -> Generator[Fetched, None, None]:
     """Bring files one after the other, the next ones while the caller uses one.
 
     Parameters
@@ -190,7 +190,7 @@ class _Run:
         self._errors: list[BaseException] = []
         self._changed = threading.Condition()
 
-    def files(self) -> Iterator[Fetched]:
+    def files(self) -> Generator[Fetched, None, None]:
         """Start the threads, give the files, end the threads."""
         count = min(self._settings.workers, max(1, len(self._queue)) * 8)
         threads = [

@@ -310,7 +310,7 @@ class _Job:
         from abc_dask.acquire.download import fetch as bring
 
         plan.require_room(self.release.download_base)
-        self._agree(plan.bytes_to_fetch, plan.bytes_free)
+        agree(plan.bytes_to_fetch, plan.bytes_free, yes=self.yes)
         report = bring(
             self.release,
             [file.entry for file in plan.files],
@@ -321,17 +321,27 @@ class _Job:
         click.echo(describe(report), err=True)
         return report
 
-    def _agree(self, size: int, free: int) -> None:
-        from abc_dask.config import parse_bytes, setting
 
-        limit = parse_bytes(setting("download.ask-above"), option="ask-above")
-        if self.yes or size <= limit:
-            return
-        text = f"{format_bytes(size)} to fetch, {format_bytes(free)} free"
-        if not sys.stdin.isatty():
-            raise UsageError(f"{text}: more than {format_bytes(limit)} need --yes")
-        if not click.confirm(f"{text}; go on?", err=True):
-            raise AbcDaskError("nothing fetched")
+def agree(size: int, free: int, *, yes: bool) -> None:
+    """Ask before a large download.
+
+    Raises
+    ------
+    UsageError
+        If nobody can be asked.
+    AbcDaskError
+        If the answer is no.
+    """
+    from abc_dask.config import parse_bytes, setting
+
+    limit = parse_bytes(setting("download.ask-above"), option="ask-above")
+    if yes or size <= limit:
+        return
+    text = f"{format_bytes(size)} to fetch, {format_bytes(free)} free"
+    if not sys.stdin.isatty():
+        raise UsageError(f"{text}: more than {format_bytes(limit)} need --yes")
+    if not click.confirm(f"{text}; go on?", err=True):
+        raise AbcDaskError("nothing fetched")
 
 
 def _open_release(release: str | None, download_base: Path, *, dry_run: bool) -> Release:
