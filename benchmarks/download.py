@@ -1,6 +1,6 @@
 """Throughput of a fetch on loopback, against curl and a plain `requests` stream.
 
-    python benchmarks/download.py --size 1GB --rounds 3
+    python -m benchmarks.download [--size 1GB] [--rounds 3] [--folder DIR]
 
 One large file comes from a server of its own process (`os.sendfile`, so that it is not
 what is measured). In turn, round after round:
@@ -10,7 +10,7 @@ what is measured). In turn, round after round:
 - ``curl+md5``: the same, then the hash in a second pass, then fsync;
 - ``requests``: one stream written piece by piece, hashed after.
 
-Prints a table of medians and one row as JSON.
+Prints a table of medians; appends one JSON row to `--results`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import http.server
-import json
 import multiprocessing
 import os
 import re
@@ -32,6 +31,8 @@ import time
 from pathlib import Path
 
 import dask.utils
+
+from benchmarks.measure import write_row
 
 PATH = "expression_matrices/D/1/D-log2.h5ad"
 
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--folder", help="where to write; a temporary folder where not given")
+    parser.add_argument("--results", type=Path, default=Path("benchmark-results.jsonl"))
     options = parser.parse_args()
     size = dask.utils.parse_bytes(options.size)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -185,17 +187,16 @@ def main() -> None:
         median = statistics.median(values)
         print(f"{name:10} {rate:7.0f} {median:8.2f} {min(values):8.2f} {used:7.2f}")
     row = {
-        "benchmark": "download",
         "bytes": size,
         "rounds": options.rounds,
         "workers": options.workers,
-        "cores": os.cpu_count(),
         "mb_per_s": {name: round(rate, 1) for name, rate in rates.items()},
         "least_s": {name: round(min(values), 2) for name, values in seconds.items()},
         "cpu_s": {name: round(statistics.median(values), 2) for name, values in cpu.items()},
         "fetch_peak_memory_mb": round(max(memory) / 1e6, 1),
     }
-    print(json.dumps(row))
+    print(f"peak memory of fetch: {row['fetch_peak_memory_mb']} MB")
+    write_row(options.results, "download", row)
 
 
 if __name__ == "__main__":
