@@ -32,6 +32,10 @@ _JOURNAL_LIMIT = 1 << 20
 Range = tuple[int, int]
 
 
+# macOS has no fdatasync
+_flush_data = getattr(os, "fdatasync", os.fsync)
+
+
 def merged(ranges: Iterable[Range]) -> list[Range]:
     """Sort half-open ranges and join those that touch or overlap.
 
@@ -310,7 +314,7 @@ class Part:
 
     def _save(self) -> None:
         if self.entry.file_hash is None:
-            os.fdatasync(self._descriptor)
+            _flush_data(self._descriptor)
         done = tuple(self._done)
         journal = Journal(self.url, self.entry.size, self.entry.file_hash, self.validator, done)
         self.folder.write_whole(self.name + ".json", journal.dump(), durable=False)
@@ -345,7 +349,7 @@ class Part:
     def flush(self) -> None:
         """Flush what was written so far to the disk; a failure is told by `finish`."""
         try:
-            os.fdatasync(self._descriptor)
+            _flush_data(self._descriptor)
         except OSError as error:
             # the kernel tells of lost pages once: the next call would succeed
             self._lost = error
