@@ -6,7 +6,8 @@ needs and closes it; nothing is kept in a worker's memory between tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from abc_dask.h5ad import MatrixFile, MatrixReader, open_matrix
 from abc_dask.index import read_row_labels
 from abc_dask.kernels import add_column, add_hits, exact, find_hits, lookup_table, value_dtype
 from abc_dask.plan import Plan, RowBlock
-from abc_dask.segments import open_rows
+from abc_dask.segments import RowReader, open_rows
 from abc_dask.tables import CELL_LABEL
 
 if TYPE_CHECKING:
@@ -143,32 +144,41 @@ def _read_values(
     out = np.zeros((len(positions), block.stop - block.start), dtype=dtype)
     if (positions < 0).all():
         return out, 0
+    if matrix.layout == "csr":
+        with open_rows(matrix) as rows, _named(task):
+            _fill_csr(rows, task, positions, kept, out)
+        return out, rows.bytes_read
+    with open_matrix(matrix) as reader, _named(task):
+        _FILL[matrix.layout](reader, block, positions, out)
+    return out, reader.bytes_read
+
+
+@contextlib.contextmanager
+def _named(task: BlockTask) -> Iterator[None]:
+    """Say in which rows a kernel found nonsense."""
     try:
-        if matrix.layout == "csr":
-            return out, _fill_csr(task, positions, kept, out)
-        with open_matrix(matrix) as reader:
-            _FILL[matrix.layout](reader, block, positions, out)
-            return out, reader.bytes_read
+        yield
     except ValueError as error:
         raise DamagedFileError(f"{task.where}: {error}; bring the file again") from None
 
 
 def _fill_csr(
-    task: BlockTask, positions: NDArray[np.int64], kept: NDArray[np.bool_], out: NDArray[Any]
-) -> int:
-    """Read the rows that are kept; give the bytes read."""
+    reader: RowReader,
+    task: BlockTask,
+    positions: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+    out: NDArray[Any],
+) -> None:
     start, stop = task.block.start, task.block.stop
     table = lookup_table(positions, task.matrix.n_columns)
-    with open_rows(task.matrix) as reader:
-        for piece in reader.pieces(start, stop):
-            first, n_rows = piece.row - start, len(piece.indptr) - 1
-            wanted = kept[first : first + n_rows]
-            hits = find_hits(
-                piece.indptr, piece.indices, table, wanted, first_cell=first, n_cells=stop - start
-            )
-            if len(hits.places):
-                add_hits(out, hits, reader.values(hits.places))
-        return reader.bytes_read
+    for piece in reader.pieces(start, stop):
+        first, n_rows = piece.row - start, len(piece.indptr) - 1
+        wanted = kept[first : first + n_rows]
+        hits = find_hits(
+            piece.indptr, piece.indices, table, wanted, first_cell=first, n_cells=stop - start
+        )
+        if len(hits.places):
+            add_hits(out, hits, reader.values(hits.places))
 
 
 def _fill_csc(

@@ -24,6 +24,9 @@ from abc_dask.h5ad import PIECE_VALUES, MatrixFile, MatrixReader, open_matrix, p
 from abc_dask.kernels import Segments, looks_in_place, take
 from abc_dask.sources import Bytes, Source, opened_source
 
+# What lies between two chunks is mostly HDF5's own: not worth a system call of its own.
+_GAP = 64 << 10
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -170,14 +173,14 @@ class _ChunkArray:
         chunk = self._stored.chunk
         first, last = low // chunk, max(low // chunk, -(-high // chunk))
         edges = np.minimum(np.arange(first, last + 1) * chunk, self._stored.length)
-        if self._words is not None:
+        starts, odd = np.divmod(self._chunks.offsets[self._rows(first, last)], self._itemsize)
+        # HDF5 sets a chunk where there is room: a few lie between the items of the file
+        if self._words is not None and not odd.any():
             self.bytes_read += (high - low if places is None else len(places)) * self._itemsize
-            starts = self._chunks.offsets[self._rows(first, last)] // self._itemsize
             return Segments(self._words, edges, starts)
         needed = np.arange(first, last)
         if places is not None:
             needed = needed[np.diff(np.searchsorted(places, edges)) > 0]
-        starts = np.zeros(last - first, np.int64)
         starts[needed - first] = np.arange(len(needed)) * chunk
         return Segments(self._decoded(needed), edges, starts)
 
@@ -185,7 +188,7 @@ class _ChunkArray:
     def _words(self) -> NDArray[Any] | None:
         """The whole file as items of this array, where kernels can look at them in place."""
         view = self._source.view
-        if view is None or self._stored.filters or (self._chunks.offsets % self._itemsize).any():
+        if view is None or self._stored.filters:
             return None
         if self._stored.name == "X/indices" and not looks_in_place(self._dtype):
             return None
@@ -243,7 +246,8 @@ class _ChunkArray:
         """Do something with the stretches of the file in which some elements lie."""
         rows = self._rows(low // self._stored.chunk, -(-high // self._stored.chunk))
         offsets, sizes = self._chunks.offsets[rows], self._chunks.sizes[rows]
-        cuts = np.flatnonzero(offsets[1:] != offsets[:-1] + sizes[:-1]) + 1
+        gaps = offsets[1:] - (offsets + sizes)[:-1]
+        cuts = np.flatnonzero((gaps < 0) | (gaps > _GAP)) + 1
         edges = [0, *cuts.tolist(), len(offsets)] if len(offsets) else []
         for first, last in pairwise(edges):
             do(int(offsets[first]), int(offsets[last - 1] + sizes[last - 1]))
