@@ -171,12 +171,21 @@ def _filters(array: h5py.Dataset) -> tuple[Filter, ...]:
     return tuple((int(code), tuple(int(v) for v in values)) for code, _, values, _ in found)
 
 
+def _told(array: h5py.Dataset) -> list[Any]:
+    """Give what HDF5 says of every chunk, in the order of its index."""
+    found: list[Any] = []
+    array.id.chunk_iter(found.append)
+    return found
+
+
 def _chunk_rows(array: h5py.Dataset) -> NDArray[np.int64]:
-    found: list[tuple[int, int, int, int]] = []
-    array.id.chunk_iter(
-        lambda c: found.append((c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask))
-    )
-    rows = np.array(sorted(found), dtype=np.int64).reshape(-1, 4)
+    found = [(c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask) for c in _told(array)]
+    try:
+        rows = np.array(sorted(found), dtype=np.int64).reshape(-1, 4)
+    except OverflowError:
+        raise DamagedFileError(
+            f"{array.file.filename}: {array.name} has chunks beyond 2^63; bring the file again"
+        ) from None
     if not np.array_equal(rows[:, 0], np.arange(0, len(array), array.chunks[0])):
         raise DamagedFileError(
             f"{array.file.filename}: {array.name} has chunks missing or twice; bring the file again"
