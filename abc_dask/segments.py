@@ -8,7 +8,7 @@ the indices all, those of the values only where there is a hit.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -234,20 +234,22 @@ class _ChunkArray:
             ) from None
 
     def expect(self, low: int, high: int) -> None:
-        """Have the bytes of some elements read ahead."""
-        self._over_range(self._source.expect, low, high)
+        """Have the bytes of some elements read ahead, stretch by stretch."""
+        starts, ends = self._places(low, high)
+        gaps = starts[1:] - ends[:-1]
+        cuts = np.flatnonzero((gaps < 0) | (gaps > _GAP)) + 1
+        edges = [0, *cuts.tolist(), len(starts)] if len(starts) else []
+        for first, last in pairwise(edges):
+            self._source.expect(int(starts[first]), int(ends[last - 1]))
 
     def release(self, low: int, high: int) -> None:
-        """Give back what was looked at in place."""
-        if self._words is not None:
-            self._over_range(self._source.release, low, high)
+        """Give back what was looked at in place, and whatever lies between."""
+        starts, ends = self._places(low, high)
+        if self._words is not None and len(starts):
+            self._source.release(int(starts.min()), int(ends.max()))
 
-    def _over_range(self, do: Callable[[int, int], None], low: int, high: int) -> None:
-        """Do something with the stretches of the file in which some elements lie."""
+    def _places(self, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give first and last place in the file of the chunks of some elements."""
         rows = self._rows(low // self._stored.chunk, -(-high // self._stored.chunk))
-        offsets, sizes = self._chunks.offsets[rows], self._chunks.sizes[rows]
-        gaps = offsets[1:] - (offsets + sizes)[:-1]
-        cuts = np.flatnonzero((gaps < 0) | (gaps > _GAP)) + 1
-        edges = [0, *cuts.tolist(), len(offsets)] if len(offsets) else []
-        for first, last in pairwise(edges):
-            do(int(offsets[first]), int(offsets[last - 1] + sizes[last - 1]))
+        offsets = self._chunks.offsets[rows]
+        return offsets, offsets + self._chunks.sizes[rows]

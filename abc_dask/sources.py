@@ -150,14 +150,14 @@ class FileSource:
             self._advise(mmap.MADV_WILLNEED, start, stop)
 
     def _is_warm(self, start: int, stop: int) -> bool:
-        """Look whether a range's ends and middle can be read without waiting (Linux)."""
+        """Look whether a range's ends can be read without waiting (Linux)."""
         if not hasattr(os, "RWF_NOWAIT"):
             return False
         byte = bytearray(1)
         try:
             return all(
                 os.preadv(self._descriptor, [byte], place, os.RWF_NOWAIT)
-                for place in (start, (start + stop) // 2, stop - 1)
+                for place in (start, stop - 1)
             )
         except OSError:  # not in memory, or a file system that cannot say
             return False
