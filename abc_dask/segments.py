@@ -8,10 +8,10 @@ the indices all, those of the values only where there is a hit.
 from __future__ import annotations
 
 import contextlib
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,9 @@ from abc_dask.sources import Bytes, Source, opened_source
 
 # What lies between two chunks is mostly HDF5's own: not worth a system call of its own.
 _GAP = 64 << 10
+
+# Pages between two that are needed which a disk reads along in the time of another request.
+_PAGE_GAP = 8 << 10
 
 
 @dataclass(frozen=True)
@@ -148,12 +151,12 @@ class ChunkRows:
     def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """Give values of the current piece; only chunks with one of them are decoded."""
         data = self._held[1]
+        data.expect_places(places)
         return take(data.segments(*self._within, places=places), places)
 
     def _expect(self, indptr: NDArray[np.int64], cuts: list[tuple[int, int]]) -> None:
         for first, last in cuts:
-            for array in self._held:
-                array.expect(int(indptr[first]), int(indptr[last]))
+            self._held[0].expect(int(indptr[first]), int(indptr[last]))
 
 
 class _ChunkArray:
@@ -235,12 +238,24 @@ class _ChunkArray:
 
     def expect(self, low: int, high: int) -> None:
         """Have the bytes of some elements read ahead, stretch by stretch."""
-        starts, ends = self._places(low, high)
-        gaps = starts[1:] - ends[:-1]
-        cuts = np.flatnonzero((gaps < 0) | (gaps > _GAP)) + 1
-        edges = [0, *cuts.tolist(), len(starts)] if len(starts) else []
-        for first, last in pairwise(edges):
-            self._source.expect(int(starts[first]), int(ends[last - 1]))
+        self._expect(*self._places(low, high), _GAP)
+
+    def expect_places(self, places: NDArray[np.int64]) -> None:
+        """Have the pages read that hold some elements looked at in place, by their numbers."""
+        if self._words is None:
+            return
+        chunk = self._stored.chunk
+        offsets = self._chunks.offsets[places // chunk - self._chunks.first]
+        at = offsets + places % chunk * self._itemsize
+        pages = np.unique(at // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._expect(pages, pages + mmap.PAGESIZE, _PAGE_GAP)
+
+    def _expect(self, starts: NDArray[np.int64], stops: NDArray[np.int64], gap: int) -> None:
+        """Hand ranges on, those with little between them as one."""
+        gaps = starts[1:] - stops[:-1]
+        cuts = np.flatnonzero((gaps < 0) | (gaps > gap))
+        first, last = np.append(-1, cuts) + 1, np.append(cuts, len(starts) - 1)
+        self._source.expect(starts[first[: len(starts)]], stops[last[: len(stops)]])
 
     def release(self, low: int, high: int) -> None:
         """Give back what was looked at in place, and whatever lies between."""

@@ -21,6 +21,9 @@ Bytes = NDArray[np.uint8]
 # Bytes of one system call; Linux gives at most 2^31 - 4096.
 _LONGEST_READ = 1 << 30
 
+# Bytes by which a set of ranges is judged to be in memory.
+_PROBES = 8
+
 
 class Source(Protocol):
     """Bytes of one object, by range."""
@@ -36,8 +39,8 @@ class Source(Protocol):
     def read(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Bytes:
         """Give the bytes of some ranges, one after the other."""
 
-    def expect(self, start: int, stop: int) -> None:
-        """Say that a range will soon be read."""
+    def expect(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        """Say that some ranges will soon be read."""
 
     def release(self, start: int, stop: int) -> None:
         """Say that a range of `view` is no longer needed: its memory is given back."""
@@ -129,8 +132,8 @@ class FileSource:
                 raise DamagedFileError(f"{self._path} ends at {start + done:,}; bring it again")
             done += n
 
-    def expect(self, start: int, stop: int) -> None:
-        """Have the kernel read a range ahead, unless it is in memory already.
+    def expect(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        """Have the kernel read ranges ahead, unless they are in memory already.
 
         Raises
         ------
@@ -142,23 +145,23 @@ class FileSource:
                 f"{self._path} was cut short while it was read; run the command again "
                 "when it is at rest"
             )
-        if stop <= start or self._is_warm(start, stop):
+        if not len(starts) or self._is_warm(starts, stops):
             return
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
-        else:  # macOS
-            self._advise(mmap.MADV_WILLNEED, start, stop)
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self._descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
+            else:  # macOS
+                self._advise(mmap.MADV_WILLNEED, start, stop)
 
-    def _is_warm(self, start: int, stop: int) -> bool:
-        """Look whether a range's ends can be read without waiting (Linux)."""
+    def _is_warm(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> bool:
+        """Look whether some of the bytes, spread out, can be read without waiting (Linux)."""
         if not hasattr(os, "RWF_NOWAIT"):
             return False
         byte = bytearray(1)
+        some = slice(None, None, -(-len(starts) // _PROBES))
+        places = [*starts[some].tolist(), int(stops[-1]) - 1]
         try:
-            return all(
-                os.preadv(self._descriptor, [byte], place, os.RWF_NOWAIT)
-                for place in (start, stop - 1)
-            )
+            return all(os.preadv(self._descriptor, [byte], at, os.RWF_NOWAIT) for at in places)
         except OSError:  # not in memory, or a file system that cannot say
             return False
 

@@ -264,7 +264,7 @@ def test_ranges_are_given_one_after_the_other(tmp_path):
         assert len(source.read(starts[:0], sizes[:0])) == 0
         np.testing.assert_array_equal(source.view, content)
         assert not source.view.flags.writeable
-        source.expect(100, 9000)
+        source.expect(np.array([100, 900]), np.array([200, 10_000]))
         source.release(100, 9000)
         np.testing.assert_array_equal(source.view, content)
         with pytest.raises(DamagedFileError, match=r"bytes ends at 10,000; bring it again"):
@@ -278,7 +278,7 @@ def test_a_file_that_is_cut_short_is_seen_before_it_is_touched(tmp_path):
     source = source_of(path)
     os.truncate(path, 50_000)
     with pytest.raises(DamagedFileError, match="bytes was cut short while it was read"):
-        source.expect(0, 10)
+        source.expect(np.array([0]), np.array([10]))
     with pytest.raises(DamagedFileError, match="bytes ends at 50,000"):
         source.read(np.array([49_999]), np.array([10]))
     source.close()
