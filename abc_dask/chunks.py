@@ -141,7 +141,10 @@ def _look(file: h5py.File, name: str, first: int) -> tuple[StoredArray, NDArray[
     array = file[name]
     itemsize, length = array.dtype.itemsize, len(array)
     # HDF5 counts from behind a user block, and its versions differ in who adds it
-    if file.userblock_size or not length or array.id.get_type().get_size() != itemsize:
+    if file.userblock_size or not length:
+        return None
+    # numbers of odd precision, which HDF5 converts
+    if not array.id.get_type().equal(h5py.h5t.py_create(array.dtype, logical=True)):
         return None
     filters = _filters(array)
     if array.chunks is None:

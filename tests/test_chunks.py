@@ -125,6 +125,36 @@ def test_a_compact_array_is_left_to_hdf5(tmp_path):
     require_same(path, around=False)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "float16", ">f4", "uint8", "int64", "uint16", "<f8"])
+def test_values_of_any_type_are_read_around_hdf5(tmp_path, dtype):
+    path = written(tmp_path / "m.h5ad")
+    with h5py.File(path, "r+") as file:
+        values, attrs = file["X/data"][...], dict(file["X/data"].attrs)
+        del file["X/data"]
+        values = (values * 9).astype(dtype)
+        file.create_dataset("X/data", data=values, chunks=(100,)).attrs.update(attrs)
+    assert read_arrays(looked_at(path).chunks)
+    expected = matrix_of()
+    expected.data = values.astype("float64")
+    _, found = read_all(plan_of(path, tmp_path, identifiers_of(40), 2000))
+    np.testing.assert_array_equal(found, expected.toarray().T)
+
+
+def test_integers_of_odd_precision_are_left_to_hdf5(tmp_path):
+    path = written(tmp_path / "m.h5ad")
+    with h5py.File(path, "r+") as file:
+        values, attrs = file["X/indices"][...], dict(file["X/indices"].attrs)
+        del file["X/indices"]
+        kind = h5py.h5t.STD_I32LE.copy()
+        kind.set_precision(17)
+        kind.set_offset(5)
+        space = h5py.h5s.create_simple(values.shape)
+        h5py.h5d.create(file.id, b"X/indices", kind, space)
+        file["X/indices"][...] = values
+        file["X/indices"].attrs.update(attrs)
+    require_same(path, around=False)
+
+
 def test_a_chunk_that_did_not_compress_has_its_filter_left_out(tmp_path):
     path = written(tmp_path / "m.h5ad")
     with h5py.File(path, "r+") as file:
