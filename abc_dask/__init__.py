@@ -2,7 +2,8 @@
 
 `Atlas` opens a release on disk, `Atlas.expression` gives chosen genes in all cells as a
 lazy Dask DataFrame, `Atlas.extract` writes them into a view that is complete or absent,
-and `open_view` opens that again.
+and `open_view` opens that again. `Atlas.remote`, `fetch` and their like bring a release
+from the public bucket.
 """
 
 from __future__ import annotations
@@ -11,9 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["AbcDaskError", "Atlas", "Manifest", "Release", "View", "__version__", "open_view"]
+__all__ = [
+    "AbcDaskError",
+    "Atlas",
+    "Manifest",
+    "Release",
+    "View",
+    "__version__",
+    "check",
+    "fetch",
+    "fetch_manifest",
+    "list_remote_releases",
+    "open_view",
+]
 
 if TYPE_CHECKING:
+    from abc_dask.acquire.check import check
+    from abc_dask.acquire.download import fetch
+    from abc_dask.acquire.remote import fetch_manifest, list_remote_releases
     from abc_dask.atlas import Atlas
     from abc_dask.errors import AbcDaskError
     from abc_dask.manifest import Manifest
@@ -26,6 +42,10 @@ _HOME = {
     "Manifest": "manifest",
     "Release": "release",
     "View": "view",
+    "check": "acquire.check",
+    "fetch": "acquire.download",
+    "fetch_manifest": "acquire.remote",
+    "list_remote_releases": "acquire.remote",
     "open_view": "view",
 }
 

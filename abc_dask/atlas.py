@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from abc_dask.cache import Cache
 from abc_dask.config import parse_bytes, setting
+from abc_dask.errors import UsageError
 from abc_dask.genes import GENE_SYMBOL
+from abc_dask.manifest import FileEntry
 from abc_dask.plan import Plan
 from abc_dask.prepare import Source, prepare
 from abc_dask.release import Release
@@ -88,6 +90,36 @@ class Atlas:
             cache=Cache.beside(self.release.download_base, setting("cache-directory")),
         )
 
+    @classmethod
+    def remote(
+        cls,
+        download_base: str | Path,
+        release: str | None = None,
+        metadata: str | None = None,
+        *,
+        gene_directory: str | None = None,
+        dataset: str | None = None,
+    ) -> Atlas:
+        """Open an atlas that need not be on disk yet: its manifest and tables are fetched.
+
+        Parameters are those of `Atlas`; `release` is the newest on disk, or where there
+        is none the newest that the server has. What is on disk is not fetched again.
+
+        Raises
+        ------
+        DownloadError
+            If something cannot be brought.
+        """
+        from abc_dask.acquire.download import fetch
+        from abc_dask.acquire.remote import fetch_manifest
+
+        version = fetch_manifest(release, download_base).version
+        atlas = cls(
+            download_base, version, metadata, gene_directory=gene_directory, dataset=dataset
+        )
+        fetch(atlas.release, atlas._source.tables)
+        return atlas
+
     @property
     def download_base(self) -> Path:
         """Folder that mirrors the bucket."""
@@ -125,6 +157,10 @@ class Atlas:
         frame = pd.DataFrame(rows, columns=names).set_index(names[:2])
         counted = frame["cell_count"].notna().all()
         return frame.astype({"cell_count": "int64" if counted else "Int64"})
+
+    def matrix_files(self, normalization: str = "log2") -> list[FileEntry]:
+        """Give the manifest's entries of the matrices that hold the cells."""
+        return [a.feature_matrix.file for a in self._source.assignments(normalization)]
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -260,6 +296,8 @@ class Atlas:
         threads_per_worker: int | None = None,
         memory_limit: str | None = None,
         block_size: int | str | None = None,
+        fetch: bool = False,
+        discard: bool = False,
         progress: bool = False,
     ) -> View:
         """Extract genes in all cells into a view that is complete or absent.
@@ -286,6 +324,12 @@ class Atlas:
             with a thread a core, and opens no port.
         block_size : int or str, optional
             Bytes of stored values that one task reads (setting ``abc-dask.block-size``).
+        fetch : bool
+            Fetch what is missing first, matrix by matrix; one is read while the next
+            one comes.
+        discard : bool
+            With `fetch`: remove each matrix file that this call fetched once its values
+            are safe, so that two of them need room at a time.
         progress : bool
             Show progress on stderr, if that is a terminal.
 
@@ -305,20 +349,45 @@ class Atlas:
             If no scheduler answers or workers die. After any error the same call
             completes the work.
         """
+        from abc_dask.acquire.progress import progress_on
+        from abc_dask.cluster import connected
         from abc_dask.extraction import check_output, run
+        from abc_dask.streaming import Request, extract_while_fetching
 
+        if discard and not fetch:
+            raise UsageError("discard removes what fetch brought; ask for both")
         path, chosen = check_output(output, format, overwrite=overwrite)
+        cluster: dict[str, Any] = {
+            "scheduler": scheduler,
+            "workers": workers,
+            "threads_per_worker": threads_per_worker,
+            "memory_limit": memory_limit,
+        }
+        if fetch:
+            size = setting("block-size") if block_size is None else block_size
+            request = Request(
+                source=self._source,
+                genes=tuple(_names(genes)),
+                normalization=normalization,
+                columns=columns,
+                block_size=parse_bytes(size, option="--block-size"),
+            )
+            shown = progress_on(quiet=not progress)
+            request.fetch_tables(shown)
+            with connected(**cluster) as client:
+                return extract_while_fetching(
+                    request,
+                    path,
+                    chosen,
+                    client,
+                    overwrite=overwrite,
+                    discard=discard,
+                    progress=shown,
+                )
         plan = self.plan(
             genes, normalization, columns=columns, block_size=block_size, progress=progress
         )
-        from abc_dask.cluster import connected
-
-        with connected(
-            scheduler=scheduler,
-            workers=workers,
-            threads_per_worker=threads_per_worker,
-            memory_limit=memory_limit,
-        ) as client:
+        with connected(**cluster) as client:
             return run(plan, path, chosen, client, overwrite=overwrite, progress=progress)
 
     def __repr__(self) -> str:

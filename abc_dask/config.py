@@ -12,13 +12,15 @@ _DEFAULTS = Path(__file__).with_name("abc_dask.yaml")
 
 
 @cache
-def _load_defaults() -> None:
+def _defaults() -> dict[str, Any]:
     """Hand our defaults to dask.config once; the user's own YAML and environment win."""
     import dask.config
     import yaml
 
     with _DEFAULTS.open(encoding="utf-8") as file:
-        dask.config.update_defaults(yaml.safe_load(file))
+        defaults: dict[str, Any] = yaml.safe_load(file)
+    dask.config.update_defaults(defaults)
+    return defaults
 
 
 def setting(name: str) -> Any:
@@ -27,12 +29,15 @@ def setting(name: str) -> Any:
     Parameters
     ----------
     name : str
-        Kebab-case key, such as ``block-size``.
+        Kebab-case key, such as ``block-size``, with dots into deeper sections.
     """
     import dask.config
 
-    _load_defaults()
-    return dask.config.get(f"abc-dask.{name}")
+    default: Any = _defaults()["abc-dask"]
+    for key in name.split("."):
+        default = default[key]
+    # a `with dask.config.set(...)` that came before us takes the whole section with it
+    return dask.config.get(f"abc-dask.{name}", default)
 
 
 def parse_bytes(value: int | str, *, option: str) -> int:
@@ -46,7 +51,7 @@ def parse_bytes(value: int | str, *, option: str) -> int:
     import dask.utils
 
     try:
-        size = int(dask.utils.parse_bytes(value))
+        size = int(dask.utils.parse_bytes(value)) if value else 0
     except (ValueError, TypeError):
         size = 0
     if size < 1:

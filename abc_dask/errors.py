@@ -33,6 +33,10 @@ class DamagedFileError(AbcDaskError):
     """A file's bytes or structure contradict what it claims to be."""
 
 
+class DownloadError(AbcDaskError):
+    """A file or a list of files could not be brought from the server as it should be."""
+
+
 class TableError(AbcDaskError):
     """A metadata or gene table lacks columns, repeats labels, or does not fit."""
 

@@ -101,7 +101,8 @@ def run(
         # what may have happened while we waited for nothing: another driver's commit
         refuse_existing(output, overwrite=overwrite)
         try:
-            staging.begin(plan, described, overwrite=overwrite)
+            staging.begin(plan.identity, plan.digest, overwrite=overwrite)
+            staging.begin_parts(described)
         except OSError as error:
             raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
         held = staging.receipts(plan)
@@ -109,7 +110,9 @@ def run(
         done = _run_tasks(todo, plan, staging, client, held, progress=progress)
         receipts = [(held | done)[block.number] for block in plan.blocks]
         _check(receipts, plan, staging)
-        info = described | _run_info(plan, receipts, len(held), time.perf_counter() - began)
+        content = sum(int(receipt.content, 16) for receipt in receipts)
+        seconds = time.perf_counter() - began
+        info = described | run_info(_measured(plan, receipts), content, len(held), seconds)
         _finish(plan, receipts, staging, chosen, info)
     return open_view(output)
 
@@ -223,29 +226,46 @@ def _by_matrix(plan: Plan) -> list[tuple[PlannedMatrix, list[RowBlock]]]:
     ]
 
 
-def _run_info(
-    plan: Plan, receipts: Sequence[Receipt], n_held: int, seconds: float
+def run_info(
+    matrices: list[dict[str, Any]], content: int, kept: int, seconds: float
 ) -> dict[str, Any]:
-    """Give what only the run can tell."""
-    matrices = provenance(plan)["matrices"]
-    for matrix, (_, blocks) in zip(matrices, _by_matrix(plan), strict=True):
-        own = [receipts[block.number] for block in blocks]
-        matrix["task_seconds"] = round(sum(receipt.seconds for receipt in own), 3)
-        matrix["bytes_read"] = sum(receipt.bytes_read for receipt in own)
+    """Give what only the run can tell.
+
+    Parameters
+    ----------
+    matrices : list of dict
+        Provenance of each matrix, with task_seconds and bytes_read.
+    content : int
+        Sum of the blocks' content digests.
+    kept : int
+        Blocks that an earlier run had finished.
+    seconds : float
+        Wall time.
+    """
     return {
         "format_version": FORMAT_VERSION,
         "abc_dask": __version__,
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "content": f"{sum(int(r.content, 16) for r in receipts) % 2**64:016x}",
+        "content": f"{content % 2**64:016x}",
         "matrices": matrices,
         "run": {
             "seconds": round(seconds, 3),
-            "bytes_read": sum(receipt.bytes_read for receipt in receipts),
-            "blocks_kept_from_earlier_run": n_held,
+            "bytes_read": sum(matrix["bytes_read"] for matrix in matrices),
+            "blocks_kept_from_earlier_run": kept,
             "python": platform.python_version(),
             "versions": {name: version(name) for name in _VERSIONS},
         },
     }
+
+
+def _measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+    """Give the provenance of each matrix with the time and bytes of its tasks."""
+    matrices: list[dict[str, Any]] = provenance(plan)["matrices"]
+    for matrix, (_, blocks) in zip(matrices, _by_matrix(plan), strict=True):
+        own = [receipts[block.number] for block in blocks]
+        matrix["task_seconds"] = round(sum(receipt.seconds for receipt in own), 3)
+        matrix["bytes_read"] = sum(receipt.bytes_read for receipt in own)
+    return matrices
 
 
 def _finish(

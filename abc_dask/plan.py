@@ -60,6 +60,8 @@ class PlannedMatrix:
         File under download_base.
     file_hash : str or None
         MD5 that the manifest gives.
+    verified : bool
+        Whether the file's bytes were found to have it.
     matrix : MatrixFile
         Layout and fingerprint.
     rows : str
@@ -76,6 +78,7 @@ class PlannedMatrix:
     feature_matrix_label: str
     relative_path: str
     file_hash: str | None
+    verified: bool
     matrix: MatrixFile
     rows: str
     positions: tuple[int, ...]

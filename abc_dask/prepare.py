@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from abc_dask.acquire.presence import Memory
 from abc_dask.cache import Cache
 from abc_dask.errors import GeneError, TableError, UsageError
+from abc_dask.files import Fingerprint
 from abc_dask.genes import Gene, GeneNames, choose_gene_table, read_genes
 from abc_dask.index import MatrixIndex, MatrixRows, union_of_genes
 from abc_dask.kernels import value_dtype
-from abc_dask.manifest import FeatureMatrix
+from abc_dask.manifest import CELL_METADATA, FeatureMatrix, FileEntry
 from abc_dask.plan import Plan, PlannedMatrix, plan_blocks, row_costs
 from abc_dask.release import Release
 from abc_dask.tables import (
@@ -59,6 +61,22 @@ class Source:
     gene_directory: str | None
     dataset: str | None
     cache: Cache
+
+    @property
+    def tables(self) -> list[FileEntry]:
+        """Tables that any request reads: cell_metadata, and the gene table if there is one."""
+        manifest = self.release.manifest
+        genes = choose_gene_table(manifest, self.metadata, self.gene_directory)
+        cells = manifest.tables(self.metadata)[CELL_METADATA]
+        return [cells] if genes is None else [cells, genes]
+
+    def is_verified(self, entry: FileEntry) -> bool:
+        """Tell whether a file on disk was found to have the manifest's hash."""
+        if entry.file_hash is None:
+            return False
+        fingerprint = Fingerprint.of(self.release.path(entry))
+        known = Memory(self.release.download_base).get(entry.relative_path, fingerprint)
+        return known == entry.file_hash
 
     @cached_property
     def cells(self) -> CellTable:
@@ -109,6 +127,7 @@ def prepare(
     normalization: str = "log2",
     columns: str = "gene_symbol",
     block_size: int,
+    only: Assignment | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Plan an extraction.
@@ -125,6 +144,8 @@ def prepare(
         ``gene_symbol`` or ``gene_identifier``: what names the columns.
     block_size : int
         Bytes of stored values that one task reads.
+    only : Assignment, optional
+        Plan this one of the matrices; a gene may be absent from it.
     progress : callable, optional
         Wraps the iteration over the matrices, whose labels are read on first use.
 
@@ -142,8 +163,8 @@ def prepare(
     if columns not in COLUMN_NAMES:
         raise UsageError(f"columns {columns!r} is not one of {enumerate_names(COLUMN_NAMES)}")
     found = source.gene_names().find(genes)
-    names = _column_names(found, columns)
-    assignments = source.assignments(normalization)
+    names = column_names(found, columns)
+    assignments = source.assignments(normalization) if only is None else [only]
     source.release.require(a.feature_matrix.file for a in assignments)
     labels = memoized(source.cells.labels)
     planned, sizes, owners = [], [], np.zeros(source.cells.n_cells, dtype=np.int64)
@@ -154,7 +175,8 @@ def prepare(
         rows = MatrixRows.of(
             index, labels, assignment.cells, list(source.cells.state), source.cache
         )
-        planned.append(_planned(matrix, index, rows, found))
+        verified = source.is_verified(matrix.file)
+        planned.append(_planned(matrix, index, rows, found, verified=verified))
         row_sizes, cells = rows.sizes_and_cells()
         sizes.append((row_sizes, cells >= 0))
         np.add.at(owners, cells[cells >= 0], 1)
@@ -162,7 +184,9 @@ def prepare(
     if (owners > 1).any():
         label = labels()[int(np.flatnonzero(owners > 1)[0])].as_py()
         raise TableError(f"cell {label!r} is in more than one feature matrix")
-    _require_somewhere(found, planned)
+    if only is None:
+        absent = [[m.positions[k] < 0 for m in planned] for k in range(len(found))]
+        require_somewhere(found, absent)
     dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float32)
     costs = [
         (row_costs(m.matrix, row_sizes, len(found), dtype.itemsize), wanted)
@@ -185,13 +209,19 @@ def prepare(
 
 
 def _planned(
-    matrix: FeatureMatrix, index: MatrixIndex, rows: MatrixRows, genes: list[Gene]
+    matrix: FeatureMatrix,
+    index: MatrixIndex,
+    rows: MatrixRows,
+    genes: list[Gene],
+    *,
+    verified: bool,
 ) -> PlannedMatrix:
     return PlannedMatrix(
         dataset_label=matrix.dataset_label,
         feature_matrix_label=matrix.feature_matrix_label,
         relative_path=matrix.file.relative_path,
         file_hash=matrix.file.file_hash,
+        verified=verified,
         matrix=index.matrix,
         rows=str(rows.table),
         positions=index.positions([gene.identifier for gene in genes]),
@@ -201,7 +231,14 @@ def _planned(
     )
 
 
-def _column_names(genes: list[Gene], columns: str) -> tuple[str, ...]:
+def column_names(genes: list[Gene], columns: str) -> tuple[str, ...]:
+    """Name the columns.
+
+    Raises
+    ------
+    GeneError
+        If two genes would share a name.
+    """
     by_symbol = columns == "gene_symbol"
     names = [g.symbol if by_symbol and g.symbol else g.identifier for g in genes]
     for name in names:
@@ -215,16 +252,23 @@ def _column_names(genes: list[Gene], columns: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _require_somewhere(genes: list[Gene], matrices: list[PlannedMatrix]) -> None:
-    absent = [
+def require_somewhere(genes: Sequence[Gene], absent: Sequence[Sequence[bool]]) -> None:
+    """Raise `GeneError` if a gene is absent from all matrices.
+
+    Parameters
+    ----------
+    genes : sequence of Gene
+    absent : for each gene, for each matrix, whether it is absent there
+    """
+    nowhere = [
         f"{gene.symbol or gene.identifier} ({gene.identifier})"
-        for k, gene in enumerate(genes)
-        if matrices and all(matrix.positions[k] < 0 for matrix in matrices)
+        for gene, where in zip(genes, absent, strict=True)
+        if where and all(where)
     ]
-    if absent:
-        where = plural(len(matrices), "feature matrix")
+    if nowhere:
+        matrices = plural(len(absent[0]), "feature matrix")
         raise GeneError(
-            f"{plural(len(absent), 'gene')} in none of the {where}: {enumerate_names(absent)}"
+            f"{plural(len(nowhere), 'gene')} in none of the {matrices}: {enumerate_names(nowhere)}"
         )
 
 
@@ -263,7 +307,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
                 "file": m.relative_path,
                 "size": m.matrix.fingerprint.size,
                 "md5": m.file_hash,
-                "md5_verified": False,
+                "md5_verified": m.verified,
                 "cells_asked": m.n_asked,
                 "cells_found": m.n_found,
                 "cells_missing": m.n_asked - m.n_found,

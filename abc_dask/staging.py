@@ -8,6 +8,7 @@
         provenance.json    what every part carries in its schema
         parts/             finished parts, and hidden temporary files of unfinished ones
         receipts/          one a finished part
+        matrices/          views of single matrices, where they are fetched one by one
         finished/          the view in its final form, where that is not the parts
 
 `OUT` appears by one rename of a complete folder or file, and not before. A worker left
@@ -39,6 +40,7 @@ from abc_dask.plan import Plan
 
 PLAN = "plan.json"
 FINISHED = "finished"
+MATRICES = "matrices"
 _LOCK = ".lock"
 
 
@@ -102,35 +104,46 @@ class Staging:
                 return
         raise ViewError(f"{self.folder} was finished by another process just now; look at it")
 
-    def begin(self, plan: Plan, provenance: dict[str, Any], *, overwrite: bool) -> None:
-        """Write down the plan, or find that the folder holds the same one.
+    def begin(self, identity: dict[str, Any], digest: str, *, overwrite: bool) -> None:
+        """Write down what is being made, or find that the folder holds the same.
+
+        Parameters
+        ----------
+        identity : dict
+            What tells this request from another, JSON-serialisable.
+        digest : str
+            Of it.
+        overwrite : bool
+            Remove what was done for another request.
 
         Raises
         ------
         ViewError
-            If the folder holds another plan, naming what differs.
+            If the folder holds another request, naming what differs.
         """
         path = self.folder / PLAN
         try:
             held = json.loads(path.read_bytes()) if path.exists() else None
         except ValueError:
             held = {}
-        if held is not None and held.get("digest") != plan.digest:
+        if held is not None and held.get("digest") != digest:
             if not overwrite:
                 raise ViewError(
                     f"{self.folder} holds the unfinished view of another request "
-                    f"({_difference(held.get('plan', {}), plan.identity)}); finish that one, "
+                    f"({_difference(held.get('plan', {}), identity)}); finish that one, "
                     "remove the folder, or pass --overwrite"
                 )
-            for name in (PLAN, RECEIPTS, PARTS, FINISHED):
+            for name in (PLAN, RECEIPTS, PARTS, FINISHED, MATRICES):
                 remove(self.folder / name)
             held = None
+        if held is None:
+            write_whole(path, json.dumps({"digest": digest, "plan": identity}).encode())
+
+    def begin_parts(self, provenance: dict[str, Any]) -> None:
+        """Make place for parts, and write down what each of them carries."""
         for name in (PARTS, RECEIPTS):
             (self.folder / name).mkdir(exist_ok=True)
         write_whole(self.folder / PROVENANCE, json.dumps(provenance).encode())
-        if held is None:
-            content = {"digest": plan.digest, "plan": plan.identity}
-            write_whole(path, json.dumps(content).encode())
 
     def receipts(self, plan: Plan) -> dict[int, Receipt]:
         """Give the receipts that can be trusted: part there, size and digest as said."""

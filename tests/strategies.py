@@ -217,6 +217,7 @@ def plan_of(
                 feature_matrix_label=path.stem,
                 relative_path=path.name,
                 file_hash=None,
+                verified=False,
                 matrix=index.matrix,
                 rows=str(rows.table),
                 positions=index.positions(list(genes)),

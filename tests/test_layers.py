@@ -25,6 +25,7 @@ ORDER = [
     "cache",
     "tables",
     "genes",
+    "acquire",
     "loops",
     "kernels",
     "codecs",
@@ -45,12 +46,34 @@ ORDER = [
     "localcluster",
     "cluster",
     "extraction",
+    "streaming",
     "atlas",
     "reporting",
     "testing",
     "demo",
     "cli",
     "__main__",
+]
+
+# And so within the package that acquires the atlas.
+ACQUIRE = [
+    "download_settings",
+    "retries",
+    "redirects",
+    "http",
+    "folders",
+    "partial",
+    "follow",
+    "answers",
+    "presence",
+    "progress",
+    "fetch_context",
+    "fetch_plan",
+    "transfer",
+    "download",
+    "remote",
+    "selection",
+    "check",
 ]
 
 
@@ -80,6 +103,18 @@ def test_imports_point_one_way(name):
     for file in files:
         wrong = imports_of(file) - before
         assert not wrong, f"{file.name} imports {sorted(wrong)}, which stand after {name}"
+
+
+@pytest.mark.parametrize("name", ACQUIRE)
+def test_imports_point_one_way_within_acquire(name):
+    tree = ast.parse((PACKAGE / "acquire" / f"{name}.py").read_text("utf-8"))
+    found = {
+        node.module.split(".")[2]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("abc_dask.acquire.")
+    }
+    assert found <= set(ACQUIRE[: ACQUIRE.index(name)])
+    assert {p.stem for p in (PACKAGE / "acquire").glob("*.py")} - {"__init__"} == set(ACQUIRE)
 
 
 def test_import_and_help_load_nothing_heavy():

@@ -142,6 +142,7 @@ def planned(**changes) -> PlannedMatrix:
         "feature_matrix_label": "WMB-10Xv2-TH",
         "relative_path": "expression_matrices/a.h5ad",
         "file_hash": "0" * 32,
+        "verified": False,
         "matrix": MATRIX,
         "rows": "/cache/rows.parquet",
         "positions": (1, -1),

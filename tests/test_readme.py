@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import abc_dask
+
+from .http_server import Server
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
@@ -17,6 +21,14 @@ def blocks(kind: str) -> list[str]:
     return re.findall(
         rf"^```{kind}\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
+
+
+def test_public_names_are_there():
+    for name in abc_dask.__all__:
+        assert getattr(abc_dask, name) is not None
+    assert set(dir(abc_dask)) == set(abc_dask.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        abc_dask.nothing  # noqa: B018
 
 
 def test_the_two_command_lines_are_lines():
@@ -28,8 +40,7 @@ def test_the_two_command_lines_are_lines():
 @pytest.mark.filterwarnings("default")
 def test_tour(tmp_path):
     """After a demo of smaller scale, every command and every line of Python works."""
-    folder = Path(sys.executable).parent
-    env = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    env = dict(os.environ)
 
     def run(command):
         done = subprocess.run(
@@ -40,8 +51,16 @@ def test_tour(tmp_path):
 
     run([sys.executable, "-m", "abc_dask", "demo", "--scale", "0.0003"])
     commands = "".join(blocks("sh")).replace("abc-dask ", f"{sys.executable} -m abc_dask ")
-    assert commands.count("extract") == 3
-    run(["sh", "-ec", commands])
+    assert commands.count("extract") == 4
+    base = tmp_path / "abc-dask-demo" / "atlas"
+    files = {
+        path.relative_to(base).as_posix(): path.read_bytes()
+        for path in base.rglob("*")
+        if path.is_file() and ".abc_dask" not in path.parts
+    }
+    with Server(files=files) as server:  # in place of the public bucket
+        env["DASK_ABC_DASK__BASE_URL"] = server.url
+        run(["sh", "-ec", commands])
     python = blocks("python")
     assert len(python) == 2
     for code in python:

@@ -21,6 +21,11 @@ VERBOSE = "abc_dask.verbose"
 
 _COMMANDS = {
     "demo": "abc_dask.cli.demo",
+    "releases": "abc_dask.cli.acquire",
+    "datasets": "abc_dask.cli.acquire",
+    "diff": "abc_dask.cli.acquire",
+    "fetch": "abc_dask.cli.acquire",
+    "check": "abc_dask.cli.acquire",
     "matrices": "abc_dask.cli.tables",
     "genes": "abc_dask.cli.tables",
     "extract": "abc_dask.cli.extract",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from abc_dask.cli.options import atlas_options, normalization, open_atlas, verbose
 from abc_dask.errors import UsageError
+
+if TYPE_CHECKING:
+    from abc_dask.atlas import Atlas
 
 
 @click.command()
@@ -48,12 +51,24 @@ from abc_dask.errors import UsageError
 @click.option(
     "--overwrite", is_flag=True, help="Replace OUT; it stays until the new view is complete."
 )
+@click.option(
+    "--fetch",
+    is_flag=True,
+    help="Fetch what is missing, matrix by matrix; one is read while the next one comes.",
+)
+@click.option(
+    "--discard",
+    is_flag=True,
+    help="With --fetch: remove each matrix file that this run fetched once its values are safe.",
+)
+@click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large download.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @verbose
 def extract(
     genes: tuple[str, ...],
     genes_file: str | None,
     output: str,
+    yes: bool,  # noqa: FBT001 - a flag
     quiet: bool,  # noqa: FBT001 - a flag
     **options: Any,
 ) -> None:
@@ -65,8 +80,12 @@ def extract(
     asked = [*genes, *(read_genes_file(genes_file) if genes_file else [])]
     if not asked:
         raise UsageError("no gene asked for; give symbols or identifiers, or --genes-file")
-    atlas = open_atlas(options)
+    if options["discard"] and not options["fetch"]:
+        raise UsageError("--discard removes what --fetch brought; ask for both")
+    atlas = _open_and_agree(options, yes=yes) if options["fetch"] else open_atlas(options)
     names = (
+        "fetch",
+        "discard",
         "normalization",
         "columns",
         "workers",
@@ -87,6 +106,19 @@ def extract(
         from abc_dask.reporting import extraction_text
 
         click.echo(extraction_text(view))
+
+
+def _open_and_agree(options: dict[str, Any], *, yes: bool) -> Atlas:
+    """Open an atlas that need not be on disk, and ask before much is fetched."""
+    from abc_dask.acquire.fetch_plan import plan_fetch
+    from abc_dask.atlas import Atlas
+    from abc_dask.cli.acquire import agree
+
+    names = ("download_base", "release", "metadata", "gene_directory", "dataset")
+    atlas = Atlas.remote(**{name: options[name] for name in names})
+    plan = plan_fetch(atlas.release, atlas.matrix_files(options["normalization"]))
+    agree(plan.bytes_to_fetch, plan.bytes_free, yes=yes)
+    return atlas
 
 
 def read_genes_file(name: str) -> list[str]:

@@ -1,0 +1,167 @@
+"""What of a release is complete, missing, damaged or unverified on disk."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from abc_dask.acquire.presence import Action, Found, Memory, decide, inspect, take_hash
+from abc_dask.acquire.progress import Progress, Quiet
+from abc_dask.config import setting
+from abc_dask.errors import AbcDaskError
+from abc_dask.manifest import FileEntry
+from abc_dask.release import Release
+from abc_dask.words import format_bytes
+
+
+class State(enum.Enum):
+    """What is known of one file."""
+
+    COMPLETE = "complete"
+    """Size and hash are right; the hash was taken by us and the file is unchanged since."""
+    UNVERIFIED = "unverified"
+    """The size is right; the hash is not in the manifest, or was not taken yet."""
+    PARTIAL = "partial"
+    """A fetch was broken off and can go on."""
+    MISSING = "missing"
+    """Nothing is there."""
+    DAMAGED = "damaged"
+    """Something is there that the manifest does not describe."""
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """One file's state.
+
+    Attributes
+    ----------
+    entry : FileEntry
+    state : State
+    reason : str
+        Why, in a few words; empty for complete and missing files.
+    """
+
+    entry: FileEntry
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The states of a release's files, in the manifest's order."""
+
+    files: tuple[CheckedFile, ...]
+
+    def of(self, state: State) -> tuple[CheckedFile, ...]:
+        """Give the files in one state."""
+        return tuple(file for file in self.files if file.state is state)
+
+
+def check(
+    release: Release,
+    entries: Iterable[FileEntry] | None = None,
+    *,
+    rehash: bool = False,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Look at what is on disk of a release; no network is touched.
+
+    Parameters
+    ----------
+    release : Release
+        What to look at.
+    entries : iterable of FileEntry, optional
+        Only these files; all where not given.
+    rehash : bool
+        Read every file that has a hash in the manifest. Otherwise the hashes that were
+        taken before are trusted for files that are unchanged since, and a file whose
+        hash was never taken is called unverified.
+    progress : Progress, optional
+        Told what is read.
+
+    Returns
+    -------
+    CheckReport
+    """
+    wanted = tuple(release.manifest.files if entries is None else dict.fromkeys(entries))
+    progress = progress or Quiet()
+    memory = Memory(release.download_base)
+    stopping = threading.Event()
+
+    def one(entry: FileEntry) -> CheckedFile:
+        try:
+            return _check_one(release, entry, memory, _Reader(progress, stopping, rehash=rehash))
+        except AbcDaskError as error:
+            return CheckedFile(entry, State.DAMAGED, str(error))
+
+    progress.begin(len(wanted), sum(e.size for e in wanted if release.is_present(e)))
+    pool = ThreadPoolExecutor(int(setting("download.workers")), "abc_dask-check")
+    try:
+        return CheckReport(tuple(pool.map(one, wanted)))
+    finally:
+        stopping.set()
+        pool.shutdown(cancel_futures=True)
+        progress.end()
+
+
+class _Reader:
+    """How files are read: whether, and who is told."""
+
+    def __init__(self, progress: Progress, stopping: threading.Event, *, rehash: bool) -> None:
+        self.progress = progress
+        self.rehash = rehash
+        self._stopping = stopping
+
+    def told(self, entry: FileEntry) -> Callable[[int], None]:
+        def read(count: int) -> None:
+            self.progress.advance(entry, count)
+            if self._stopping.is_set():
+                raise AbcDaskError("broken off")
+
+        return read
+
+
+def _check_one(release: Release, entry: FileEntry, memory: Memory, reader: _Reader) -> CheckedFile:
+    found = inspect(release.download_base, entry, memory)
+    action = decide(entry, found, _part_url(found), rehash=reader.rehash)
+    if action is Action.VERIFY and reader.rehash:
+        reader.progress.start(entry, 0)
+        take_hash(release.download_base, entry, memory, reader.told(entry))
+        found = inspect(release.download_base, entry, memory)
+        action = decide(entry, found, _part_url(found))
+        reader.progress.finish(entry, "read")
+    return CheckedFile(entry, *_state(entry, found, action))
+
+
+def _part_url(found: Found) -> str:
+    """Take a part as it is: where it came from does not matter here."""
+    return found.journal.url if found.journal else ""
+
+
+def _state(entry: FileEntry, found: Found, action: Action) -> tuple[State, str]:
+    match action:
+        case Action.ADOPT:
+            return State.COMPLETE, ""
+        case Action.ADOPT_UNVERIFIED:
+            return State.UNVERIFIED, "the manifest has no hash"
+        case Action.VERIFY:
+            return State.UNVERIFIED, "its hash was not taken yet; --rehash takes it"
+        case Action.FETCH:
+            return State.MISSING, ""
+        case Action.RESUME:
+            assert found.journal is not None
+            there = sum(stop - start for start, stop in found.journal.done)
+            return State.PARTIAL, f"{format_bytes(there)} of {format_bytes(entry.size)} are there"
+        case _:
+            return State.DAMAGED, _damage(entry, found)
+
+
+def _damage(entry: FileEntry, found: Found) -> str:
+    if found.fingerprint is None:
+        return "not a regular file"
+    if found.fingerprint.size != entry.size:
+        return f"{found.fingerprint.size:,} bytes, the manifest says {entry.size:,}"
+    return f"MD5 {found.md5}, the manifest says {entry.file_hash}"

@@ -1,0 +1,83 @@
+"""What all transfers of one fetch share, and what each of them gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from abc_dask.acquire.http import Client
+from abc_dask.acquire.presence import Memory
+from abc_dask.acquire.progress import Progress
+from abc_dask.errors import AbcDaskError
+from abc_dask.manifest import FileEntry
+
+
+class StoppedError(AbcDaskError):
+    """The fetch was broken off; what is there is kept."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What became of one file.
+
+    Attributes
+    ----------
+    entry : FileEntry
+        The file.
+    path : Path
+        Where it lies.
+    adopted : bool
+        It was there already.
+    verified : bool
+        Its hash was checked; False where the manifest has none.
+    bytes_fetched : int
+        Bytes that came over the network in this run.
+    """
+
+    entry: FileEntry
+    path: Path
+    adopted: bool
+    verified: bool
+    bytes_fetched: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all transfers of one fetch share.
+
+    Attributes
+    ----------
+    download_base : Path
+        Links resolved.
+    client : Client
+    memory : Memory
+    progress : Progress
+    range_size : int
+        Bytes of one request.
+    step : int
+        The journal is written after so many bytes.
+    remove_damaged : bool
+        Remove bytes that failed their check, in place of keeping them aside.
+    wake : callable
+        Called when there is more to do for idle threads.
+    """
+
+    download_base: Path
+    client: Client
+    memory: Memory
+    progress: Progress
+    range_size: int
+    step: int
+    remove_damaged: bool
+    wake: Callable[[], None]
+
+    def keep_on(self) -> None:
+        """Raise `StoppedError` when the fetch was broken off."""
+        if self.client.stopping.is_set():
+            raise StoppedError("broken off; run the same command again to go on")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the fetch is broken off."""
+        self.client.stopping.wait(seconds)
+        self.keep_on()

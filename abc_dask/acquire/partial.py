@@ -1,0 +1,402 @@
+"""A file that is being fetched: ``NAME.part`` and its journal ``NAME.part.json``.
+
+The journal says which file it is to become (address, size, hash), what the server
+called that version of it (ETag or Last-Modified), and which ranges of bytes are
+there. It is written after the bytes it speaks of, so it never promises too much to a
+run that comes after a killed one. What it promises is hashed again before the file
+gets its name, so a journal that lies costs time and nothing else; where the manifest
+has no hash, bytes are flushed to the disk before the journal names them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from abc_dask.acquire.folders import Folder, cannot_write
+from abc_dask.errors import DownloadError
+from abc_dask.manifest import FileEntry
+
+SUFFIX = ".part"
+_FORMAT = 1
+_JOURNAL_LIMIT = 1 << 20
+
+Range = tuple[int, int]
+
+
+# macOS has no fdatasync
+_flush_data = getattr(os, "fdatasync", os.fsync)
+
+
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """Sort half-open ranges and join those that touch or overlap.
+
+    Examples
+    --------
+    >>> merged([(8, 9), (0, 4), (4, 6)])
+    [(0, 6), (8, 9)]
+    """
+    joined: list[Range] = []
+    for start, stop in sorted(ranges):
+        if start >= stop:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], stop))
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def missing(size: int, done: Iterable[Range], range_size: int) -> list[Range]:
+    """Cut what is not there yet into ranges of at most `range_size` bytes, in order.
+
+    Together with `done` they hold every byte of ``(0, size)``, and none twice.
+
+    Examples
+    --------
+    >>> missing(10, [(2, 5)], 4)
+    [(0, 2), (5, 9), (9, 10)]
+    """
+    pieces = []
+    position = 0
+    for start, stop in [*merged(done), (size, size)]:
+        while position < min(start, size):
+            end = min(position + range_size, start, size)
+            pieces.append((position, end))
+            position = end
+        position = max(position, stop)
+    return pieces
+
+
+@dataclass(frozen=True)
+class Validator:
+    """What a server calls one version of a file.
+
+    Attributes
+    ----------
+    etag : str or None
+        A strong ETag; weak ones do not vouch for bytes.
+    last_modified : str or None
+        Used where there is no such ETag.
+    """
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+    @classmethod
+    def of(cls, headers: Any) -> Self:
+        """Take it from an answer's header fields."""
+        etag = headers.get("ETag", "")
+        strong = len(etag) > 2 and etag.startswith('"') and etag.endswith('"') and len(etag) < 1024
+        return cls(etag if strong else None, headers.get("Last-Modified"))
+
+    def __bool__(self) -> bool:
+        return bool(self.etag or self.last_modified)
+
+    @property
+    def if_range(self) -> dict[str, str]:
+        """The header field that keeps two versions from being mixed."""
+        value = self.etag or self.last_modified
+        return {"If-Range": value} if value else {}
+
+    def contradicts(self, other: Validator) -> bool:
+        """Tell whether another answer speaks of another version."""
+        if self.etag and other.etag:
+            return self.etag != other.etag
+        if self.last_modified and other.last_modified:
+            return self.last_modified != other.last_modified
+        return False
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What ``NAME.part.json`` says."""
+
+    url: str
+    size: int
+    file_hash: str | None
+    validator: Validator
+    done: tuple[Range, ...]
+
+    @classmethod
+    def parse(cls, content: bytes | None) -> Journal | None:
+        """Read one; None for anything that is not a journal."""
+        try:
+            raw = json.loads(content or b"")
+            if raw["format"] != _FORMAT:
+                return None
+            done = tuple((int(start), int(stop)) for start, stop in raw["done"])
+            validator = Validator(raw["etag"], raw["last_modified"])
+            journal = cls(str(raw["url"]), int(raw["size"]), raw["file_hash"], validator, done)
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+            return None
+        texts = (validator.etag, validator.last_modified)
+        if not all(value is None or isinstance(value, str) for value in texts):
+            return None
+        fits = all(0 <= start < stop <= journal.size for start, stop in done)
+        return journal if fits and list(done) == merged(done) else None
+
+    def dump(self) -> bytes:
+        """Write it as JSON."""
+        return json.dumps(
+            {
+                "format": _FORMAT,
+                "url": self.url,
+                "size": self.size,
+                "file_hash": self.file_hash,
+                "etag": self.validator.etag,
+                "last_modified": self.validator.last_modified,
+                "done": self.done,
+            }
+        ).encode()
+
+    def usable(self, entry: FileEntry, url: str, part_size: int) -> bool:
+        """Tell whether the bytes it names can become this file."""
+        return (
+            (self.url, self.size, self.file_hash) == (url, entry.size, entry.file_hash)
+            and all(stop <= part_size for _, stop in self.done)
+            and (entry.file_hash is not None or bool(self.validator))
+        )
+
+
+class Part:
+    """The open, locked ``.part`` of one file.
+
+    Threads write different ranges of it at once. Made by `Part.open`.
+    """
+
+    def __init__(
+        self, folder: Folder, entry: FileEntry, url: str, *, descriptor: int, step: int
+    ) -> None:
+        self.folder = folder
+        self.name = Path(entry.relative_path).name + SUFFIX
+        self.entry = entry
+        self.url = url
+        self.validator = Validator()
+        self._descriptor = descriptor
+        self._step = step
+        self._unsaved = 0
+        self._written = 0
+        self._lost: OSError | None = None
+        self._done: list[Range] = []
+        self._lock = threading.Lock()
+        self._grown = threading.Condition(self._lock)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Folder,
+        entry: FileEntry,
+        url: str,
+        *,
+        step: int,
+        wait: Callable[[], None],
+    ) -> Self:
+        """Open the part of a file, taking up what an earlier run left.
+
+        Parameters
+        ----------
+        folder : Folder
+            Where the file belongs.
+        entry : FileEntry
+            The file.
+        url : str
+            Where its bytes come from.
+        step : int
+            Write the journal after so many bytes.
+        wait : callable
+            Called again and again while another process holds the part; raises to
+            give up.
+        """
+        name = Path(entry.relative_path).name + SUFFIX
+        while True:
+            descriptor = folder.open_file(name, os.O_RDWR | os.O_CREAT)
+            try:
+                while not _locked(descriptor):
+                    wait()
+                # the one who held it may have renamed or removed it meanwhile
+                status = folder.status(name)
+                if status is not None and status.st_ino == os.fstat(descriptor).st_ino:
+                    break
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+        part = cls(folder, entry, url, descriptor=descriptor, step=step)
+        try:
+            part._load()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return part
+
+    @property
+    def path(self) -> Path:
+        """Its place, for messages."""
+        return self.folder.path / self.name
+
+    @property
+    def done(self) -> list[Range]:
+        """Ranges that are there."""
+        with self._lock:
+            return list(self._done)
+
+    @property
+    def bytes_done(self) -> int:
+        """How many bytes are there."""
+        return sum(stop - start for start, stop in self.done)
+
+    def _load(self) -> None:
+        content = self.folder.read(self.name + ".json", limit=_JOURNAL_LIMIT)
+        journal = Journal.parse(content)
+        status = os.fstat(self._descriptor)
+        # a second name of the same bytes: writing here would change the other file
+        shared = status.st_nlink != 1
+        if journal and not shared and journal.usable(self.entry, self.url, status.st_size):
+            self.validator = journal.validator
+            self._done = list(journal.done)
+        elif shared:
+            raise DownloadError(f"{self.path} has a second name elsewhere; remove it")
+        else:
+            self.reset()
+
+    def reset(self) -> None:
+        """Forget all bytes; no other thread may be writing."""
+        with self._lock:
+            self._done = []
+            self.validator = Validator()
+            self.folder.unlink(self.name + ".json")
+            os.ftruncate(self._descriptor, 0)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put bytes in their place and note that they are there.
+
+        Raises
+        ------
+        DownloadError
+            If the disk does not take them.
+        """
+        try:
+            view = memoryview(data)
+            position = offset
+            while view:
+                written = os.pwrite(self._descriptor, view, position)
+                view = view[written:]
+                position += written
+            with self._lock:
+                self._note(offset, position)
+                self._unsaved += len(data)
+                self._written += len(data)
+                save = self._unsaved >= self._step
+                if save:
+                    self._save()
+                self._grown.notify_all()
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+
+    def _note(self, start: int, stop: int) -> None:
+        # nearly always the end of a known range grows
+        for index, (first, last) in enumerate(self._done):
+            if last == start:
+                self._done[index] = (first, stop)
+                if index + 1 < len(self._done) and self._done[index + 1][0] <= stop:
+                    self._done = merged(self._done)
+                return
+        self._done = merged([*self._done, (start, stop)])
+
+    def _save(self) -> None:
+        if self.entry.file_hash is None:
+            _flush_data(self._descriptor)
+        done = tuple(self._done)
+        journal = Journal(self.url, self.entry.size, self.entry.file_hash, self.validator, done)
+        self.folder.write_whole(self.name + ".json", journal.dump(), durable=False)
+        self._unsaved = 0
+
+    def prefix(self, beyond: int, timeout: float) -> int:
+        """Give the end of the bytes that are there from 0 on; wait for it to pass `beyond`."""
+        with self._grown:
+            if self._prefix() <= beyond:
+                self._grown.wait(timeout)
+            return self._prefix()
+
+    def written(self, beyond: int, timeout: float) -> int:
+        """Give how many bytes were written by this run; wait for it to pass `beyond`."""
+        with self._grown:
+            if self._written <= beyond:
+                self._grown.wait(timeout)
+            return self._written
+
+    def wake(self) -> None:
+        """Let those who wait for bytes look up."""
+        with self._grown:
+            self._grown.notify_all()
+
+    def _prefix(self) -> int:
+        return self._done[0][1] if self._done and self._done[0][0] == 0 else 0
+
+    def read_into(self, buffer: bytearray, offset: int) -> int:
+        """Read bytes back."""
+        return os.preadv(self._descriptor, [buffer], offset)
+
+    def flush(self) -> None:
+        """Flush what was written so far to the disk; a failure is told by `finish`."""
+        try:
+            _flush_data(self._descriptor)
+        except OSError as error:
+            # the kernel tells of lost pages once: the next call would succeed
+            self._lost = error
+
+    def finish(self) -> os.stat_result:
+        """Flush all bytes to the disk; give the file's status."""
+        self.flush()
+        if self._lost is not None:
+            # nothing is known of the bytes: fetch them anew
+            self.reset()
+            raise cannot_write(self.path, self._lost) from None
+        return os.fstat(self._descriptor)
+
+    def rename(self, name: str) -> None:
+        """Give the part its next name; it is no longer a part then."""
+        try:
+            self.folder.rename(self.name, name)
+            self.folder.unlink(self.name + ".json")
+        except OSError as error:
+            raise cannot_write(self.folder.path / name, error) from None
+        self.folder.flush()
+
+    def remove(self) -> None:
+        """Remove the part and its journal."""
+        self.folder.unlink(self.name)
+        self.folder.unlink(self.name + ".json")
+
+    def close(self, *, keep: bool = True) -> None:
+        """Let go of the part; with `keep`, its journal says what is there."""
+        if self._descriptor < 0:
+            return
+        with self._lock:
+            if keep and self._done:
+                with contextlib.suppress(DownloadError, OSError):
+                    self._save()
+            elif keep:
+                self.folder.unlink(self.name)
+                self.folder.unlink(self.name + ".json")
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self.folder.close()
+
+
+def _locked(descriptor: int) -> bool:
+    """Try to lock an open file against other processes; True where locks are not known."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in {errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN}
+    return True

@@ -1,0 +1,244 @@
+"""What lies on disk of a release's files, and what is to be done about each.
+
+Looking (`inspect`) and deciding (`decide`) are apart: the decision is a pure function
+of what was seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from abc_dask.acquire.partial import SUFFIX, Journal
+from abc_dask.cache import Cache
+from abc_dask.config import setting
+from abc_dask.errors import DownloadError
+from abc_dask.files import Fingerprint
+from abc_dask.manifest import FileEntry
+
+MEMORY_NAME = "verified.jsonl"
+DAMAGED_SUFFIX = ".damaged"
+_READ = 1 << 20
+_LONGEST_JOURNAL = 1 << 20
+
+
+class Memory:
+    """Hashes of files on disk, remembered with size, mtime and inode.
+
+    One JSON line a file in ``.abc_dask/verified.jsonl`` under download_base, or in the
+    user's cache folder where that cannot be written. Lines are only ever appended, so
+    several processes may do so at once; the last one of a path counts. A file that was
+    changed, copied or moved to another disk has another fingerprint and is hashed again.
+    """
+
+    def __init__(self, download_base: Path) -> None:
+        folders = Cache.beside(download_base, setting("cache-directory")).folders
+        self._paths = [folder / MEMORY_NAME for folder in folders]
+        self._known: dict[str, tuple[Fingerprint, str]] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read what other processes have added."""
+        for path in reversed(self._paths):
+            try:
+                lines = path.read_bytes().splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            raw: dict[str, Any] = json.loads(line)
+            numbers = [raw["size"], raw["mtime_ns"], raw["inode"]]
+            if all(type(number) is int for number in numbers):
+                self._known[str(raw["path"])] = (Fingerprint(*numbers), str(raw["md5"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
+
+    def get(self, relative_path: str, fingerprint: Fingerprint) -> str | None:
+        """Give the MD5 of a file if it is known and the file unchanged since."""
+        known = self._known.get(relative_path)
+        return known[1] if known is not None and known[0] == fingerprint else None
+
+    def put(self, relative_path: str, fingerprint: Fingerprint, md5: str) -> None:
+        """Remember a hash; where nothing can be written, for this run only."""
+        if self.get(relative_path, fingerprint) == md5:
+            return
+        self._known[relative_path] = (fingerprint, md5)
+        line = json.dumps(
+            {
+                "path": relative_path,
+                "size": fingerprint.size,
+                "mtime_ns": fingerprint.mtime_ns,
+                "inode": fingerprint.inode,
+                "md5": md5,
+            }
+        )
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(path, flags, 0o666)
+                try:
+                    # a newline first: a line that a full disk cut off harms no other
+                    os.write(descriptor, f"\n{line}\n".encode())
+                finally:
+                    os.close(descriptor)
+                return
+
+
+class Action(enum.Enum):
+    """What is to be done about one file."""
+
+    ADOPT = "adopt"
+    """It is there, and its hash is known to be right."""
+    ADOPT_UNVERIFIED = "adopt unverified"
+    """It is there with the right size, and the manifest has no hash."""
+    VERIFY = "verify"
+    """It is there with the right size, and its hash has yet to be taken."""
+    RESUME = "resume"
+    """Part of it is there."""
+    FETCH = "fetch"
+    """Nothing of it is there."""
+    REPLACE = "replace"
+    """Something else is there: fetch it, then put that aside."""
+    REFUSE = "refuse"
+    """Its name is taken by something that is not a file of ours to replace."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies under a file's name, and beside it.
+
+    Attributes
+    ----------
+    kind : str
+        ``absent``, ``file``, ``link`` (a symbolic link to a regular file) or ``other``.
+    fingerprint : Fingerprint or None
+        Of the file, links followed.
+    md5 : str or None
+        Its remembered hash.
+    journal : Journal or None
+        Of the ``.part`` beside it.
+    part_size : int
+        Bytes of that.
+    """
+
+    kind: str = "absent"
+    fingerprint: Fingerprint | None = None
+    md5: str | None = None
+    journal: Journal | None = None
+    part_size: int = 0
+
+
+def decide(entry: FileEntry, found: Found, url: str, *, rehash: bool = False) -> Action:
+    """Decide what to do about a file; pure.
+
+    Parameters
+    ----------
+    entry : FileEntry
+        What it should be.
+    found : Found
+        What is there.
+    url : str
+        Where it would be fetched from.
+    rehash : bool
+        Do not trust remembered hashes.
+    """
+    if found.kind == "other":
+        return Action.REFUSE
+    if found.fingerprint is None:
+        journal = found.journal
+        usable = journal and journal.done and journal.usable(entry, url, found.part_size)
+        return Action.RESUME if usable else Action.FETCH
+    if found.fingerprint.size == entry.size:
+        if entry.file_hash is None:
+            return Action.ADOPT_UNVERIFIED
+        if found.md5 is None or rehash:
+            return Action.VERIFY
+        if found.md5 == entry.file_hash:
+            return Action.ADOPT
+    return Action.REFUSE if found.kind == "link" else Action.REPLACE
+
+
+def inspect(download_base: Path, entry: FileEntry, memory: Memory) -> Found:
+    """Look at what lies in a file's place; reads no more than a journal."""
+    path = download_base / entry.relative_path
+    part = path.with_name(path.name + SUFFIX)
+    journal, part_size = None, 0
+    with contextlib.suppress(OSError):
+        status = part.lstat()
+        if stat.S_ISREG(status.st_mode):
+            part_size = status.st_size
+            journal_path = part.with_name(part.name + ".json")
+            if journal_path.lstat().st_size <= _LONGEST_JOURNAL and journal_path.is_file():
+                journal = Journal.parse(journal_path.read_bytes())
+    try:
+        status = path.lstat()
+        link = stat.S_ISLNK(status.st_mode)
+        if link:
+            status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        kind = "other" if path.is_symlink() else "absent"
+        return Found(kind, journal=journal, part_size=part_size)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return Found("other")
+        raise DownloadError(f"{path} cannot be looked at: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        return Found("other")
+    fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
+    md5 = memory.get(entry.relative_path, fingerprint)
+    return Found("link" if link else "file", fingerprint, md5, journal, part_size)
+
+
+def take_hash(
+    download_base: Path, entry: FileEntry, memory: Memory, read: Callable[[int], None]
+) -> str:
+    """Take the MD5 of a file on disk and remember it.
+
+    Parameters
+    ----------
+    download_base : Path
+        Where it lies.
+    entry : FileEntry
+        The file.
+    memory : Memory
+        Where to remember it.
+    read : callable
+        Told how many bytes were read; raises to break off.
+
+    Raises
+    ------
+    DownloadError
+        If it cannot be read, or changes meanwhile.
+    """
+    path = download_base / entry.relative_path
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            before = Fingerprint.of(path)
+            while piece := file.read(_READ):
+                digest.update(piece)
+                read(len(piece))
+    except OSError as error:
+        raise DownloadError(f"{path} cannot be read: {error.strerror}") from None
+    before.require(path)
+    memory.put(entry.relative_path, before, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def refusal(path: Path) -> str:
+    """Say that a name is taken by something that is left alone."""
+    kind = "a symbolic link to something else" if path.is_symlink() else "not a regular file"
+    return f"{path} is {kind}, which is never written through; remove it and fetch again"
