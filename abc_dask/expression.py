@@ -6,7 +6,8 @@ needs and closes it; nothing is kept in a worker's memory between tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from abc_dask.errors import DamagedFileError
 from abc_dask.h5ad import MatrixFile, MatrixReader, open_matrix
 from abc_dask.index import read_row_labels
-from abc_dask.kernels import add_column, add_rows, exact, lookup_table, value_dtype
+from abc_dask.kernels import add_column, add_hits, exact, find_hits, lookup_table, value_dtype
 from abc_dask.plan import Plan, RowBlock
+from abc_dask.segments import RowReader, open_rows
 from abc_dask.tables import CELL_LABEL
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
     named = dict(zip(task.columns, task.positions, strict=True))
     chosen = task.columns if columns is None else columns
     positions = np.array([named[name] for name in chosen], dtype=np.int64)
-    values, bytes_read = _read_values(task, positions)
+    values, bytes_read = _read_values(task, positions, kept)
     values = values.astype(task.dtype, copy=False)
     if not kept.all():
         values = np.ascontiguousarray(values[:, kept])
@@ -133,28 +135,50 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
     return Partition(labels, values, bytes_read)
 
 
-def _read_values(task: BlockTask, positions: NDArray[np.int64]) -> tuple[NDArray[Any], int]:
+def _read_values(
+    task: BlockTask, positions: NDArray[np.int64], kept: NDArray[np.bool_]
+) -> tuple[NDArray[Any], int]:
     """Read genes x rows in the float type of the file's own values."""
     block, matrix = task.block, task.matrix
     dtype = value_dtype(np.dtype(matrix.dtype))
     out = np.zeros((len(positions), block.stop - block.start), dtype=dtype)
     if (positions < 0).all():
         return out, 0
-    with open_matrix(matrix) as reader:
-        try:
-            _FILL[matrix.layout](reader, block, positions, out)
-        except ValueError as error:
-            raise DamagedFileError(f"{task.where}: {error}; bring the file again") from None
-        return out, reader.bytes_read
+    if matrix.layout == "csr":
+        with open_rows(matrix) as rows, _named(task):
+            _fill_csr(rows, task, positions, kept, out)
+        return out, rows.bytes_read
+    with open_matrix(matrix) as reader, _named(task):
+        _FILL[matrix.layout](reader, block, positions, out)
+    return out, reader.bytes_read
+
+
+@contextlib.contextmanager
+def _named(task: BlockTask) -> Iterator[None]:
+    """Say in which rows a kernel found nonsense."""
+    try:
+        yield
+    except ValueError as error:
+        raise DamagedFileError(f"{task.where}: {error}; bring the file again") from None
 
 
 def _fill_csr(
-    reader: MatrixReader, block: RowBlock, positions: NDArray[np.int64], out: NDArray[Any]
+    reader: RowReader,
+    task: BlockTask,
+    positions: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+    out: NDArray[Any],
 ) -> None:
-    table = lookup_table(positions, reader.matrix.n_columns)
-    for row, indptr, indices, data in reader.rows(block.start, block.stop):
-        first = row - block.start
-        add_rows(indptr, indices, data, table, out[:, first : first + len(indptr) - 1])
+    start, stop = task.block.start, task.block.stop
+    table = lookup_table(positions, task.matrix.n_columns)
+    for piece in reader.pieces(start, stop):
+        first, n_rows = piece.row - start, len(piece.indptr) - 1
+        wanted = kept[first : first + n_rows]
+        hits = find_hits(
+            piece.indptr, piece.indices, table, wanted, first_cell=first, n_cells=stop - start
+        )
+        if len(hits.places):
+            add_hits(out, hits, reader.values(hits.places))
 
 
 def _fill_csc(
@@ -174,7 +198,7 @@ def _fill_dense(
         out[present, first : first + len(values)] = exact(values.T, out.dtype)
 
 
-_FILL = {"csr": _fill_csr, "csc": _fill_csc, "dense": _fill_dense}
+_FILL = {"csc": _fill_csc, "dense": _fill_dense}
 
 
 def to_frame(partition: Partition, columns: Sequence[str]) -> pd.DataFrame:

@@ -61,6 +61,9 @@ class MatrixFile:
         Largest decoded chunk of ``X`` in bytes, 0 for contiguous arrays.
     filters : tuple of str
         Names of the HDF5 filters of ``X``, in their order.
+    chunks, indptr : str
+        Paths of the cached tables of `abc_dask.chunks`; "" where there are none, and
+        values are read through h5py.
     """
 
     path: str
@@ -73,6 +76,8 @@ class MatrixFile:
     index_dtype: str
     chunk_bytes: int
     filters: tuple[str, ...]
+    chunks: str = ""
+    indptr: str = ""
 
     @property
     def value_bytes(self) -> int:
@@ -170,15 +175,30 @@ def read_row_sizes(matrix: MatrixFile) -> NDArray[np.int64]:
     """
     if matrix.layout == "dense":
         return np.full(matrix.n_rows, matrix.n_columns, dtype=np.int64)
+    sizes = np.diff(read_indptr(matrix))
+    return sizes if matrix.layout == "csr" else np.zeros(matrix.n_rows, dtype=np.int64)
+
+
+def read_indptr(matrix: MatrixFile) -> NDArray[np.int64]:
+    """Read where each row (CSR) or column (CSC) of a sparse matrix starts.
+
+    Returns
+    -------
+    array of int64, shape (n_rows + 1,) or (n_columns + 1,)
+
+    Raises
+    ------
+    DamagedFileError
+        If indptr does not start at 0, falls, or does not end at the number of values.
+    """
     with opened(matrix.path, matrix.fingerprint) as file:
-        indptr = file["X/indptr"][:].astype(np.int64)
-    sizes = np.diff(indptr)
-    if indptr[0] != 0 or indptr[-1] != matrix.n_values or (len(sizes) and sizes.min() < 0):
+        indptr: NDArray[np.int64] = file["X/indptr"][:].astype(np.int64)
+    if indptr[0] != 0 or indptr[-1] != matrix.n_values or (np.diff(indptr) < 0).any():
         raise DamagedFileError(
             f"{matrix.path}: X/indptr does not rise from 0 to {matrix.n_values:,}; "
             "bring the file again"
         )
-    return sizes if matrix.layout == "csr" else np.zeros(matrix.n_rows, dtype=np.int64)
+    return indptr
 
 
 @contextlib.contextmanager

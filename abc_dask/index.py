@@ -1,6 +1,6 @@
 """What is read once of a matrix file and kept: its layout, genes, rows, and whose rows they are.
 
-Two cached Parquet tables a matrix:
+Two cached Parquet tables a matrix, beside those of `abc_dask.chunks`:
 
 - ``matrix``: gene_identifier and gene_symbol of every column, and the layout
   (`MatrixFile`) in the schema's metadata; depends on the matrix file alone.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.cache import Cache
+from abc_dask.chunks import write_chunks, write_indptr
 from abc_dask.errors import DamagedFileError
 from abc_dask.files import Fingerprint
 from abc_dask.genes import GENE_SYMBOL
@@ -77,7 +78,7 @@ class MatrixIndex:
         layout = json.loads(pq.read_schema(table).metadata[_LAYOUT])
         layout["fingerprint"] = Fingerprint(**layout["fingerprint"])
         layout["filters"] = tuple(layout["filters"])
-        return cls(MatrixFile(**layout), table)
+        return cls(_with_chunks(MatrixFile(**layout), cache), table)
 
     @cached_property
     def genes(self) -> pa.Table:
@@ -88,6 +89,18 @@ class MatrixIndex:
         """Give the column of each gene, -1 where the matrix lacks it."""
         columns = pd.Index(self.genes[GENE_IDENTIFIER].to_pandas())
         return tuple(int(i) for i in columns.get_indexer(pd.Index(identifiers)))
+
+
+def _with_chunks(matrix: MatrixFile, cache: Cache) -> MatrixFile:
+    """Add the tables by which tasks read rows around HDF5."""
+    if matrix.layout != "csr":
+        return matrix
+    state = [matrix.path, *astuple(matrix.fingerprint)]
+    return replace(
+        matrix,
+        indptr=str(cache.get("indptr", state, lambda target: write_indptr(matrix, target))),
+        chunks=str(cache.get("chunks", state, lambda target: write_chunks(matrix, target))),
+    )
 
 
 def _write_genes(path: Path, target: Path) -> None:

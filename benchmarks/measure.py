@@ -17,7 +17,17 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = ("abc_dask", "anndata", "dask", "distributed", "h5py", "numpy", "pandas", "pyarrow")
+PACKAGES = (
+    "abc_dask",
+    "anndata",
+    "dask",
+    "distributed",
+    "h5py",
+    "numba",
+    "numpy",
+    "pandas",
+    "pyarrow",
+)
 
 
 @dataclass(frozen=True)

@@ -295,6 +295,9 @@ def old_table(file: h5py.File) -> None:
 
 
 DAMAGED = r"\S* cannot be read as h5ad \(.*\); bring the file again"
+NO_DEFLATE = (
+    r"chunk 0 of X/data cannot be decoded: it is not 720 bytes of deflate; bring the file again"
+)
 ELSEWHERE = "is a link to elsewhere, which is not followed"
 OTHER_FILE = "is stored in another file, which is not followed"
 RISE = r"X/indptr does not rise from 0 to \d+; bring the file again"
@@ -397,8 +400,28 @@ EVIL: dict[str, tuple[str, Change, str]] = {
         filtered("X", 32_111, bytes),
         r"X needs the HDF5 filter '.*' \(number 32111\); install abc_dask\[filters\], which brings",
     ),
-    "not gzip": ("csr", filtered("X/data", 1, lambda raw: b"\x00" + raw), DAMAGED),
-    "gzip cut short": ("csr", filtered("X/data", 1, lambda raw: zlib.compress(raw)[:-9]), DAMAGED),
+    "not gzip": ("csr", filtered("X/data", 1, lambda raw: b"\x00" + raw), NO_DEFLATE),
+    "not gzip indices": (
+        "csr",
+        filtered("X/indices", 1, lambda raw: b"\x00" + raw),
+        "chunk 0 of X/indices cannot be decoded",
+    ),
+    "gzip cut short": (
+        "csr",
+        filtered("X/data", 1, lambda raw: zlib.compress(raw)[:-9]),
+        NO_DEFLATE,
+    ),
+    # h5py gives whatever its memory held behind the eight bytes
+    "gzip of too little": (
+        "csr",
+        filtered("X/data", 1, lambda raw: zlib.compress(raw[:8])),
+        r"chunk 0 of X/data cannot be decoded: it holds 8 bytes of 720; bring the file again",
+    ),
+    "gzip of too much": (
+        "csr",
+        filtered("X/data", 1, lambda raw: zlib.compress(raw + b"\x00")),
+        NO_DEFLATE,
+    ),
     "a short chunk": ("csr", short_chunk, "X/data|bring the file again"),
     # sparse structure
     "indptr falls": ("csr", edited("X/indptr", put(5, 10**6)), RISE),

@@ -8,17 +8,44 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from abc_dask import kernels, loops
 from abc_dask.h5ad import pieces
 from abc_dask.kernels import (
+    Segments,
     add_column,
-    add_rows,
+    add_hits,
     check_range,
     exact,
+    find_hits,
     lookup_table,
+    take,
     value_dtype,
 )
 
+from . import twins
 from .strategies import EXACT_TYPE, IN_MEMORY, Stored, same_bits, stored_matrices
+
+
+def add_rows(indptr, indices, data, table, out, wanted=None) -> None:
+    """Add as an extraction does, from arrays in one piece."""
+    n_rows = len(indptr) - 1
+    wanted = np.ones(n_rows, bool) if wanted is None else wanted
+    whole = Segments.whole(indices)
+    hits = find_hits(indptr, whole, table, wanted, first_cell=0, n_cells=n_rows)
+    held = np.zeros(out.shape, out.dtype)
+    add_hits(held, hits, take(Segments.whole(data), hits.places))
+    out += held
+
+
+def scattered(values: np.ndarray, chunk: int, order: list[int]) -> Segments:
+    """Lay an array out in chunks of a length, in any order, the last one padded."""
+    edges = np.minimum(np.arange(0, len(values) + chunk, chunk), len(values))
+    memory = np.full(chunk * (len(edges) - 1), 99).astype(values.dtype)
+    order = [k for k in order if k < len(edges) - 1]
+    for place, k in enumerate(order):
+        part = values[edges[k] : edges[k + 1]]
+        memory[place * chunk : place * chunk + len(part)] = part
+    return Segments(memory, edges, np.argsort(order).astype("int64") * chunk)
 
 
 @st.composite
@@ -48,6 +75,95 @@ def test_add_rows_is_scipy(drawn):
     table = lookup_table(positions, matrix.shape[1])
     add_rows(matrix.indptr.astype("int64"), matrix.indices, matrix.data, table, out)
     same_bits(out, chosen(matrix, positions))
+
+
+@IN_MEMORY
+@given(matrices_and_positions("csr"), st.sampled_from([0, 1, 8, 10**6]), st.data())
+def test_segments_in_any_order_are_scipy_and_the_twin(drawn, search_cost, data):
+    """Whether rows are searched or scanned, and wherever their entries lie."""
+    matrix, positions = drawn
+    n_rows, n_columns = matrix.shape
+    indptr = matrix.indptr.astype("int64")
+    table = lookup_table(positions, n_columns)
+    wanted = np.array(data.draw(st.lists(st.booleans(), min_size=n_rows, max_size=n_rows)), bool)
+    chunk = data.draw(st.integers(1, 30))
+    order = data.draw(st.permutations(range(-(-len(matrix.data) // chunk))))
+    out, twin = np.zeros((2, len(positions), n_rows + 2), EXACT_TYPE[matrix.data.dtype.name])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "SEARCH_COST", search_cost)
+        hits = find_hits(
+            indptr,
+            scattered(matrix.indices, chunk, order),
+            table,
+            wanted,
+            first_cell=1,
+            n_cells=n_rows + 2,
+        )
+    assert (np.diff(hits.places) > 0).all()
+    add_hits(out, hits, take(scattered(matrix.data, chunk, order), hits.places))
+    expected = chosen(matrix, positions)
+    expected[:, ~wanted] = 0
+    same_bits(np.ascontiguousarray(out[:, 1:-1]), expected)
+    assert not out[:, [0, -1]].any()
+    twins.add_rows(indptr, matrix.indices, matrix.data, table, twin[:, 1:-1])
+    twin[:, 1:-1][:, ~wanted] = 0
+    same_bits(out, twin)
+
+
+@IN_MEMORY
+@given(matrices_and_positions("csr"), st.data())
+def test_an_index_out_of_range_anywhere_is_refused(drawn, data):
+    """The twin refuses it too; in a row that nobody wants it does not matter."""
+    matrix, positions = drawn
+    n_rows, n_columns = matrix.shape
+    if not len(matrix.indices):
+        return
+    indices = matrix.indices.copy()
+    place = data.draw(st.integers(0, len(indices) - 1))
+    limits = np.iinfo(indices.dtype)
+    below, above = st.integers(limits.min, -1), st.integers(n_columns, limits.max)
+    indices[place] = wrong = data.draw(below | above)
+    indptr = matrix.indptr.astype("int64")
+    table = lookup_table(positions, n_columns)
+    row = int(np.searchsorted(indptr, place, side="right")) - 1
+    message = f"index {wrong:,} is outside of 0 to {n_columns - 1:,}"
+    for search_cost in (0, 10**6):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernels, "SEARCH_COST", search_cost)
+            wanted = np.ones(n_rows, bool)
+            options = {"first_cell": 0, "n_cells": n_rows}
+            with pytest.raises(ValueError, match=message):
+                find_hits(indptr, Segments.whole(indices), table, wanted, **options)
+            wanted[row] = False
+            find_hits(indptr, Segments.whole(indices), table, wanted, **options)
+    out = np.zeros((len(positions), n_rows))
+    with pytest.raises(ValueError, match=message):
+        twins.add_rows(indptr, indices, matrix.data, table, out)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "u8", ">i4", ">i8", ">u4"])
+def test_indices_of_other_types(dtype):
+    indices = Segments.whole(np.array([5, 2, 0, 5], dtype))
+    table = lookup_table(np.array([0, 5]), 6)
+    wanted = np.ones(2, bool)
+    hits = find_hits(np.array([0, 2, 4]), indices, table, wanted, first_cell=0, n_cells=2)
+    assert hits.places.tolist() == [0, 2, 3]
+    assert hits.cells.tolist() == [2, 1, 3]
+    values = take(Segments.whole(np.arange(4).astype(">f2")), hits.places)
+    assert values.dtype == np.dtype(">f2")
+    assert values.tolist() == [0, 2, 3]
+
+
+def test_loops_without_a_folder_for_machine_code(monkeypatch):
+    """Where neither the package nor the home can be written, every process compiles anew."""
+
+    def njit(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available for file")
+        return lambda function: function
+
+    monkeypatch.setattr(loops.numba, "njit", njit)
+    assert loops.compiled(abs) is abs
 
 
 @IN_MEMORY
