@@ -91,7 +91,8 @@ def write_zarr(target: Path, reader: Reader, info: dict[str, Any]) -> None:
     for first, values in column_batches(reader):
         array[:, first : first + values.shape[1]] = values
     options = {"compressors": packed}
-    settings: dict[str, Any] = {"zarr_write_format": 3}
+    # elements follow the format of the group that they are written to
+    settings: dict[str, Any] = {}
     if "auto_shard_zarr_v3" in dir(anndata.settings):
         settings["auto_shard_zarr_v3"] = False  # later versions ask to decide
     with anndata.settings.override(**settings):
