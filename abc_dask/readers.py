@@ -328,10 +328,18 @@ class CsvReader:
             dtype={CELL_LABEL: "str"} | dict.fromkeys(columns, self.dtype),
             keep_default_na=False,
             na_values={name: [""] for name in columns},
-            float_precision="round_trip",
+            **exact_decimals(),
             blocksize=64_000_000,
         )
         return frame.map_partitions(_index_by_label, list(columns))
+
+
+def exact_decimals() -> dict[str, str]:
+    """Give what `pandas.read_csv` needs to read decimals to the last bit: nothing from 3.1 on."""
+    import pandas as pd
+
+    old = tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1)
+    return {"float_precision": "round_trip"} if old else {}
 
 
 def _index_by_label(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from hypothesis.extra import numpy as hnp
 from abc_dask import Atlas, open_view
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.parts import ROW_GROUP, content_digest
+from abc_dask.readers import exact_decimals
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
 
 from .oracle import assert_same, expected_table
@@ -183,9 +184,7 @@ def test_zarr_bit_flips_are_found_on_reading(views, tmp_path):
 
 def test_csv_is_the_reference_file(views, expected):
     path = views["csv"].path
-    table = pd.read_csv(
-        path, index_col="cell_label", dtype={"cell_label": str}, float_precision="round_trip"
-    )
+    table = pd.read_csv(path, index_col="cell_label", dtype={"cell_label": str}, **exact_decimals())
     assert path.read_text().startswith("cell_label,Slc17a7,Slc17a6,")
     assert_same(table.astype("float32"), expected)
     assert table.dtypes.unique().tolist() == [np.dtype("float64")]
