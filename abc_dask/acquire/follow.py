@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from abc_dask.acquire.partial import Part
@@ -19,7 +20,7 @@ _FLUSH = 32 << 20
 _LOOK_UP = 0.2
 
 
-class _Follower:
+class _Follower(ABC):
     """A thread on a part that can be told to give up."""
 
     def __init__(self, part: Part) -> None:
@@ -28,8 +29,9 @@ class _Follower:
         self._thread = threading.Thread(target=self._run, name="abc_dask-follow", daemon=True)
         self._thread.start()
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """Follow the part until it is whole or given up."""
 
     def stop(self) -> None:
         """Give up, and wait for the thread to end."""
