@@ -233,13 +233,12 @@ class Atlas:
 
         Parameters are those of `extract`.
         """
-        size = setting("block-size") if block_size is None else block_size
         return prepare(
             self._source,
             _names(genes),
             normalization=normalization,
             columns=columns,
-            block_size=parse_bytes(size, option="--block-size"),
+            block_size=_block_bytes(block_size),
             progress=_index_bar if progress else None,
         )
 
@@ -364,13 +363,12 @@ class Atlas:
             "memory_limit": memory_limit,
         }
         if fetch:
-            size = setting("block-size") if block_size is None else block_size
             request = Request(
                 source=self._source,
                 genes=tuple(_names(genes)),
                 normalization=normalization,
                 columns=columns,
-                block_size=parse_bytes(size, option="--block-size"),
+                block_size=_block_bytes(block_size),
             )
             shown = progress_on(quiet=not progress)
             request.fetch_tables(shown)
@@ -411,6 +409,11 @@ class Atlas:
 def _names(genes: Iterable[str]) -> Sequence[str]:
     """Take one gene given as text for a list of one, not for its letters."""
     return [genes] if isinstance(genes, str) else [str(gene) for gene in genes]
+
+
+def _block_bytes(block_size: int | str | None) -> int:
+    size = setting("block-size") if block_size is None else block_size
+    return parse_bytes(size, option="--block-size")
 
 
 def _index_bar(assignments: Iterable[Assignment], total: int) -> Any:

@@ -70,13 +70,12 @@ class Source:
         cells = manifest.tables(self.metadata)[CELL_METADATA]
         return [cells] if genes is None else [cells, genes]
 
-    def is_verified(self, entry: FileEntry) -> bool:
+    def is_verified(self, entry: FileEntry, memory: Memory) -> bool:
         """Tell whether a file on disk was found to have the manifest's hash."""
         if entry.file_hash is None:
             return False
         fingerprint = Fingerprint.of(self.release.path(entry))
-        known = Memory(self.release.download_base).get(entry.relative_path, fingerprint)
-        return known == entry.file_hash
+        return memory.get(entry.relative_path, fingerprint) == entry.file_hash
 
     @cached_property
     def cells(self) -> CellTable:
@@ -167,6 +166,7 @@ def prepare(
     assignments = source.assignments(normalization) if only is None else [only]
     source.release.require(a.feature_matrix.file for a in assignments)
     labels = memoized(source.cells.labels)
+    memory = Memory(source.release.download_base)
     planned, sizes, owners = [], [], np.zeros(source.cells.n_cells, dtype=np.int64)
     dtypes = []
     for assignment in progress(assignments, len(assignments)) if progress else assignments:
@@ -175,7 +175,7 @@ def prepare(
         rows = MatrixRows.of(
             index, labels, assignment.cells, list(source.cells.state), source.cache
         )
-        verified = source.is_verified(matrix.file)
+        verified = source.is_verified(matrix.file, memory)
         planned.append(_planned(matrix, index, rows, found, verified=verified))
         row_sizes, cells = rows.sizes_and_cells()
         sizes.append((row_sizes, cells >= 0))

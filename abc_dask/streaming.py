@@ -231,8 +231,7 @@ def _load(place: Path) -> _Part | None:
         view.verify()
     except AbcDaskError:
         return None
-    paths = tuple(view.path / file["name"] for file in view.info["files"] if "rows" in file)
-    return _Part(view.info, paths, load_order(view.path))
+    return _Part(view.info, view.parts, load_order(view.path))
 
 
 def _publish(

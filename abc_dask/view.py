@@ -89,12 +89,16 @@ class View:
         return copy
 
     @property
+    def parts(self) -> tuple[Path, ...]:
+        """Part files of a Parquet view, in the plan's order; none in other formats."""
+        return tuple(self.path / file["name"] for file in self.info["files"] if "rows" in file)
+
+    @property
     def reader(self) -> Reader:
         """Columns of the view as arrays, in cell_metadata's order."""
         dtype = np.dtype(self.info["dtype"])
         if self.format == "parquet":
-            parts = tuple(self.path / file["name"] for file in self.info["files"] if "rows" in file)
-            return PartsReader(parts, load_order(self.path), self.columns, dtype)
+            return PartsReader(self.parts, load_order(self.path), self.columns, dtype)
         kind = ZarrReader if self.format == "zarr" else CsvReader
         return kind(self.path, self.columns, dtype, self.n_cells)
 

@@ -111,11 +111,9 @@ def extract(
 def _open_and_agree(options: dict[str, Any], *, yes: bool) -> Atlas:
     """Open an atlas that need not be on disk, and ask before much is fetched."""
     from abc_dask.acquire.fetch_plan import plan_fetch
-    from abc_dask.atlas import Atlas
     from abc_dask.cli.acquire import agree
 
-    names = ("download_base", "release", "metadata", "gene_directory", "dataset")
-    atlas = Atlas.remote(**{name: options[name] for name in names})
+    atlas = open_atlas(options, remote=True)
     plan = plan_fetch(atlas.release, atlas.matrix_files(options["normalization"]))
     agree(plan.bytes_to_fetch, plan.bytes_free, yes=yes)
     return atlas

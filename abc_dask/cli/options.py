@@ -71,9 +71,10 @@ def atlas_options(command: Command) -> Command:
     return command
 
 
-def open_atlas(options: dict[str, Any]) -> Atlas:
-    """Open the atlas that `atlas_options` chose."""
+def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
+    """Open the atlas that `atlas_options` chose; a remote one need not be on disk."""
     from abc_dask.atlas import Atlas
 
     names = ("download_base", "release", "metadata", "gene_directory", "dataset")
-    return Atlas(**{name: options[name] for name in names})
+    opened = Atlas.remote if remote else Atlas
+    return opened(**{name: options[name] for name in names})
