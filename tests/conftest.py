@@ -21,6 +21,19 @@ settings.register_profile(
 )
 settings.load_profile("disk")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--run-slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow; asked for with --run-slow"))
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 MATRICES = ["WMB-10XMulti", "WMB-10Xv2-TH", "WMB-10Xv3-CB", "WMB-10Xv3-MB"]
 
