@@ -153,12 +153,16 @@ def job_script(request: JobRequest) -> str:
     from abc_dask.credentials import read_credentials
 
     classes = import_jobqueue()
+    made = [path for path in (request.folder / LOGS, request.folder) if not path.exists()]
     with configured(request.config):
         cluster = getattr(classes, f"{CLUSTERS[request.kind]}Cluster")
         options = job_options(request, read_credentials(request.folder / "tls"))
         with _plain_errors(request.kind):
             job = cluster.job_cls("tls://SCHEDULER:PORT", name="abc-dask-0", **options)
     script: str = job.job_script()
+    for path in made:  # dask-jobqueue makes the folder of the logs
+        with contextlib.suppress(OSError):
+            path.rmdir()
     return script
 
 

@@ -229,6 +229,14 @@ class WatchedCluster:
     _asked = 0.0
     _minimum = 0
     _unknown: frozenset[str] = frozenset()
+    _sample: Any = None
+
+    @property
+    def _dummy_job(self: Any) -> Any:
+        """Give a job to ask for its size: one, since each makes the folder of the logs."""
+        if self._sample is None:
+            self._sample = super()._dummy_job  # type: ignore[misc]
+        return self._sample
 
     def begin(self: Any, jobs: Jobs, minimum: int, logs: Path) -> None:
         """Start to adapt the number of jobs to the work."""

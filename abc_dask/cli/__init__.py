@@ -31,6 +31,7 @@ _COMMANDS = {
     "extract": "abc_dask.cli.extract",
     "extract-part": "abc_dask.cli.job_array",
     "finalize": "abc_dask.cli.job_array",
+    "credentials": "abc_dask.cli.credentials",
     "view": "abc_dask.cli.view",
 }
 

@@ -10,9 +10,7 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = [
-    click.option(
-        "--workers", type=int, metavar="N", help="Processes; else one with threads."
-    ),
+    click.option("--workers", type=int, metavar="N", help="Processes; else one with threads."),
     click.option("--threads-per-worker", type=int, metavar="N", help="By default all cores."),
     click.option("--memory-limit", metavar="M", help="Of each process, such as '2 GB'."),
     click.option(
@@ -34,9 +32,7 @@ _OPTIONS = [
         help="What a job is: YAML in dask-jobqueue's form, over that in your dask configuration.",
     ),
     click.option("--jobs", type=int, metavar="N", help="At most so many jobs."),
-    click.option(
-        "--adapt", metavar="MIN:MAX", help="At least and at most; 0:4 by default."
-    ),
+    click.option("--adapt", metavar="MIN:MAX", help="At least and at most; 0:4 by default."),
     click.option("--walltime", metavar="T", help="Of each job, as the batch system writes it."),
     click.option(
         "--wait-for-workers",
