@@ -147,11 +147,17 @@ def job_request(output: Path | None, asked: ClusterOptions) -> JobRequest:
         raise UsageError(f"no batch system: name one by --cluster {'|'.join(CLUSTERS)}")
     if output is None:
         raise UsageError(f"--cluster {kind} works for an output on a file system that jobs share")
+    folder = Staging.beside(output).folder
+    if not re.fullmatch(r"[\w./+=@,:-]+", str(folder), re.ASCII):
+        raise UsageError(
+            f"{output}: job scripts cannot hold this path; "
+            "name an output of plain letters, digits and ./+=@,:-_"
+        )
     minimum, maximum = _numbers(asked)
     config = asked.get("cluster_config")
     return JobRequest(
         kind=kind,
-        folder=Staging.beside(output).folder,
+        folder=folder,
         config=None if config is None else str(config),
         minimum=minimum,
         maximum=maximum,

@@ -33,7 +33,9 @@ def watch(lines: Iterable[str], folder: str, command: list[str]) -> None:
     left = list(jobs)
     for first in range(0, len(left), _BATCH):
         # jobs that have ended by themselves make some of these commands fail
-        subprocess.run([*command, *left[first : first + _BATCH]], check=False)  # noqa: S603
+        subprocess.run(  # noqa: S603
+            [*command, *left[first : first + _BATCH]], stdout=subprocess.DEVNULL, check=False
+        )
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -41,6 +43,7 @@ def main() -> None:
     """Watch standard input; signals that end the other side leave this one alone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    print("ready", flush=True)
     watch(sys.stdin, sys.argv[1], sys.argv[2:])
 
 

@@ -116,6 +116,9 @@ def extract_part(
                 return make_part(task, str(staging.folder), plan.digest)
             except AbcDaskError as error:
                 return error
+            except OSError as error:  # such as a cache that was cleared since
+                reason = " ".join(str(error).split())
+                return ViewError(f"{task.where}: {reason}; plan it again")
 
         with ThreadPoolExecutor(threads or CPU_COUNT) as pool:
             made = list(pool.map(make, todo))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abc_dask.config import setting
-from abc_dask.credentials import write_credentials
+from abc_dask.credentials import read_credentials, write_credentials
 from abc_dask.errors import ClusterError, UsageError
 from abc_dask.queues import CLUSTERS, check_keys, lifetime, read_cluster_config
 from abc_dask.words import enumerate_names
@@ -150,8 +150,6 @@ def job_script(request: JobRequest) -> str:
     UsageError
         If cores or memory are not configured, or dask-jobqueue is not installed.
     """
-    from abc_dask.credentials import read_credentials
-
     classes = import_jobqueue()
     made = [path for path in (request.folder / LOGS, request.folder) if not path.exists()]
     with configured(request.config):
@@ -217,22 +215,25 @@ def job_cluster(request: JobRequest) -> Iterator[Any]:
 def _start(request: JobRequest) -> Any:
     from abc_dask.jobs import Guard, Jobs
 
-    request.folder.mkdir(parents=True, exist_ok=True)
-    (request.folder / LOGS).mkdir(exist_ok=True)
-    place = request.folder / f"tls-{secrets.token_hex(4)}"
-    security = write_credentials(place)
     made, job = _classes(request.kind)
+    place = request.folder / f"tls-{secrets.token_hex(4)}"
+    options = job_options(request, read_credentials(place))
+    try:
+        with _plain_errors(request.kind):
+            job("tls://SCHEDULER:PORT", name="abc-dask-0", **options)  # whether it can be made
+    except OSError as error:
+        raise ClusterError(f"{request.folder} cannot be written: {error.strerror}") from None
+    write_credentials(place)
     guard = Guard(place, job.cancel_command)
     jobs = Jobs(request.kind, guard, request.maximum)
     try:
-        with _plain_errors(request.kind):
-            cluster = made(
-                name="abc-dask",
-                scheduler_cls=_scheduler_class(dashboard=request.dashboard),
-                scheduler_options=_scheduler_options(request),
-                silence_logs="CRITICAL",
-                **job_options(request, security),
-            )
+        cluster = made(
+            name="abc-dask",
+            scheduler_cls=_scheduler_class(dashboard=request.dashboard),
+            scheduler_options=_scheduler_options(request),
+            silence_logs="CRITICAL",
+            **options,
+        )
     except BaseException as error:
         guard.close()
         if isinstance(error, RuntimeError | OSError):

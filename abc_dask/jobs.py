@@ -50,10 +50,12 @@ class Guard:
         self._process = subprocess.Popen(  # noqa: S603 - our own script and the job's command
             [sys.executable, "-I", "-S", script, str(folder), *shlex.split(cancel)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C goes to this process's group alone
         )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # from here on it ignores signals
 
     def tell(self, line: str) -> None:
         """Say what was submitted or cancelled."""

@@ -290,37 +290,48 @@ def test_job_array(job, content, tmp_path):
     assert_done(job, content)
 
 
+def preload(job, tmp_path, lines):
+    """Have workers run lines as they start."""
+    file = tmp_path / "preload.py"
+    file.write_text(f"from abc_dask import parts\nread = parts.read_block\n{lines}")
+    job.adjust("cores: 1", f"cores: 1\n    worker-extra-args: [--preload, {file}]")
+
+
 @pytest.mark.slow
-def test_walltime_shorter_than_the_work(job, content):
-    """Jobs of a minute, work for several: lives end before the walltime, and jobs follow jobs."""
-    size = 250
-    with s.Running(*job(size, "--adapt", "2:2", "--walltime", "1")) as run:
+def test_walltime_shorter_than_the_work(job, content, tmp_path):
+    """Jobs of a minute, work for two: lives end before the walltime, and jobs follow jobs."""
+    preload(
+        job,
+        tmp_path,
+        "import time\n"
+        "def slow(task):\n"
+        "    time.sleep(0.3)\n"
+        "    return read(task)\n"
+        "parts.read_block = slow\n",
+    )
+    with s.Running(*job(MANY, "--adapt", "2:2", "--walltime", "1")) as run:
         run.reaches(job.output, 20)
         first = set(s.jobs("RUNNING"))
         began = time.monotonic()
         code, errors = run.ends(400)
     assert code == 0, errors
-    assert time.monotonic() - began > 60
-    assert first
+    assert time.monotonic() - began > 70
+    assert len(first) >= 1
     assert_done(job, content)
+    print(errors)
 
 
 @pytest.mark.slow
 def test_block_that_kills_every_worker(job, content, tmp_path):
     """Named by matrix and rows; all other blocks are kept."""
-    preload = tmp_path / "fatal.py"
-    preload.write_text(
+    preload(
+        job,
+        tmp_path,
         "import os\n"
-        "def dask_setup(worker):\n"
-        "    from abc_dask import parts\n"
-        "    read = parts.read_block\n"
-        "    def fatal(task):\n"
-        "        if task.block.number == 7:\n"
-        "            os._exit(9)\n"
-        "        return read(task)\n"
-        "    parts.read_block = fatal\n"
+        "def fatal(task):\n"
+        "    return os._exit(9) if task.block.number == 7 else read(task)\n"
+        "parts.read_block = fatal\n",
     )
-    job.adjust("cores: 1", f"cores: 1\n    worker-extra-args: [--preload, {preload}]")
     done = s.run(*job(FEW, "--jobs", "2"), timeout=300)
     assert done.returncode == 1
     assert re.search(
