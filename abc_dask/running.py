@@ -10,14 +10,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError, ClusterError
 from abc_dask.expression import BlockTask
-from abc_dask.parts import Receipt, make_part
+from abc_dask.parts import Receipt, make_part, receipt_path
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -30,6 +32,8 @@ _LOOK = 0.5
 _LINE = 30.0
 # Blocks known to kill workers after which no further one is tried.
 _FATAL = 3
+# Times that a block may be lost after it was made, before there is something else wrong.
+_LOST = 5
 
 
 class Progress:
@@ -122,10 +126,11 @@ class _Run:
     left: int
     tries: int = 0
     done: dict[int, Receipt] = field(default_factory=dict)
+    lost: dict[int, int] = field(default_factory=dict)
 
     def work(self, tasks: Iterable[BlockTask], attempt: int = 1) -> Iterator[BlockTask]:
         """Run tasks, and yield those whose workers died; any other error is raised."""
-        from distributed import as_completed
+        from distributed import KilledWorker, as_completed
 
         todo = iter(tasks)
         running: dict[Any, BlockTask] = {}
@@ -133,20 +138,23 @@ class _Run:
         try:
             while True:
                 if len(running) <= _WINDOW // 2:
-                    batch = list(islice(todo, _WINDOW - len(running)))
-                    started = self._submit(batch, attempt)
+                    started = self._submit(list(islice(todo, _WINDOW - len(running))), attempt)
                     running.update(started)
                     completed.update(started)
                 if not running:
                     return
                 for future in self._arrived(completed):
-                    task = running[future]
-                    receipt = self._receipt(future, task, completed)
-                    if receipt is None and future.status == "pending":
-                        continue
-                    del running[future]
-                    if receipt is None:
+                    task = running.pop(future)
+                    try:
+                        receipt = self._receipt(future, task)
+                    except KilledWorker as error:
+                        self.tries = error.allowed_failures + 1
                         yield task
+                        continue
+                    if receipt is None:  # its worker went away with it
+                        again = self._submit([task], self._next_attempt(task))
+                        running.update(again)
+                        completed.update(again)
                     else:
                         self.done[receipt.block] = receipt
                         self.left -= 1
@@ -155,10 +163,22 @@ class _Run:
             self.client.cancel(list(running))
             raise
 
+    def _next_attempt(self, task: BlockTask) -> int:
+        number = task.block.number
+        self.lost[number] = self.lost.get(number, 0) + 1
+        if self.lost[number] > _LOST:
+            raise ClusterError(
+                f"{task.where}: the cluster lost this block {_LOST + 1} times; "
+                "finished blocks are kept, run the command again"
+            )
+        return self.lost[number] + 2
+
     def _submit(self, tasks: list[BlockTask], attempt: int) -> dict[Any, BlockTask]:
         """Hand delayed tasks to the scheduler."""
         import dask
 
+        for task in tasks:  # one that was not trusted must not be taken for the new one
+            receipt_path(Path(self.staging), task.block.number).unlink(missing_ok=True)
         extract = dask.delayed(make_safely, pure=False)
         futures = self.client.compute(
             [
@@ -205,38 +225,24 @@ class _Run:
         self.progress.note(said)
         cluster.jobs.alone_since = time.monotonic()
 
-    def _receipt(self, future: Any, task: BlockTask, completed: Any) -> Receipt | None:
-        """Give a task's receipt; None if its workers died, or if it was lost on the way."""
-        from concurrent.futures import CancelledError
+    def _receipt(self, future: Any, task: BlockTask) -> Receipt | None:
+        """Give a task's receipt; None if it was lost on the way.
 
-        from distributed import KilledWorker
-
-        try:
-            if future.status != "error":
-                # not longer: a receipt that died with its worker is made again meanwhile
-                return self._fetch(future, completed)
+        It lies in the folder of the view as well, and is taken from there: what is in the
+        memory of a worker goes away with it.
+        """
+        if future.status == "error":
             future.result()
-        except AbcDaskError:
-            raise
-        except KilledWorker as error:
-            self.tries = error.allowed_failures + 1
+        receipt = Receipt.load(receipt_path(Path(self.staging), task.block.number))
+        if receipt is not None and receipt.plan == self.plan:
+            return receipt
+        if future.status != "finished":
             return None
-        except (CancelledError, OSError, TimeoutError) as error:
-            raise ClusterError(
-                f"{task.where}: the cluster lost this block ({error}); "
-                "finished blocks are kept, run the command again"
-            ) from error
-        raise AssertionError("a failed task has an error")
-
-    def _fetch(self, future: Any, completed: Any) -> Receipt | None:
-        try:
-            receipt: Receipt = self.client.sync(future._result, callback_timeout=5)  # noqa: SLF001
-        except TimeoutError:
-            if future.status not in {"pending", "finished"}:
-                raise
-            completed.add(future)
+        try:  # a shared file system may show new files late
+            fetched: Receipt = self.client.sync(future._result, callback_timeout=10)  # noqa: SLF001
+        except (CancelledError, OSError, TimeoutError):
             return None
-        return receipt
+        return fetched
 
 
 def run_tasks(

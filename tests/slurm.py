@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -64,9 +64,7 @@ def private_slurm() -> Iterator[str]:
         pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # a short name, for sockets
     folder.chmod(0o755)
-    # below the ports that systems give out by themselves
-    port = 12_000 + os.getpid() % 900 * 20
-    settings = {"ABC_DASK_SLURM_DIR": str(folder), "ABC_DASK_SLURM_PORT": str(port)}
+    settings = {"ABC_DASK_SLURM_DIR": str(folder), "ABC_DASK_SLURM_PORT": str(free_ports(20))}
     install = ["--install"] if may_install() else []
     try:
         done = subprocess.run(
@@ -85,12 +83,17 @@ def private_slurm() -> Iterator[str]:
         )
 
 
-@contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Keep a second process of tests from the same Slurm."""
-    with (Path(tempfile.gettempdir()) / "abc-dask-test-slurm.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def free_ports(count: int) -> int:
+    """Find so many free ports in a row, below those that systems give out by themselves."""
+    for first in range(12_000 + os.getpid() % 900 * 20, 32_000, count):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as one:
+                    one.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    pytest.skip("no ports are free")
 
 
 def command(*arguments: object) -> list[str]:

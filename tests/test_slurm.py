@@ -25,7 +25,7 @@ MANY, FEW = 2000, 30_000  # block sizes: some 600 blocks, some seconds on two co
 
 @pytest.fixture(scope="session")
 def private_slurm():
-    with s.one_at_a_time(), s.private_slurm() as conf:
+    with s.private_slurm() as conf:
         os.environ["SLURM_CONF"] = conf
         yield conf
 
