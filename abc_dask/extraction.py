@@ -20,7 +20,8 @@ from abc_dask.parts import PARTS, Receipt, make_part
 from abc_dask.plan import FORMAT_VERSION, Plan, PlannedMatrix, RowBlock
 from abc_dask.prepare import provenance
 from abc_dask.publishing import VIEW, commit, format_of, publish, refuse_existing
-from abc_dask.readers import CELL_ORDER, PartsReader, save_order
+from abc_dask.readers import PartsReader
+from abc_dask.reading import CELL_ORDER, save_order
 from abc_dask.staging import Staging
 from abc_dask.tables import read_cached
 from abc_dask.view import View, open_view

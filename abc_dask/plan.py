@@ -111,6 +111,10 @@ class Plan:
         Sorted by name.
     blocks : tuple of RowBlock
         In the order of the matrices and their rows.
+    download_base : str
+        Where the atlas lies, for what comes after; no part of the identity.
+    taxonomy : str or None
+        Directory of the taxonomy that was named.
     """
 
     release: str
@@ -124,6 +128,8 @@ class Plan:
     block_size: int
     matrices: tuple[PlannedMatrix, ...]
     blocks: tuple[RowBlock, ...]
+    download_base: str = ""
+    taxonomy: str | None = None
 
     @property
     def n_cells(self) -> int:

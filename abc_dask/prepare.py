@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from abc_dask.acquire.presence import Memory
+from abc_dask.annotations import Annotations
 from abc_dask.cache import Cache
 from abc_dask.errors import GeneError, TableError, UsageError
 from abc_dask.files import Fingerprint
@@ -54,6 +55,8 @@ class Source:
     dataset : str or None
         Take the matrices of this dataset; None: as cell_metadata says.
     cache : Cache
+    taxonomy : str or None
+        Directory of the taxonomy; None: the one whose name fits.
     """
 
     release: Release
@@ -61,6 +64,7 @@ class Source:
     gene_directory: str | None
     dataset: str | None
     cache: Cache
+    taxonomy: str | None = None
 
     @property
     def tables(self) -> list[FileEntry]:
@@ -81,6 +85,11 @@ class Source:
     def cells(self) -> CellTable:
         """The cell_metadata table."""
         return CellTable.of(self.release, self.metadata, self.cache)
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        """The annotations of the cells."""
+        return Annotations(self.release, self.metadata, self.cells, self.cache, self.taxonomy)
 
     def assignments(self, normalization: str) -> list[Assignment]:
         """Group the cells by feature matrix."""
@@ -205,6 +214,8 @@ def prepare(
         block_size=block_size,
         matrices=tuple(planned),
         blocks=plan_blocks(costs, block_size),
+        download_base=str(source.release.download_base),
+        taxonomy=source.taxonomy,
     )
 
 
@@ -318,4 +329,5 @@ def provenance(plan: Plan) -> dict[str, Any]:
         ],
         "plan": plan.digest,
         "block_size": plan.block_size,
+        "atlas": {"download_base": plan.download_base, "taxonomy": plan.taxonomy},
     }

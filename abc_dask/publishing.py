@@ -11,7 +11,7 @@ from typing import Any
 from abc_dask import writers
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.files import sha256, write_whole
-from abc_dask.readers import Reader
+from abc_dask.reading import Reader
 from abc_dask.staging import Staging
 from abc_dask.words import enumerate_names
 

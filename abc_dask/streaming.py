@@ -28,7 +28,8 @@ from abc_dask.manifest import FileEntry
 from abc_dask.plan import FORMAT_VERSION
 from abc_dask.prepare import Source, column_names, prepare, provenance, require_somewhere
 from abc_dask.publishing import commit, refuse_existing
-from abc_dask.readers import PartsReader, load_order
+from abc_dask.readers import PartsReader
+from abc_dask.reading import load_order
 from abc_dask.staging import MATRICES, Staging
 from abc_dask.tables import Assignment
 from abc_dask.view import View, open_view
@@ -282,7 +283,7 @@ def _together(
         "rows_without_metadata": sum(matrix["rows_without_metadata"] for matrix in matrices),
         "blocks": sum(info["counts"]["blocks"] for info in infos),
     }
-    kept = ("release", "metadata", "normalization")
+    kept = ("release", "metadata", "normalization", "atlas")
     return {name: first[name] for name in kept} | {
         "genes": genes,
         "counts": counts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask import writers
+from abc_dask.annotations import term_colors
+from abc_dask.attach import attach, attached_frame, open_annotations, view_key
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.files import sha256
 from abc_dask.parts import content_digest
 from abc_dask.plan import FORMAT_VERSION
 from abc_dask.publishing import EXPORTS, VIEW, commit, format_of, info_digest, refuse_existing, tree
-from abc_dask.readers import CsvReader, PartsReader, Reader, ZarrReader, column_batches, load_order
+from abc_dask.readers import CsvReader, PartsReader, ZarrReader
+from abc_dask.reading import Reader, column_batches, load_order
 from abc_dask.staging import Staging, sidecar_path
+from abc_dask.terms import Annotation
 from abc_dask.words import enumerate_names, format_bytes, plural
 
 if TYPE_CHECKING:
@@ -98,9 +102,96 @@ class View:
         """Columns of the view as arrays, in cell_metadata's order."""
         dtype = np.dtype(self.info["dtype"])
         if self.format == "parquet":
-            return PartsReader(self.parts, load_order(self.path), self.columns, dtype)
+            order = load_order(self.path)
+            return PartsReader(self.parts, order, self.columns, dtype, self.annotations)
         kind = ZarrReader if self.format == "zarr" else CsvReader
-        return kind(self.path, self.columns, dtype, self.n_cells)
+        return kind(self.path, self.columns, dtype, self.n_cells, self.annotations)
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """Columns of annotations that the view carries, in the order asked."""
+        return tuple(Annotation.from_description(d) for d in self.info.get("annotations", []))
+
+    def find_annotations(
+        self, columns: Iterable[str], *, download_base: str | Path | None = None
+    ) -> tuple[Annotation, ...]:
+        """Find columns of annotations: the view's own, else those of its atlas.
+
+        Parameters are those of `annotate`.
+
+        Returns
+        -------
+        tuple of Annotation
+            Terms, colours and the number of the view's cells without a value; those of
+            the atlas are kept in its cache in the order of the view's rows.
+        """
+        names = [columns] if isinstance(columns, str) else list(columns)
+        found = {annotation.name: annotation for annotation in self.annotations}
+        others = [name for name in names if name not in found]
+        if others:
+            tables = open_annotations(self.info, download_base)
+            on_disk = load_order(self.path) if self.format == "parquet" else None
+            places = None if on_disk is None else on_disk.astype(np.int64)
+            attached = attach(self.reader, places, view_key(self.info), others, tables)
+            found |= {annotation.name: annotation for annotation in attached}
+        return tuple(found[name] for name in names)
+
+    def annotate(
+        self, columns: Iterable[str], *, download_base: str | Path | None = None
+    ) -> dd.DataFrame:
+        """Give the view with columns of annotations, as a lazy Dask DataFrame.
+
+        Parameters
+        ----------
+        columns : iterable of str
+            Columns of cell_metadata, of the tables of cells beside it, or term sets of
+            the taxonomy, such as ``class``, ``neurotransmitter``,
+            ``region_of_interest_acronym``, ``x``, ``y``. Those that the view carries
+            are taken from it, the others from its atlas, aligned by cell_label.
+        download_base : path, optional
+            Where the atlas lies now, if not where it lay when the view was made.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            Index cell_label, one column a gene, then `columns` in the order asked; rows
+            and partitions as `dataframe` has them (a CSV view is one partition). Text is
+            an ordered categorical with all terms of the taxonomy in its order, the same
+            in every partition; numbers stay numbers. Missing is NaN.
+
+        Raises
+        ------
+        UsageError
+            If a column is unknown; names the nearest ones.
+        ViewError, ReleaseError, MissingFileError, TableError
+            If the atlas is not where it was, or does not fit the view.
+        """
+        names = [columns] if isinstance(columns, str) else list(columns)
+        found = self.find_annotations(names, download_base=download_base)
+        own = [a.name for a in self.annotations if a.name in names]
+        beside = tuple(annotation for annotation in found if annotation.table)
+        frame = self.reader.frame([*self.columns, *own])
+        if not beside:
+            return frame[[*self.columns, *names]]
+        return attached_frame(frame, self.reader, beside, [*self.columns, *names])
+
+    def term_colors(
+        self, column: str, *, download_base: str | Path | None = None
+    ) -> dict[str, str]:
+        """Give the atlas's colour of each term of a column of annotations.
+
+        Parameters
+        ----------
+        column : str
+        download_base : path, optional
+            As for `annotate`.
+
+        Returns
+        -------
+        dict of str to str
+            ``#RRGGBB`` by term, in the order of the terms; empty where the atlas has none.
+        """
+        return term_colors(self.find_annotations([column], download_base=download_base)[0])
 
     def dataframe(self, *, matrices: bool = False) -> dd.DataFrame:
         """Give the view as a lazy Dask DataFrame.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from abc_dask.files import temporary_name
 from abc_dask.parts import ROW_GROUP, part_file_name, view_table, write_table
-from abc_dask.readers import MATRIX_COLUMNS, Reader, column_batches, save_order
+from abc_dask.reading import MATRIX_COLUMNS, Reader, column_batches, save_order
 from abc_dask.tables import CELL_LABEL, GENE_IDENTIFIER
 
 if TYPE_CHECKING:
