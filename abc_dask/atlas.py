@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from abc_dask.cache import Cache
 from abc_dask.config import parse_bytes, setting
 from abc_dask.errors import UsageError
-from abc_dask.genes import GENE_SYMBOL
+from abc_dask.genes import GENE_SYMBOL, find_genes
+from abc_dask.kernels import load_loops
 from abc_dask.manifest import FileEntry
 from abc_dask.plan import Plan
 from abc_dask.prepare import Source, prepare
@@ -194,7 +196,7 @@ class Atlas:
         """
         import pandas as pd
 
-        found = self._source.gene_names().find(_names(names))
+        found = find_genes(self._source.genes(), _names(names))
         index = pd.Index([gene.identifier for gene in found], name=GENE_IDENTIFIER)
         return pd.DataFrame({GENE_SYMBOL: [gene.symbol for gene in found]}, index=index)
 
@@ -349,13 +351,16 @@ class Atlas:
             completes the work.
         """
         from abc_dask.acquire.progress import progress_on
-        from abc_dask.cluster import connected
+        from abc_dask.cluster import connected, runs_here
         from abc_dask.extraction import check_output, run
         from abc_dask.streaming import Request, extract_while_fetching
 
         if discard and not fetch:
             raise UsageError("discard removes what fetch brought; ask for both")
         path, chosen = check_output(output, format, overwrite=overwrite)
+        if runs_here(scheduler=scheduler, workers=workers, memory_limit=memory_limit):
+            # the first task would wait for it; meanwhile tables are read
+            Thread(target=load_loops, daemon=True).start()
         cluster: dict[str, Any] = {
             "scheduler": scheduler,
             "workers": workers,

@@ -56,6 +56,12 @@ def connected(
         yield client
 
 
+def runs_here(*, scheduler: str | None, workers: int | None, memory_limit: str | None) -> bool:
+    """Tell whether `connected` would run tasks in threads of this very process."""
+    elsewhere = (scheduler, memory_limit, setting("workers") if workers is None else workers)
+    return all(one is None for one in elsewhere) and _active_client() is None
+
+
 def _active_client() -> Client | None:
     from distributed import default_client
 

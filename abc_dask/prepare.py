@@ -17,7 +17,7 @@ from abc_dask.acquire.presence import Memory
 from abc_dask.cache import Cache
 from abc_dask.errors import GeneError, TableError, UsageError
 from abc_dask.files import Fingerprint
-from abc_dask.genes import Gene, GeneNames, choose_gene_table, read_genes
+from abc_dask.genes import Gene, GeneNames, choose_gene_table, find_genes, read_genes
 from abc_dask.index import MatrixIndex, MatrixRows, union_of_genes
 from abc_dask.kernels import value_dtype
 from abc_dask.manifest import CELL_METADATA, FeatureMatrix, FileEntry
@@ -103,6 +103,7 @@ class Source:
         """Look at a matrix file."""
         return MatrixIndex.of(self.release.path(matrix.file), self.cache)
 
+    @memoized  # noqa: B019 - a source lives as long as its Atlas
     def genes(self, normalization: str = "log2") -> pa.Table:
         """Read the gene table, or the genes of the matrices where there is none."""
         entry = choose_gene_table(self.release.manifest, self.metadata, self.gene_directory)
@@ -161,7 +162,7 @@ def prepare(
     """
     if columns not in COLUMN_NAMES:
         raise UsageError(f"columns {columns!r} is not one of {enumerate_names(COLUMN_NAMES)}")
-    found = source.gene_names().find(genes)
+    found = find_genes(source.genes(), genes)
     names = column_names(found, columns)
     assignments = source.assignments(normalization) if only is None else [only]
     source.release.require(a.feature_matrix.file for a in assignments)
@@ -177,9 +178,8 @@ def prepare(
         )
         verified = source.is_verified(matrix.file, memory)
         planned.append(_planned(matrix, index, rows, found, verified=verified))
-        row_sizes, cells = rows.sizes_and_cells()
-        sizes.append((row_sizes, cells >= 0))
-        np.add.at(owners, cells[cells >= 0], 1)
+        sizes.append((rows.sizes, rows.cells >= 0))
+        np.add.at(owners, rows.cells[rows.cells >= 0], 1)
         dtypes.append(value_dtype(np.dtype(index.matrix.dtype)))
     if (owners > 1).any():
         label = labels()[int(np.flatnonzero(owners > 1)[0])].as_py()

@@ -32,6 +32,8 @@ ORDER = [
     "hdf5",
     "h5ad",
     "chunks",
+    "pieces",
+    "plain",
     "segments",
     "index",
     "plan",
