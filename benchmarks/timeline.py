@@ -47,9 +47,8 @@ def main() -> None:
 
     mark("libraries")
     marked(abc_dask.atlas, "prepare", "plan")
-    for module in (abc_dask.extraction, abc_dask.parts):
-        if hasattr(module, "make_part"):
-            marked(module, "make_part", "first task begins", at_start=True)
+    # the task itself is handed on by its name
+    marked(abc_dask.parts, "read_block", "first task begins", at_start=True)
     marked(abc_dask.extraction, "_finish", "all tasks", at_start=True)
     marked(abc_dask.extraction, "_finish", "commit")
     cli(sys.argv[1:], standalone_mode=False)
