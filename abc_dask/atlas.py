@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from abc_dask.cache import Cache
 from abc_dask.config import parse_bytes, setting
@@ -31,6 +31,8 @@ from abc_dask.words import plural
 if TYPE_CHECKING:
     import dask.dataframe as dd
     import pandas as pd
+
+    from abc_dask.cluster import ClusterOptions
 
 
 class Atlas:
@@ -292,14 +294,11 @@ class Atlas:
         format: str | None = None,  # noqa: A002 - the word of the command line
         columns: str = "gene_symbol",
         overwrite: bool = False,
-        scheduler: str | None = None,
-        workers: int | None = None,
-        threads_per_worker: int | None = None,
-        memory_limit: str | None = None,
         block_size: int | str | None = None,
         fetch: bool = False,
         discard: bool = False,
         progress: bool = False,
+        **cluster: Unpack[ClusterOptions],
     ) -> View:
         """Extract genes in all cells into a view that is complete or absent.
 
@@ -317,12 +316,6 @@ class Atlas:
             ``gene_symbol`` or ``gene_identifier``: what names the columns.
         overwrite : bool
             Replace the view at `output`; it stays until the new one is complete.
-        scheduler : str, optional
-            Address of a Dask scheduler. Where not given an active
-            `distributed.Client` is used, else a LocalCluster is started and closed.
-        workers, threads_per_worker, memory_limit : optional
-            Of the LocalCluster. Without `workers` and `memory_limit` it is one process
-            with a thread a core, and opens no port.
         block_size : int or str, optional
             Bytes of stored values that one task reads (setting ``abc-dask.block-size``).
         fetch : bool
@@ -332,7 +325,11 @@ class Atlas:
             With `fetch`: remove each matrix file that this call fetched once its values
             are safe, so that two of them need room at a time.
         progress : bool
-            Show progress on stderr, if that is a terminal.
+            Show progress on stderr.
+        **cluster
+            Where tasks run: see `abc_dask.cluster.ClusterOptions`. Where nothing is said
+            an active `distributed.Client` is used, else a LocalCluster is started and
+            closed, one process with a thread a core, which opens no port.
 
         Returns
         -------
@@ -358,15 +355,9 @@ class Atlas:
         if discard and not fetch:
             raise UsageError("discard removes what fetch brought; ask for both")
         path, chosen = check_output(output, format, overwrite=overwrite)
-        if runs_here(scheduler=scheduler, workers=workers, memory_limit=memory_limit):
+        if runs_here(**cluster):
             # the first task would wait for it; meanwhile tables are read
             Thread(target=load_loops, daemon=True).start()
-        cluster: dict[str, Any] = {
-            "scheduler": scheduler,
-            "workers": workers,
-            "threads_per_worker": threads_per_worker,
-            "memory_limit": memory_limit,
-        }
         if fetch:
             request = Request(
                 source=self._source,
@@ -377,7 +368,7 @@ class Atlas:
             )
             shown = progress_on(quiet=not progress)
             request.fetch_tables(shown)
-            with connected(**cluster) as client:
+            with connected(output=path, **cluster) as client:
                 return extract_while_fetching(
                     request,
                     path,
@@ -390,7 +381,7 @@ class Atlas:
         plan = self.plan(
             genes, normalization, columns=columns, block_size=block_size, progress=progress
         )
-        with connected(**cluster) as client:
+        with connected(output=path, **cluster) as client:
             return run(plan, path, chosen, client, overwrite=overwrite, progress=progress)
 
     def __repr__(self) -> str:

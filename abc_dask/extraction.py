@@ -1,10 +1,9 @@
-"""Run a plan: blocks as delayed tasks, receipts, progress, and the commit at the end."""
+"""From a plan to a view: what is held, what is to do, and the commit at the end."""
 
 from __future__ import annotations
 
 import datetime as dt
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -14,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask import __version__
-from abc_dask.errors import AbcDaskError, ClusterError, ReleaseError, ViewError
-from abc_dask.expression import BlockTask, tasks_of
-from abc_dask.parts import PARTS, Receipt, make_part
+from abc_dask.errors import ReleaseError, ViewError
+from abc_dask.expression import tasks_of
+from abc_dask.parts import PARTS, Receipt
 from abc_dask.plan import FORMAT_VERSION, Plan, PlannedMatrix, RowBlock
+from abc_dask.planfile import plan_to_json
 from abc_dask.prepare import provenance
 from abc_dask.publishing import VIEW, commit, format_of, publish, refuse_existing
 from abc_dask.readers import CELL_ORDER, PartsReader, save_order
+from abc_dask.running import Progress, run_tasks
 from abc_dask.staging import Staging
 from abc_dask.tables import read_cached
 from abc_dask.view import View, open_view
@@ -90,109 +91,86 @@ def run(
         If a block cannot be read or written; finished blocks are kept, and the same
         call completes the work.
     """
-    if not plan.blocks:
-        raise ReleaseError(
-            f"none of the {plan.n_asked:,} cells of {plan.metadata} is in a feature matrix"
-        )
     began = time.perf_counter()
-    described = provenance(plan)
     staging = Staging.beside(output)
     with staging.locked():
         # what may have happened while we waited for nothing: another driver's commit
         refuse_existing(output, overwrite=overwrite)
-        try:
-            staging.begin(plan.identity, plan.digest, overwrite=overwrite)
-            staging.begin_parts(described)
-        except OSError as error:
-            raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+        begin(plan, staging, chosen, overwrite=overwrite)
         held = staging.receipts(plan)
         todo = [task for task in tasks_of(plan) if task.block.number not in held]
-        done = _run_tasks(todo, plan, staging, client, held, progress=progress)
-        receipts = [(held | done)[block.number] for block in plan.blocks]
-        _check(receipts, plan, staging)
-        content = sum(int(receipt.content, 16) for receipt in receipts)
-        seconds = time.perf_counter() - began
-        info = described | run_info(_measured(plan, receipts), content, len(held), seconds)
-        _finish(plan, receipts, staging, chosen, info)
+        bar = Progress(plan.n_cells, len(plan.blocks), held.values(), enabled=progress)
+        try:
+            done = run_tasks(todo, str(staging.folder), plan.digest, client, bar)
+        finally:
+            bar.close()
+        complete(plan, held | done, staging, chosen, kept=len(held), began=began)
     return open_view(output)
 
 
-def _run_tasks(
-    todo: list[BlockTask],
-    plan: Plan,
-    staging: Staging,
-    client: Client,
-    held: dict[int, Receipt],
-    *,
-    progress: bool,
-) -> dict[int, Receipt]:
-    """Run one delayed task a block; on the first error the rest is cancelled."""
-    import dask
-    from distributed import as_completed
+def begin(plan: Plan, staging: Staging, chosen: str, *, overwrite: bool) -> None:
+    """Write down what is being made, or find that the folder holds the same.
 
-    extract = dask.delayed(make_part, pure=False)
-    futures = client.compute(
-        [
-            extract(task, str(staging.folder), plan.digest, dask_key_name=_key(task, plan))
-            for task in todo
-        ]
-    )
-    tasks = dict(zip(futures, todo, strict=True))
-    done: dict[int, Receipt] = {}
-    with _bar(plan, held, enabled=progress) as bar:
-        try:
-            for future in as_completed(futures, loop=client.loop):
-                receipt = _result(future, tasks[future])
-                done[receipt.block] = receipt
-                bar.update(receipt.rows)
-        except BaseException:
-            client.cancel(futures)
-            raise
-    return done
+    Parameters
+    ----------
+    plan : Plan
+    staging : Staging
+        Locked by the caller.
+    chosen : str
+        Format.
+    overwrite : bool
+        Remove what was done for another request.
 
-
-def _key(task: BlockTask, plan: Plan) -> str:
-    """Name a task after its matrix and block, as dashboards and logs show it."""
-    return f"extract-{task.feature_matrix_label}-{task.block.number:05d}-{plan.digest[:12]}"
-
-
-def _result(future: Any, task: BlockTask) -> Receipt:
-    from concurrent.futures import CancelledError
-
-    from distributed import KilledWorker
-
+    Raises
+    ------
+    ReleaseError
+        If no cell was found.
+    ViewError
+        If the folder holds another request, or cannot be written.
+    """
+    if not plan.blocks:
+        raise ReleaseError(
+            f"none of the {plan.n_asked:,} cells of {plan.metadata} is in a feature matrix"
+        )
     try:
-        receipt: Receipt = future.result()
-    except AbcDaskError:
-        raise
-    except KilledWorker as error:
-        raise ClusterError(
-            f"{task.where}: every worker that took this block died "
-            f"({error.allowed_failures + 1} tries), perhaps for lack of memory; "
-            "finished blocks are kept: run again with a larger --memory-limit or a smaller "
-            "--block-size"
-        ) from None
-    except (CancelledError, OSError, TimeoutError) as error:
-        raise ClusterError(
-            f"{task.where}: the cluster lost this block ({error}); "
-            "finished blocks are kept, run the command again"
-        ) from error
-    return receipt
+        staging.begin(plan.identity, plan.digest, overwrite=overwrite)
+        staging.begin_parts(provenance(plan))
+        staging.save_tasks({"format": chosen} | plan_to_json(plan))
+    except OSError as error:
+        raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
 
 
-def _bar(plan: Plan, held: dict[int, Receipt], *, enabled: bool) -> Any:
-    from tqdm import tqdm
+def complete(
+    plan: Plan,
+    found: dict[int, Receipt],
+    staging: Staging,
+    chosen: str,
+    *,
+    kept: int,
+    began: float,
+) -> None:
+    """Put the parts of all blocks together, and publish them.
 
-    return tqdm(
-        desc="extract",
-        total=plan.n_cells,
-        initial=sum(receipt.rows for receipt in held.values()),
-        unit=" cells",
-        unit_scale=True,
-        file=sys.stderr,
-        disable=None if enabled else True,
-        leave=False,
-    )
+    Parameters
+    ----------
+    plan : Plan
+    found : dict of Receipt
+        One a block.
+    staging : Staging
+        Locked by the caller.
+    chosen : str
+        Format.
+    kept : int
+        Blocks that were there before.
+    began : float
+        When this run began, by `time.perf_counter`.
+    """
+    receipts = [found[block.number] for block in plan.blocks]
+    _check(receipts, plan, staging)
+    content = sum(int(receipt.content, 16) for receipt in receipts)
+    seconds = time.perf_counter() - began
+    info = provenance(plan) | run_info(_measured(plan, receipts), content, kept, seconds)
+    _finish(plan, receipts, staging, chosen, info)
 
 
 def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
