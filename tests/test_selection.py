@@ -100,7 +100,7 @@ def test_labels_and_a_condition_together(plain_atlas, table):
 
 def test_odd_atlas_with_integer_labels(odd_atlas):
     labels = pd.read_csv(odd_atlas.cell_metadata, dtype=str)["cell_label"][::5]
-    got = Atlas(odd_atlas.download_base).expression(["Tac2"], cells=labels, block_size="50 kB")
+    got = Atlas(odd_atlas.download_base).expression(["Tac2"], cells=labels, block_size="1 MB")
     expected = expected_table(odd_atlas, ["Tac2"])
     expected = expected[expected.index.isin(labels)]
     got = got.compute().loc[list(expected.index)]
