@@ -30,7 +30,7 @@ from abc_dask.manifest import CELL_METADATA, FileEntry
 from abc_dask.release import Release
 from abc_dask.tables import CELL_LABEL, CellTable, cached_table, csv_header, read_cached
 from abc_dask.taxonomy import CLUSTER_ALIAS, COLOR, Taxonomy, Terms, first_values
-from abc_dask.terms import Annotation, encode, is_missing, order_terms
+from abc_dask.terms import VALUE, Annotation, encode, is_missing, order_terms, write_values
 from abc_dask.words import enumerate_names, nearest
 
 _WITH = f"{CELL_METADATA}_with_"
@@ -274,12 +274,25 @@ class Annotations:
             table = file.read(columns=list(columns))
         if own:
             return table
-        labels = self.cells.labels()
-        theirs = read_cached(path, [CELL_LABEL])[CELL_LABEL].combine_chunks()
-        if labels.equals(theirs):
+        rows = self._rows_of(entry, path)
+        if not len(rows):
             return table
-        rows = align(labels, theirs, entry.relative_path)
         return table.unify_dictionaries().combine_chunks().take(pa.array(rows, mask=rows < 0))
+
+    def _rows_of(self, entry: FileEntry, path: Path) -> NDArray[np.int64]:
+        """Give the row of every cell in another table; nothing where both have one order."""
+
+        def look(target: Path) -> None:
+            labels = self.cells.labels()
+            theirs = read_cached(path, [CELL_LABEL])[CELL_LABEL].combine_chunks()
+            same = labels.equals(theirs)
+            rows = np.empty(0, np.int64) if same else align(labels, theirs, entry.relative_path)
+            write_values(rows, target, "rows")
+
+        state = [list(self.cells.state), self._state(entry)]
+        kept = self.cache.get("table-rows", state, look)
+        rows: NDArray[np.int64] = read_cached(kept)[VALUE].to_numpy()
+        return rows
 
 
 def align(labels: pa.Array, theirs: pa.Array, source: str) -> NDArray[np.int64]:
