@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError, ClusterError
 from abc_dask.expression import BlockTask
-from abc_dask.parts import Receipt, make_part
+from abc_dask.parts import Receipt
 
 if TYPE_CHECKING:
     from distributed import Client
+
+# Makes a part of a block's task in a folder, for the plan of a digest.
+Work = Callable[[BlockTask, str, str], Receipt]
 
 # Tasks that the scheduler knows at a time: it stays small however many blocks there are.
 _WINDOW = 4096
@@ -100,6 +103,7 @@ def jobs_of(client: Client) -> Any:
 class _Run:
     """Tasks that a client works on."""
 
+    work: Work
     client: Client
     staging: str
     plan: str
@@ -108,7 +112,7 @@ class _Run:
     tries: int = 0
     done: dict[int, Receipt] = field(default_factory=dict)
 
-    def work(self, tasks: Iterable[BlockTask], attempt: int = 1) -> Iterator[BlockTask]:
+    def run(self, tasks: Iterable[BlockTask], attempt: int = 1) -> Iterator[BlockTask]:
         """Run tasks, and yield those whose workers died; any other error is raised."""
         from distributed import as_completed
 
@@ -144,7 +148,7 @@ class _Run:
         """Hand delayed tasks to the scheduler."""
         import dask
 
-        extract = dask.delayed(make_part, pure=False)
+        extract = dask.delayed(self.work, pure=False)
         futures = self.client.compute(
             [
                 extract(task, self.staging, self.plan, dask_key_name=self._key(task, attempt))
@@ -225,12 +229,20 @@ class _Run:
 
 
 def run_tasks(
-    todo: list[BlockTask], staging: str, plan: str, client: Client, progress: Progress
+    work: Work,
+    todo: list[BlockTask],
+    staging: str,
+    plan: str,
+    client: Client,
+    *,
+    progress: Progress,
 ) -> dict[int, Receipt]:
     """Run one delayed task a block; on an error of the data the rest is cancelled.
 
     Parameters
     ----------
+    work : callable
+        What makes a part.
     todo : list of BlockTask
     staging : str
         Folder of the unfinished view.
@@ -250,13 +262,13 @@ def run_tasks(
         What a task raised, or a `ClusterError` that names the blocks of which every
         worker died, or says why there are no workers.
     """
-    run = _Run(client, staging, plan, progress, left=len(todo))
+    run = _Run(work, client, staging, plan, progress, left=len(todo))
     fatal = []
     try:
-        suspects = list(run.work(todo))
+        suspects = list(run.run(todo))
         run.left = len(suspects)
         for task in suspects:
-            fatal += list(run.work([task], attempt=2))
+            fatal += list(run.run([task], attempt=2))
             if len(fatal) == _FATAL:
                 break
     finally:

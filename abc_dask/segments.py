@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from abc_dask.chunks import Chunks, StoredArray, read_arrays, read_chunks, read_pointers
 from abc_dask.codecs import decode
 from abc_dask.errors import DamagedFileError
-from abc_dask.h5ad import PIECE_VALUES, MatrixFile, MatrixReader, open_matrix, pieces
+from abc_dask.h5ad import PIECE_VALUES, MatrixFile, MatrixReader, open_matrix, wanted_pieces
 from abc_dask.kernels import Hits, Segments, take
 from abc_dask.pieces import Piece, RowReader, hits_in_pieces
 from abc_dask.plain import PlainRows
@@ -57,9 +57,15 @@ class HDF5Rows:
         """Decoded bytes of values and indices read so far."""
         return self._reader.bytes_read
 
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
         """Yield pieces, each numbered from 0."""
-        for row, indptr, indices, data in self._reader.rows(start, stop, most):
+        for row, indptr, indices, data in self._reader.rows(start, stop, most, wanted):
             self._data = data
             yield Piece(row, indptr, indices)
 
@@ -99,7 +105,13 @@ class ChunkRows:
         """Decoded bytes of values and indices."""
         return sum(array.bytes_read for array in self._held)
 
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
         """Yield pieces; what a piece gave is gone with the next."""
         indptr = read_pointers(self._matrix.indptr, start, stop)
         low, high = int(indptr[0]), int(indptr[-1])
@@ -107,7 +119,7 @@ class ChunkRows:
             _ChunkArray(one, read_chunks(self._matrix.chunks, one, low, high), self._source)
             for one in self._arrays
         ]
-        cuts = list(pieces(indptr, most))
+        cuts = wanted_pieces(indptr, wanted, most)
         self._expect(indptr, cuts[:1])
         for number, (first, last) in enumerate(cuts):
             self._expect(indptr, cuts[number + 1 : number + 2])

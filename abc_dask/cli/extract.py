@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
-from abc_dask.cli.options import atlas_options, normalization, open_atlas, verbose
+from abc_dask.cli.options import (
+    annotate,
+    atlas_options,
+    cells_options,
+    normalization,
+    open_atlas,
+    split_names,
+    verbose,
+)
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +48,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="What names the columns.",
 )
+@annotate
+@cells_options
 @cluster_options
 @click.option(
     "--block-size",
@@ -100,6 +110,8 @@ def extract(
         "discard",
         "normalization",
         "columns",
+        "where",
+        "cells",
         "block_size",
         "overwrite",
     )
@@ -110,6 +122,7 @@ def extract(
         asked,
         output,
         format=options["format_"],
+        annotate=split_names(options["annotate"]),
         progress=not quiet,
         **{name: options[name] for name in names},
         **cluster,
