@@ -110,39 +110,14 @@ def run(
     return open_view(output)
 
 
-def make_parts(
-    work: Work, plan: Plan, staging: Staging, client: Client, *, progress: bool
-) -> tuple[dict[int, Receipt], int]:
-    """Make the parts of a plan that are not there yet.
-
-    Parameters
-    ----------
-    work : callable
-        Makes the part of a task.
-    plan : Plan
-    staging : Staging
-        Begun, and locked by the caller.
-    client : distributed.Client
-    progress : bool
-
-    Returns
-    -------
-    found : dict of Receipt
-        One a block.
-    n_held : int
-        How many were there from an earlier run.
-    """
-    held = staging.receipts(plan)
-    todo = [task for task in tasks_of(plan) if task.block.number not in held]
-    bar = Progress(plan.n_cells, len(plan.blocks), held.values(), enabled=progress)
-    try:
-        done = run_tasks(todo, str(staging.folder), plan.digest, client, bar, work=work)
-    finally:
-        bar.close()
-    return held | done, len(held)
-
-
-def begin(plan: Plan, staging: Staging, chosen: str, *, overwrite: bool) -> None:
+def begin(
+    plan: Plan,
+    staging: Staging,
+    chosen: str,
+    *,
+    described: dict[str, Any] | None = None,
+    overwrite: bool,
+) -> None:
     """Write down what is being made, or find that the folder holds the same.
 
     Parameters
@@ -152,6 +127,8 @@ def begin(plan: Plan, staging: Staging, chosen: str, *, overwrite: bool) -> None
         Locked by the caller.
     chosen : str
         Format.
+    described : dict, optional
+        Provenance; that of a view where not given.
     overwrite : bool
         Remove what was done for another request.
 
@@ -168,10 +145,43 @@ def begin(plan: Plan, staging: Staging, chosen: str, *, overwrite: bool) -> None
         )
     try:
         staging.begin(plan.identity, plan.digest, overwrite=overwrite)
-        staging.begin_parts(provenance(plan))
-        staging.save_tasks({"format": chosen} | plan_to_json(plan))
+        staging.begin_parts(provenance(plan) if described is None else described)
+        if not plan.kind:  # job arrays make views
+            staging.save_tasks({"format": chosen} | plan_to_json(plan))
     except OSError as error:
         raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+
+
+def make_parts(
+    work: Work, plan: Plan, staging: Staging, client: Client, *, progress: bool
+) -> tuple[dict[int, Receipt], int]:
+    """Make the parts of a plan that are not there yet.
+
+    Parameters
+    ----------
+    work : callable
+        Makes a part of a block's task in a folder, for the plan of a digest.
+    plan : Plan
+    staging : Staging
+        Begun, and locked by the caller.
+    client : distributed.Client
+    progress : bool
+
+    Returns
+    -------
+    receipts : dict of int to Receipt
+        One a block, by its number.
+    n_held : int
+        How many were there from an earlier run.
+    """
+    held = staging.receipts(plan)
+    todo = [task for task in tasks_of(plan) if task.block.number not in held]
+    bar = Progress(plan.n_cells, len(plan.blocks), held.values(), enabled=progress)
+    try:
+        done = run_tasks(work, todo, str(staging.folder), plan.digest, client, progress=bar)
+    finally:
+        bar.close()
+    return held | done, len(held)
 
 
 def complete(
@@ -199,15 +209,18 @@ def complete(
     began : float
         When this run began, by `time.perf_counter`.
     """
-    receipts = in_order(found, plan, staging)
+    receipts = in_order(plan, found, staging)
     content = sum(int(receipt.content, 16) for receipt in receipts)
     seconds = time.perf_counter() - began
     info = provenance(plan) | run_info(measured(plan, receipts), content, kept, seconds)
     _finish(plan, receipts, staging, chosen, info)
 
 
-def in_order(found: dict[int, Receipt], plan: Plan, staging: Staging) -> list[Receipt]:
-    """Give the receipts of all blocks, if the parts are here: workers may see other disks."""
+def in_order(plan: Plan, found: dict[int, Receipt], staging: Staging) -> list[Receipt]:
+    """Give one receipt a block, in the plan's order.
+
+    They are believed only if the parts are here: workers may see another file system.
+    """
     receipts = [found[block.number] for block in plan.blocks]
     for receipt, block in zip(receipts, plan.blocks, strict=True):
         part = staging.folder / PARTS / receipt.name

@@ -48,7 +48,7 @@ class RowReader(Protocol):
     ) -> Iterator[Piece]:
         """Yield the rows of a range in pieces of at most `most` stored values (or one row).
 
-        Stretches of rows that are not `wanted` are left out where that saves reading.
+        Stretches of rows that are not wanted are left out where that saves reading.
         """
 
     def values(self, places: NDArray[np.int64]) -> NDArray[Any]:

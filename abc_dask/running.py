@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError, ClusterError
 from abc_dask.expression import BlockTask
-from abc_dask.parts import Receipt, make_part
+from abc_dask.parts import Receipt
 
 if TYPE_CHECKING:
     from distributed import Client
 
-# Makes a task's part in a folder, for the plan of a digest.
+# Makes a part of a block's task in a folder, for the plan of a digest.
 Work = Callable[[BlockTask, str, str], Receipt]
 
 # Tasks that the scheduler knows at a time: it stays small however many blocks there are.
@@ -103,16 +103,16 @@ def jobs_of(client: Client) -> Any:
 class _Run:
     """Tasks that a client works on."""
 
+    work: Work
     client: Client
     staging: str
     plan: str
     progress: Progress
     left: int
-    task: Work = make_part
     tries: int = 0
     done: dict[int, Receipt] = field(default_factory=dict)
 
-    def work(self, tasks: Iterable[BlockTask], attempt: int = 1) -> Iterator[BlockTask]:
+    def run(self, tasks: Iterable[BlockTask], attempt: int = 1) -> Iterator[BlockTask]:
         """Run tasks, and yield those whose workers died; any other error is raised."""
         from distributed import as_completed
 
@@ -148,7 +148,7 @@ class _Run:
         """Hand delayed tasks to the scheduler."""
         import dask
 
-        extract = dask.delayed(self.task, pure=False)
+        extract = dask.delayed(self.work, pure=False)
         futures = self.client.compute(
             [
                 extract(task, self.staging, self.plan, dask_key_name=self._key(task, attempt))
@@ -229,18 +229,20 @@ class _Run:
 
 
 def run_tasks(
+    work: Work,
     todo: list[BlockTask],
     staging: str,
     plan: str,
     client: Client,
-    progress: Progress,
     *,
-    work: Work = make_part,
+    progress: Progress,
 ) -> dict[int, Receipt]:
     """Run one delayed task a block; on an error of the data the rest is cancelled.
 
     Parameters
     ----------
+    work : callable
+        What makes a part.
     todo : list of BlockTask
     staging : str
         Folder of the unfinished view.
@@ -248,8 +250,6 @@ def run_tasks(
         Digest of the plan.
     client : distributed.Client
     progress : Progress
-    work : callable
-        Makes the part of a task.
 
     Returns
     -------
@@ -262,13 +262,13 @@ def run_tasks(
         What a task raised, or a `ClusterError` that names the blocks of which every
         worker died, or says why there are no workers.
     """
-    run = _Run(client, staging, plan, progress, left=len(todo), task=work)
+    run = _Run(work, client, staging, plan, progress, left=len(todo))
     fatal = []
     try:
-        suspects = list(run.work(todo))
+        suspects = list(run.run(todo))
         run.left = len(suspects)
         for task in suspects:
-            fatal += list(run.work([task], attempt=2))
+            fatal += list(run.run([task], attempt=2))
             if len(fatal) == _FATAL:
                 break
     finally:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from abc_dask.alignment import AlignedRows, align_rows, selection_digest
 from abc_dask.errors import ReleaseError, UsageError, ViewError
 from abc_dask.expression import BlockTask
-from abc_dask.extraction import cell_order, in_order, make_parts, measured, run_info
+from abc_dask.extraction import begin, cell_order, in_order, make_parts, measured, run_info
 from abc_dask.files import replacing, sha256
 from abc_dask.genes import GENE_SYMBOL, Gene, find_genes
 from abc_dask.inputs import Source
@@ -332,14 +332,10 @@ def run_subset(
     staging = Staging.beside(output)
     with staging.locked():
         refuse_existing(output, overwrite=overwrite)
-        try:
-            staging.begin(plan.identity, plan.digest, overwrite=overwrite)
-            staging.begin_parts(described)
-        except OSError as error:
-            raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+        begin(plan, staging, chosen, described=described, overwrite=overwrite)
         work = MakeRows(wish.genes)
         found, held = make_parts(work, plan, staging, client, progress=progress)
-        receipts = in_order(found, plan, staging)
+        receipts = in_order(plan, found, staging)
         order = cell_order(plan)
         if len(np.unique(order)) != plan.n_cells:
             raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")

@@ -29,10 +29,10 @@ _COMMANDS = {
     "matrices": "abc_dask.cli.tables",
     "genes": "abc_dask.cli.tables",
     "extract": "abc_dask.cli.extract",
-    "cells": "abc_dask.cli.cells",
     "extract-part": "abc_dask.cli.job_array",
     "finalize": "abc_dask.cli.job_array",
     "credentials": "abc_dask.cli.credentials",
+    "cells": "abc_dask.cli.cells",
     "view": "abc_dask.cli.view",
     "summarize": "abc_dask.cli.summarize",
 }
