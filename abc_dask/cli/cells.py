@@ -55,7 +55,7 @@ def cells(genes: tuple[str, ...], output: str, *, quiet: bool, **options: Any) -
         genes=list(genes) or None,
         annotate=split_names(options["annotate"]),
         progress=not quiet,
-        **{name: options[name] for name in (*names, *NAMES)},
+        **{name: options[name] for name in names},
     )
     if not quiet:
         from abc_dask.reporting import subset_text
