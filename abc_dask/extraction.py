@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from abc_dask import __version__
 from abc_dask.errors import ReleaseError, ViewError
 from abc_dask.expression import tasks_of
 from abc_dask.parts import PARTS, Receipt, make_part
-from abc_dask.plan import FORMAT_VERSION, Plan, PlannedMatrix, RowBlock
+from abc_dask.plan import FORMAT_VERSION, Plan, RowBlock
 from abc_dask.planfile import plan_to_json
 from abc_dask.prepare import provenance
 from abc_dask.publishing import FORMATS, VIEW, commit, format_of, publish, refuse_existing
@@ -234,24 +234,32 @@ def in_order(plan: Plan, found: dict[int, Receipt], staging: Staging) -> list[Re
     return receipts
 
 
-def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
+def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.uint32]]:
     """Give the position in cell_metadata of every row of the parts, in the plan's order."""
-    cells = [
-        read_cached(matrix.details or matrix.rows, ["cell"])["cell"].to_numpy()
-        if blocks
-        else np.empty(0, np.int64)
-        for matrix, blocks in _by_matrix(plan)
-    ]
-    pieces = [cells[block.matrix][block.start : block.stop] for block in plan.blocks]
-    order = np.concatenate(pieces)
-    return order[order >= 0]
+    pieces = [np.empty(0, np.uint32)]
+    for matrix, blocks in zip(plan.matrices, _by_matrix(plan.blocks, plan), strict=True):
+        if blocks:  # 10**9 cells take 4 GB; one matrix at a time is read
+            cells = read_cached(matrix.details or matrix.rows, ["cell"])["cell"].to_numpy()
+            found = (cells[block.start : block.stop] for block in blocks)
+            pieces += [rows[rows >= 0].astype(np.uint32) for rows in found]
+    return np.concatenate(pieces)
 
 
-def _by_matrix(plan: Plan) -> list[tuple[PlannedMatrix, list[RowBlock]]]:
-    return [
-        (matrix, [block for block in plan.blocks if block.matrix == number])
-        for number, matrix in enumerate(plan.matrices)
-    ]
+def _has_duplicates(order: np.ndarray[Any, np.dtype[np.uint32]]) -> bool:
+    seen = np.zeros(int(order.max()) + 1 if len(order) else 0, dtype=bool)
+    seen[order] = True
+    return int(np.count_nonzero(seen)) != len(order)
+
+
+_Of = TypeVar("_Of", RowBlock, Receipt)
+
+
+def _by_matrix(each: Sequence[_Of], plan: Plan) -> list[list[_Of]]:
+    """Group what there is one of a block by the block's matrix."""
+    groups: list[list[_Of]] = [[] for _ in plan.matrices]
+    for one, block in zip(each, plan.blocks, strict=True):
+        groups[block.matrix].append(one)
+    return groups
 
 
 def run_info(
@@ -289,8 +297,7 @@ def run_info(
 def measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
     """Give the provenance of each matrix with the time and bytes of its tasks."""
     matrices: list[dict[str, Any]] = provenance(plan)["matrices"]
-    for matrix, (_, blocks) in zip(matrices, _by_matrix(plan), strict=True):
-        own = [receipts[block.number] for block in blocks]
+    for matrix, own in zip(matrices, _by_matrix(receipts, plan), strict=True):
         matrix["task_seconds"] = round(sum(receipt.seconds for receipt in own), 3)
         matrix["bytes_read"] = sum(receipt.bytes_read for receipt in own)
     return matrices
@@ -301,7 +308,7 @@ def _finish(
 ) -> None:
     parts = staging.folder / PARTS
     order = cell_order(plan)
-    if len(np.unique(order)) != plan.n_cells:
+    if len(order) != plan.n_cells or _has_duplicates(order):
         raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")
     annotations = tuple(
         a.counted(int(is_missing(a.values()[order]).sum())) for a in plan.annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,9 @@ class JobRequest:
 
 
 def import_jobqueue() -> Any:
-    """Import dask-jobqueue, which on its own would write a file into the user's home.
+    """Import dask-jobqueue without what its import does beside.
+
+    It would write a file into the user's home, and have Ctrl-C end the process with 0.
 
     Raises
     ------
@@ -69,17 +72,28 @@ def import_jobqueue() -> Any:
     """
     import dask.config
 
-    ensure_file = dask.config.ensure_file
-    dask.config.ensure_file = lambda *_a, **_o: None
-    try:
-        import dask_jobqueue
-    except ImportError:
-        raise UsageError(
-            "a cluster of batch jobs needs dask-jobqueue: pip install 'abc_dask[jobqueue]'"
-        ) from None
-    finally:
-        dask.config.ensure_file = ensure_file
+    with (
+        _without(dask.config, "ensure_file"),
+        _without(signal, "signal"),
+    ):
+        try:
+            import dask_jobqueue
+        except ImportError:
+            raise UsageError(
+                "a cluster of batch jobs needs dask-jobqueue: pip install 'abc_dask[jobqueue]'"
+            ) from None
     return dask_jobqueue
+
+
+@contextlib.contextmanager
+def _without(module: Any, name: str) -> Iterator[None]:
+    """Have a function do nothing for a while."""
+    function = getattr(module, name)
+    setattr(module, name, lambda *_arguments, **_options: None)
+    try:
+        yield
+    finally:
+        setattr(module, name, function)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ SCHEMA_KEY = b"abc_dask"
 # DuckDB's row group; others are content with anything near 10^5.
 ROW_GROUP = 122_880
 _DICTIONARY_BYTES = 64 << 20
+
+# Bytes of provenance in each part. That of thousands of matrices stands in _view.json alone.
+_CARRIED = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -174,8 +178,8 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def part_table(task: BlockTask, partition: Partition, staging: Path) -> pa.Table:
     """Give the table of a part: cell_label, genes, annotations, and whose rows they are."""
-    provenance = (staging / PROVENANCE).read_bytes()
-    matrices = json.loads(provenance)["matrices"]
+    path = staging / PROVENANCE
+    matrices, provenance = _carried(path, Fingerprint.of(path))
     columns: dict[str, Any] = dict(zip(task.columns, partition.values, strict=True))
     columns |= {a.name: a.arrow(values) for a, values in partition.annotations}
     return view_table(
@@ -185,6 +189,17 @@ def part_table(task: BlockTask, partition: Partition, staging: Path) -> pa.Table
         matrices,
         provenance,
     )
+
+
+@lru_cache(maxsize=1)
+def _carried(path: Path, _state: Fingerprint) -> tuple[list[dict[str, Any]], bytes]:
+    """Give the matrices, and the provenance that a part carries: without a long list of them."""
+    content = path.read_bytes()
+    provenance = json.loads(content)
+    matrices = provenance["matrices"]
+    if len(content) > _CARRIED:
+        content = json.dumps(provenance | {"matrices": len(matrices)}).encode()
+    return matrices, content
 
 
 def view_table(

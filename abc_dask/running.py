@@ -93,6 +93,21 @@ class Progress:
         self._bar.close()
 
 
+def make_safely(work: Work, task: BlockTask, staging: str, plan: str) -> Receipt:
+    """Make a part; any error becomes one that surely finds its way back.
+
+    Dask waits forever for a task whose exception cannot be pickled and read again.
+    """
+    try:
+        return work(task, staging, plan)
+    except (AbcDaskError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - that is the point
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    # not within `except`, where it would carry the other one along
+    raise ClusterError(f"{task.where}: unexpected {said}")
+
+
 def jobs_of(client: Client) -> Any:
     """Give the cluster of batch jobs that a client belongs to; None if it is another."""
     cluster = getattr(client, "cluster", None)
@@ -148,10 +163,16 @@ class _Run:
         """Hand delayed tasks to the scheduler."""
         import dask
 
-        extract = dask.delayed(self.work, pure=False)
+        extract = dask.delayed(make_safely, pure=False)
         futures = self.client.compute(
             [
-                extract(task, self.staging, self.plan, dask_key_name=self._key(task, attempt))
+                extract(
+                    self.work,
+                    task,
+                    self.staging,
+                    self.plan,
+                    dask_key_name=self._key(task, attempt),
+                )
                 for task in tasks
             ]
         )

@@ -47,6 +47,7 @@ TASKS = "tasks.json"
 FINISHED = "finished"
 MATRICES = "matrices"
 _LOCK = ".lock"
+# Files looked at or flushed at a time: a shared file system answers many, each one late.
 _READERS = 8
 
 
@@ -264,12 +265,18 @@ def sidecar_path(output: Path) -> Path:
 
 def _flush(path: Path) -> None:
     """Flush a tree to disk, files before the folders that name them."""
-    if path.is_dir():
-        for child in path.iterdir():
-            _flush(child)
-        fsync_directory(path)
-    else:
+    if not path.is_dir():
         fsync_file(path)
+        return
+    folders: list[Path] = [path]
+    files: list[Path] = []
+    for folder in folders:
+        for child in folder.iterdir():
+            (folders if child.is_dir() else files).append(child)
+    with ThreadPoolExecutor(_READERS) as pool:
+        list(pool.map(fsync_file, files))
+    for folder in reversed(folders):
+        fsync_directory(folder)
 
 
 def _difference(held: dict[str, Any], asked: dict[str, Any]) -> str:

@@ -110,6 +110,31 @@ def test_block_that_kills_its_worker_is_named_and_the_others_are_kept(atlas, tmp
     view.verify()
 
 
+class RaiseStrangely(WorkerPlugin):
+    """An exception that cannot be pickled: Dask alone would wait forever."""
+
+    def setup(self, worker):
+        from abc_dask import parts
+
+        def strange(task):
+            return strange(task)
+
+        parts.read_block = strange
+
+
+def test_any_error_of_a_task_comes_back(atlas, tmp_path):
+    with (
+        PrivateCluster(n_workers=1, threads_per_worker=1, memory_limit="4 GB") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.register_plugin(RaiseStrangely())
+        plan = atlas.plan(["Tac2"], block_size=100_000)
+        with pytest.raises(
+            ClusterError, match=r"h5ad rows [\d,]+ to [\d,]+: unexpected RecursionError: maximum"
+        ):
+            run(plan, tmp_path / "v", "parquet", client)
+
+
 MEMORY = """
 import json, sys, threading, time
 import psutil

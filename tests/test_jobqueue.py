@@ -244,6 +244,21 @@ def test_nothing_is_written_into_the_home(tmp_path):
     assert written == {"alone": ["jobqueue.yaml"], "ours": []}
 
 
+def test_ctrl_c_stays_what_it_is():
+    """dask-jobqueue alone would have it end the process, with exit code 0."""
+    code = "import signal; {}; print(signal.getsignal(signal.SIGINT).__name__)"
+    found = [
+        subprocess.run(
+            [PYTHON, "-c", code.format(line)], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for line in (
+            "import dask_jobqueue",
+            "from abc_dask.jobqueue import import_jobqueue; import_jobqueue()",
+        )
+    ]
+    assert found == ["<lambda>", "default_int_handler"]
+
+
 def test_extra_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with pytest.raises(UsageError, match=r"pip install 'abc_dask\[jobqueue\]'"):

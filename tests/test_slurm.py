@@ -293,7 +293,8 @@ def test_job_array(job, content, tmp_path):
 def preload(job, tmp_path, lines):
     """Have workers run lines as they start."""
     file = tmp_path / "preload.py"
-    file.write_text(f"from abc_dask import parts\nread = parts.read_block\n{lines}")
+    head = "from abc_dask import parts\ndef dask_setup(worker):\n    read = parts.read_block\n"
+    file.write_text(head + lines)
     job.adjust("cores: 1", f"cores: 1\n    worker-extra-args: [--preload, {file}]")
 
 
@@ -303,11 +304,11 @@ def test_walltime_shorter_than_the_work(job, content, tmp_path):
     preload(
         job,
         tmp_path,
-        "import time\n"
-        "def slow(task):\n"
-        "    time.sleep(0.3)\n"
-        "    return read(task)\n"
-        "parts.read_block = slow\n",
+        "    import time\n"
+        "    def slow(task):\n"
+        "        time.sleep(0.3)\n"
+        "        return read(task)\n"
+        "    parts.read_block = slow\n",
     )
     with s.Running(*job(MANY, "--adapt", "2:2", "--walltime", "1")) as run:
         run.reaches(job.output, 20)
@@ -327,10 +328,10 @@ def test_block_that_kills_every_worker(job, content, tmp_path):
     preload(
         job,
         tmp_path,
-        "import os\n"
-        "def fatal(task):\n"
-        "    return os._exit(9) if task.block.number == 7 else read(task)\n"
-        "parts.read_block = fatal\n",
+        "    import os\n"
+        "    def fatal(task):\n"
+        "        return os._exit(9) if task.block.number == 7 else read(task)\n"
+        "    parts.read_block = fatal\n",
     )
     done = s.run(*job(FEW, "--jobs", "2"), timeout=300)
     assert done.returncode == 1
