@@ -16,6 +16,7 @@ from abc_dask.annotations import term_colors
 from abc_dask.attach import attach, attached_frame, open_annotations, view_key
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.files import sha256
+from abc_dask.handover import handed_over
 from abc_dask.parts import content_digest
 from abc_dask.plan import FORMAT_VERSION
 from abc_dask.publishing import EXPORTS, VIEW, commit, format_of, info_digest, refuse_existing, tree
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import anndata
     import dask.dataframe as dd
     import pandas as pd
+
+    from abc_dask.plots.accessor import ViewPlots
 
 
 def open_view(path: str | Path) -> View:
@@ -243,25 +246,40 @@ class View:
             raise UsageError("a CSV view does not keep dataset_label and feature_matrix_label")
         return ["dataset_label", "feature_matrix_label"] if wanted else []
 
-    def to_anndata(self) -> anndata.AnnData:
+    def to_anndata(
+        self, annotate: Iterable[str] = (), *, download_base: str | Path | None = None
+    ) -> anndata.AnnData:
         """Read the whole view as AnnData.
+
+        Parameters
+        ----------
+        annotate : iterable of str
+            Columns of annotations beside those that the view carries; see `annotate`.
+        download_base : path, optional
+            Where the atlas lies now, if not where it lay when the view was made.
 
         Returns
         -------
         anndata.AnnData
-            X dense, cells x genes; obs index cell_label with whose rows they are; var
-            index the column names, with gene_identifier and gene_symbol; provenance in
-            uns["abc_dask"] as JSON text.
-        """
-        import anndata
+            X dense, cells x genes; obs index cell_label with whose rows they are and the
+            annotations; var index the column names, with gene_identifier and gene_symbol;
+            x and y, where both are annotations, in obsm: "X_umap", or "spatial" where
+            cells have a brain_section_label; the atlas's colours in uns["COLUMN_colors"],
+            as scanpy looks for them; provenance in uns["abc_dask"] as JSON text.
 
-        reader = self.reader
-        return anndata.AnnData(
-            X=reader.values(self.columns),
-            obs=writers.obs_frame(reader),
-            var=writers.var_frame(self.info),
-            uns=writers.uns_dict(self.info),
-        )
+        Raises
+        ------
+        AbcDaskError
+            As `annotate`.
+        """
+        return writers.to_anndata(*handed_over(self, annotate, download_base))
+
+    @property
+    def plot(self) -> ViewPlots:
+        """Pictures: ``view.plot.umap("class")``; needs the extra ``plot``."""
+        from abc_dask.plots.accessor import ViewPlots
+
+        return ViewPlots(self)
 
     def check_sizes(self) -> None:
         """Raise `ViewError` unless all files are there with their sizes, and no others."""
@@ -320,6 +338,8 @@ class View:
         target: str | Path,
         format: str | None = None,  # noqa: A002 - the word of the command line
         *,
+        annotate: Iterable[str] = (),
+        download_base: str | Path | None = None,
         overwrite: bool = False,
     ) -> Path:
         """Write the view in another format, complete or absent.
@@ -330,6 +350,11 @@ class View:
             Its suffix chooses: ``.parquet``, ``.zarr``, ``.csv`` or ``.h5ad``.
         format : str, optional
             Choose whatever the suffix.
+        annotate : iterable of str
+            Columns of annotations beside those that the view carries, for h5ad and Zarr;
+            see `to_anndata` for where they go.
+        download_base : path, optional
+            Where the atlas lies now, if not where it lay when the view was made.
         overwrite : bool
             Replace what is there.
 
@@ -351,10 +376,10 @@ class View:
             raise ViewError(f"{place} is the view itself; name another target")
         refuse_existing(place, overwrite=overwrite)
         self.verify()
+        reader, info = handed_over(self, annotate, download_base)
         staging = Staging.beside(place)
         with staging.locked():
-            info = self.provenance | {"exported_from": str(self.path)}
-            commit(staging, chosen, self.reader, info)
+            commit(staging, chosen, reader, info | {"exported_from": str(self.path)})
         return place
 
     def __repr__(self) -> str:

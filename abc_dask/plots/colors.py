@@ -24,6 +24,8 @@ _ROBUST = 99.0
 _OKABE_ITO = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#000000"),
 )
+# The plane's counterpart of the golden ratio (M. Roberts, the R2 sequence).
+_STEPS = (0.7548776662, 0.5698402910)
 _HEXADECIMAL = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
@@ -82,8 +84,8 @@ def distinct_colors(terms: Sequence[str]) -> dict[str, str]:
         return dict(zip(terms, _OKABE_ITO, strict=False))
     colors = {}
     for number, term in enumerate(terms):
-        # steps of the golden angle keep neighbours apart; lightness tells them as well
-        hue, light = number * 0.61803399 % 1, (0.42, 0.62, 0.30)[number % 3]
+        # hue and lightness fill their plane evenly, whatever the number of terms
+        hue, light = number * _STEPS[0] % 1, 0.28 + 0.42 * (number * _STEPS[1] % 1)
         parts = (round(255 * part) for part in colorsys.hls_to_rgb(hue, light, 0.75))
         colors[term] = "#{:02X}{:02X}{:02X}".format(*parts)
     return colors

@@ -33,7 +33,7 @@ def umap_figure(
     colors: Mapping[str, Mapping[str, str]] | None = None,
     limits: Sequence[float] | None = None,
     colormap: str = COLORMAP,
-    label: str | None = None,
+    labels: Mapping[str, str] | None = None,
     width: float | None = None,
     dpi: int = canvas.DPI,
     caption: str = "",
@@ -48,8 +48,10 @@ def umap_figure(
         Columns.
     colors : mapping of mappings, optional
         ``#RRGGBB`` of each term of a categorical column.
-    limits, colormap, label
+    limits, colormap
         As `abc_dask.plots.umap`; the same for all panels.
+    labels : mapping, optional
+        Of the colour scale of each column of numbers.
     width : float, optional
         Centimetres; a journal's column for one panel, its page for more.
     dpi : int
@@ -71,7 +73,7 @@ def umap_figure(
             colors=(colors or {}).get(name),
             limits=limits,
             colormap=colormap,
-            label=label,
+            label=(labels or {}).get(name),
         )
         for name in color
     ]

@@ -99,7 +99,7 @@ class Values:
         """Add the colour bar below; give how far down it reaches, in inches."""
         width = min(2.0, 0.4 * room)
         place = canvas.inset(ax, (0.06, -drop - 0.14, width, 0.07), corner=(0, 0))
-        self._bar(ax, place, "horizontal", f"{self.name}, {self.label}")
+        self._bar(ax, place, "horizontal", f"{self.name}: {self.label}")
         if self.n_absent:
             _legend(ax, [self._absent], [ABSENT], room / 2, right=width + 0.3, drop=drop)
         return drop + 0.5
@@ -231,7 +231,7 @@ def layer_of(
         raise UsageError(f"no colour map {colormap!r}{nearest(colormap, colormaps)}")
     kept = column.dtype if getattr(column.dtype, "kind", "") == "f" else np.float64
     values = column.to_numpy(dtype=kept, na_value=np.nan)
-    said = label or "mean of a pixel's cells"
+    said = f"{label or name}, mean of a pixel"
     return Values(name, said, values, checked_limits(limits), colormaps[colormap])
 
 

@@ -1,0 +1,118 @@
+"""Pictures of a view: plot umap, heatmap, dots, sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from abc_dask.cli.options import verbose
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def split(_ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> list[str]:
+    """Take options that are given several times, or once with commas."""
+    return [name.strip() for text in value for name in text.split(",") if name.strip()]
+
+
+def picture_options(command: Command) -> Command:
+    """Add the options of all pictures."""
+    options = [
+        click.option(
+            "-o",
+            "--output",
+            required=True,
+            metavar="F",
+            help="F.png, F.pdf or F.svg; a picture that is there is replaced.",
+        ),
+        click.option(
+            "--limits",
+            nargs=2,
+            type=float,
+            default=None,
+            metavar="LOW HIGH",
+            help="Of the colour scale of numbers, such as 0 6.",
+        ),
+        click.option(
+            "--colormap",
+            default="viridis",
+            show_default=True,
+            metavar="NAME",
+            help="Matplotlib's, for numbers.",
+        ),
+        click.option(
+            "--width", type=float, metavar="CM", help="8.5 for one panel, 17.8 for more by default."
+        ),
+        click.option("--dpi", type=int, default=300, show_default=True, help="Pixels an inch."),
+        download_base,
+        verbose,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+download_base = click.option(
+    "--download-base",
+    metavar="DIR",
+    help="The view's atlas, if it lies elsewhere than when the view was made.",
+)
+
+palette = click.option(
+    "--palette",
+    type=click.Choice(["atlas", "distinct"]),
+    default="atlas",
+    show_default=True,
+    help="Colours of terms: the atlas's, or this package's own.",
+)
+
+
+@click.group()
+def plot() -> None:
+    """Draw pictures of a finished view."""
+
+
+@plot.command()
+@click.argument("out", metavar="VIEW")
+@click.option(
+    "--color",
+    multiple=True,
+    required=True,
+    callback=split,
+    metavar="NAME",
+    help="A gene of the view or an annotation; several make several panels.",
+)
+@palette
+@picture_options
+def umap(out: str, output: str, **options: Any) -> None:
+    """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells."""
+    _save(out, output, lambda view: view.plot.umap(**options))
+
+
+@plot.command()
+@click.argument("out", metavar="VIEW")
+@click.option("--color", required=True, metavar="NAME", help="A gene of the view or an annotation.")
+@click.option(
+    "--section",
+    "sections",
+    multiple=True,
+    callback=split,
+    metavar="NAME",
+    help="Only this brain_section_label; may be given several times.",
+)
+@palette
+@picture_options
+def sections(out: str, output: str, sections: list[str], **options: Any) -> None:
+    """Draw the cells of brain sections, y downwards, for spatial datasets."""
+    _save(out, output, lambda view: view.plot.sections(sections=sections or None, **options))
+
+
+def _save(out: str, output: str, draw: Callable[[Any], Any]) -> None:
+    from abc_dask.plots.canvas import picture_path
+    from abc_dask.view import open_view
+
+    place = picture_path(output)  # before any work
+    picture = draw(open_view(out))
+    click.echo(f"{picture.save(place)} written")
