@@ -193,12 +193,13 @@ def cells_table(reader: Reader, columns: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     coded = {a.name: a for a in reader.annotations}
-    genes = [name for name in columns if name not in coded]
-    frame = pd.DataFrame(reader.values(genes), columns=genes, copy=False)
+    found: dict[str, Any] = {}
     for name in columns:
         if name in coded:
-            frame[name] = coded[name].cells(reader.annotation(coded[name])).array
-    return frame[list(columns)]
+            found[name] = coded[name].cells(reader.annotation(coded[name]))
+        else:
+            found[name] = reader.values([name])[:, 0]
+    return pd.DataFrame(found, columns=list(columns), copy=False)
 
 
 def places(reader: Reader) -> NDArray[np.float64] | None:

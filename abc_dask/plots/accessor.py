@@ -11,7 +11,7 @@ from abc_dask.handover import SECTION, are_sections, cells_table, joined_reader
 from abc_dask.plots import figures
 from abc_dask.plots.canvas import Picture
 from abc_dask.plots.colors import distinct_colors
-from abc_dask.words import enumerate_names, nearest, plural
+from abc_dask.words import enumerate_names, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,9 +143,7 @@ class ViewPlots:
     ) -> tuple[pd.DataFrame, dict[str, dict[str, str]], dict[str, str]]:
         """Give the columns of all cells, colours of terms, and labels of the scales."""
         if palette not in PALETTES:
-            raise UsageError(
-                f"no palette {palette!r}; there are: {enumerate_names(PALETTES)}"
-            )
+            raise UsageError(f"no palette {palette!r}; there are: {enumerate_names(PALETTES)}")
         view = self._view
         wanted = list(dict.fromkeys(columns))
         others = [name for name in wanted if name not in view.columns]
@@ -167,7 +165,7 @@ class ViewPlots:
                 )
             else:
                 colors[annotation.name] = dict(annotation.colors)
-        labels = {gene: self._label for gene in view.columns}
+        labels = dict.fromkeys(view.columns, self._label)
         return cells_table(reader, wanted), colors, labels
 
     @property

@@ -89,11 +89,11 @@ class Picture(Figure):
 
     def render(self, kind: str) -> bytes:
         """Give the picture's file content as ``png``, ``pdf`` or ``svg``; the same every time."""
-        import matplotlib
+        import matplotlib as mpl
 
         content = io.BytesIO()
         # else names within an SVG are drawn by lot
-        with matplotlib.rc_context({"svg.hashsalt": "abc_dask"}):
+        with mpl.rc_context({"svg.hashsalt": "abc_dask"}):
             self.savefig(
                 content, format=kind, dpi=self.dpi, metadata=_metadata(kind, self.provenance)
             )
@@ -150,7 +150,9 @@ def extension(*, below: bool, above: bool) -> str:
     return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
 
 
-def inset(ax: Axes, bounds: tuple[float, float, float, float], *, corner: tuple[float, float]) -> Axes:
+def inset(
+    ax: Axes, bounds: tuple[float, float, float, float], *, corner: tuple[float, float]
+) -> Axes:
     """Give axes beside others, measured in inches from a corner of theirs.
 
     Parameters
@@ -268,10 +270,9 @@ def _margins(
     picture: Figure, axes: Sequence[Axes], box: tuple[float, float]
 ) -> list[tuple[float, float, float, float]]:
     """Measure how far each axes' texts reach out of its frame: left, right, below, above."""
-    size = (4 * box[0], 4 * box[1])
-    picture.set_size_inches(*size)
+    picture.set_size_inches(*box)
     for one in axes:
-        one.set_position((0.375, 0.375, 0.25, 0.25))
+        one.set_position((0, 0, 1, 1))
     picture.draw_without_rendering()
     found = []
     for one in axes:

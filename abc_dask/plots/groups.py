@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # More rows than this are no picture any more.
 MOST_GROUPS = 400
+_STROKE = "\N{EN DASH}"  # for a value that is missing
 # Area of the largest dot in square points, and of its field in inches.
 _LARGEST_DOT = 70.0
 _DOT_STEPS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -72,9 +73,11 @@ def heatmap(
         norm=norm,
         interpolation="none",
     )
-    image.get_cmap().set_bad(ABSENT)
+    ax.set_facecolor(ABSENT)  # fields without a value are left open
     for row, column in np.argwhere(np.isnan(values)):
-        ax.text(column, row, "–", ha="center", va="center", size=canvas.SMALL, color=canvas.FAINT)
+        ax.text(
+            column, row, _STROKE, ha="center", va="center", size=canvas.SMALL, color=canvas.FAINT
+        )
     _names(ax, table, counts)
     ax.set_xticks(np.arange(len(table.columns) + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(len(table) + 1) - 0.5, minor=True)
@@ -135,7 +138,9 @@ def dots(
         plotnonfinite=True,
     )
     for row, column in zip(rows[~known], columns[~known], strict=True):
-        ax.text(column, row, "–", ha="center", va="center", size=canvas.SMALL, color=canvas.FAINT)
+        ax.text(
+            column, row, _STROKE, ha="center", va="center", size=canvas.SMALL, color=canvas.FAINT
+        )
     ax.set_xlim(-0.5, len(mean.columns) - 0.5)
     ax.set_ylim(len(mean) - 0.5, -0.5)
     ax.set_axisbelow(True)
@@ -169,6 +174,14 @@ def box_of(table: pd.DataFrame, width: float, *, field: float = 0.17) -> tuple[f
     """
     across = min(max(width / len(table.columns), field), 4 * field)
     return across * len(table.columns), field * len(table)
+
+
+def _strokes(ax: Axes, fields: Any) -> None:
+    """Mark fields (rows and columns) that have no value."""
+    for row, column in fields:
+        ax.text(
+            column, row, _STROKE, ha="center", va="center", size=canvas.SMALL, color=canvas.FAINT
+        )
 
 
 def _limits(values: Any, limits: Sequence[float] | None) -> tuple[float, float]:

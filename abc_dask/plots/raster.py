@@ -87,29 +87,30 @@ def hits(raster: Raster, x: NDArray[Any], y: NDArray[Any], *, radius: int = 0) -
     ----------
     raster : Raster
     x, y : arrays, shape (n_cells,)
-        Places; a cell without one (NaN) covers nothing.
+        Places; a cell without one (NaN), or beyond the edges, covers nothing. Pixels are
+        half-open: the upper edges are beyond.
     radius : int
         Of a cell's disc in pixels; 0 is a single pixel.
     """
     low, high = np.array([raster.x_limits, raster.y_limits], np.float64).T
     scale = np.array([raster.width, raster.height]) / (high - low)
     columns, rows = (x - low[0]) * scale[0], (y - low[1]) * scale[1]
-    # the upper edge belongs to the last pixel
-    columns[x == high[0]] = raster.width - 1
-    rows[y == high[1]] = raster.height - 1
     inside = (columns >= 0) & (columns < raster.width) & (rows >= 0) & (rows < raster.height)
     cells = slice(None) if inside.all() else np.flatnonzero(inside)
-    column, row = columns[cells].astype(np.int64), rows[cells].astype(np.int64)
+    column, row = columns[cells].astype(np.int32), rows[cells].astype(np.int32)
     if radius == 0:
-        return Hits(raster, row * raster.width + column, cells)
+        pixels = row.astype(np.int64)
+        pixels *= raster.width
+        pixels += column
+        return Hits(raster, pixels, cells)
     numbers = np.arange(len(x))[cells]
-    pixels, owners = [], []
+    found, owners = [], []
     for dx, dy in _disc(radius):
         at, up = column + dx, row + dy
         kept = (at >= 0) & (at < raster.width) & (up >= 0) & (up < raster.height)
-        pixels.append((up * raster.width + at)[kept])
+        found.append(up[kept].astype(np.int64) * raster.width + at[kept])
         owners.append(numbers[kept])
-    return Hits(raster, np.concatenate(pixels), np.concatenate(owners))
+    return Hits(raster, np.concatenate(found), np.concatenate(owners))
 
 
 def mean_of_pixels(covered: Hits, values: NDArray[Any]) -> NDArray[np.float64]:
