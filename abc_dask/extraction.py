@@ -24,6 +24,7 @@ from abc_dask.readers import PartsReader
 from abc_dask.reading import CELL_ORDER, save_order
 from abc_dask.staging import Staging
 from abc_dask.tables import read_cached
+from abc_dask.terms import is_missing
 from abc_dask.view import View, open_view
 
 if TYPE_CHECKING:
@@ -212,7 +213,9 @@ def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
 def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Give the position in cell_metadata of every row of the parts, in the plan's order."""
     cells = [
-        read_cached(matrix.rows, ["cell"])["cell"].to_numpy() if blocks else np.empty(0, np.int64)
+        read_cached(matrix.details or matrix.rows, ["cell"])["cell"].to_numpy()
+        if blocks
+        else np.empty(0, np.int64)
         for matrix, blocks in _by_matrix(plan)
     ]
     pieces = [cells[block.matrix][block.start : block.stop] for block in plan.blocks]
@@ -276,6 +279,11 @@ def _finish(
     order = cell_order(plan)
     if len(np.unique(order)) != plan.n_cells:
         raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")
+    annotations = tuple(
+        a.counted(int(is_missing(a.values()[order]).sum())) for a in plan.annotations
+    )
+    if annotations:
+        info = info | {"annotations": [a.describe() for a in annotations]}
     if chosen == "parquet":
         save_order(parts, order)
         staging.sweep({CELL_ORDER, VIEW} | {receipt.name for receipt in receipts})
@@ -284,5 +292,5 @@ def _finish(
         publish(staging, parts, chosen, info, rows=rows, digests=digests)
     else:
         paths = tuple(parts / receipt.name for receipt in receipts)
-        reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype))
+        reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype), annotations)
         commit(staging, chosen, reader, info)

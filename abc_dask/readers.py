@@ -185,7 +185,7 @@ class ZarrReader:
         import pandas as pd
 
         obs = self._obs()
-        return {name: pd.Categorical(obs[name]) for name in MATRIX_COLUMNS}
+        return {name: pd.Categorical(obs[name]) for name in MATRIX_COLUMNS if name in obs}
 
     def annotation(self, annotation: Annotation) -> NDArray[Any]:
         """Read the codes or numbers of a column of annotations."""

@@ -6,23 +6,6 @@ and says so to the browser. All text out of data is escaped.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterable, Sequence
-from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from abc_dask import __version__
-from abc_dask.errors import AbcDaskError, UsageError, ViewError
-from abc_dask.files import write_whole
-from abc_dask.handover import SECTION, are_sections
-from abc_dask.words import format_bytes, plural
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from abc_dask.view import View
-
 # What the reference workflow groups by and colours with, where the atlas has it.
 _USUAL = ("neurotransmitter", "class", "region_of_interest_acronym", "parcellation_division")
 _DPI = 200

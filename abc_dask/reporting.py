@@ -94,6 +94,7 @@ def view_text(view: View) -> str:
     if counts["cells_without_matrix"]:
         missing = plural(counts["cells_without_matrix"], "cell")
         lines.append(f"         of the missing, {missing} without a feature matrix")
+    lines += [f"chosen   {line}" for line in selection_lines(info.get("selection"))]
     left_out = plural(counts["rows_without_metadata"], "row")
     lines.append(f"rows     {left_out} without metadata left out")
     lines += [
@@ -102,12 +103,34 @@ def view_text(view: View) -> str:
         for gene in info["genes"]
         if gene["absent_in"]
     ]
+    lines += [
+        f"notes    {a.name}: "
+        + ("numbers" if a.terms is None else plural(len(a.terms), "term"))
+        + f", {plural(a.n_missing, 'cell')} without"
+        for a in view.annotations
+    ]
     unverified = sum(not matrix["md5_verified"] for matrix in info["matrices"])
     if unverified:
         checked = plural(unverified, "input file")
         lines.append(f"inputs   {checked} checked by size, not by the manifest's hash")
     lines.append(f"content  {info['content']}")
     return "\n".join(lines)
+
+
+def selection_lines(selection: dict[str, Any] | None) -> list[str]:
+    """Say how cells were chosen, and how many."""
+    if selection is None:
+        return []
+    of_all = f"{selection['cells_chosen']:,} of {plural(selection['cells_in_metadata'], 'cell')}"
+    lines = []
+    if selection["where"] is not None:
+        lines.append(f"{of_all}: {' '.join(selection['where'].split())}")
+    if "labels_asked" in selection:
+        lines.append(
+            f"{of_all}, out of {plural(selection['labels_asked'], 'label')} "
+            f"({selection['labels_unknown']:,} unknown, {selection['labels_duplicate']:,} repeated)"
+        )
+    return lines
 
 
 def _rate(size: float, seconds: float) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from abc_dask.chunks import Chunks, StoredArray, read_arrays, read_chunks, read_pointers
 from abc_dask.codecs import decode
 from abc_dask.errors import DamagedFileError
-from abc_dask.h5ad import PIECE_VALUES, MatrixFile, MatrixReader, open_matrix, pieces
+from abc_dask.h5ad import PIECE_VALUES, MatrixFile, MatrixReader, open_matrix, wanted_pieces
 from abc_dask.kernels import Segments, looks_in_place, take
 from abc_dask.sources import Bytes, Source, opened_source
 
@@ -57,8 +57,17 @@ class RowReader(Protocol):
     def bytes_read(self) -> int:
         """Bytes of values and indices so far: decoded, or where mapped, looked at."""
 
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
-        """Yield the rows of a range in pieces of at most `most` stored values (or one row)."""
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
+        """Yield the rows of a range in pieces of at most `most` stored values (or one row).
+
+        Stretches of rows that are not wanted are left out where that saves reading.
+        """
 
     def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """Give values of the current piece by the numbers of their entries, which rise."""
@@ -94,9 +103,15 @@ class HDF5Rows:
         """Decoded bytes of values and indices read so far."""
         return self._reader.bytes_read
 
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
         """Yield pieces, each numbered from 0."""
-        for row, indptr, indices, data in self._reader.rows(start, stop, most):
+        for row, indptr, indices, data in self._reader.rows(start, stop, most, wanted):
             self._data = data
             yield Piece(row, indptr, Segments.whole(indices))
 
@@ -130,7 +145,13 @@ class ChunkRows:
         """Decoded or, where mapped, looked-at bytes of values and indices."""
         return sum(array.bytes_read for array in self._held)
 
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
         """Yield pieces, numbered as in the file; what a piece gave is gone with the next."""
         indptr = read_pointers(self._matrix.indptr, start, stop)
         low, high = int(indptr[0]), int(indptr[-1])
@@ -139,7 +160,7 @@ class ChunkRows:
             for one in self._arrays
         ]
         indices = self._held[0]
-        cuts = list(pieces(indptr, most))
+        cuts = wanted_pieces(indptr, wanted, most)
         self._expect(indptr, cuts[:1])
         for number, (first, last) in enumerate(cuts):
             self._expect(indptr, cuts[number + 1 : number + 2])

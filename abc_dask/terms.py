@@ -191,22 +191,24 @@ def order_terms(found: Iterable[str], places: Mapping[str, float]) -> list[str]:
     return sorted(everything, key=lambda term: (places.get(term, last), natural_key(term)))
 
 
-def encode(column: pa.ChunkedArray, name: str) -> tuple[NDArray[np.int32], list[str]]:
+def encode(
+    column: pa.ChunkedArray, name: str, *, most: int | None = MOST_TERMS
+) -> tuple[NDArray[np.int32], list[str]]:
     """Give codes and distinct values of a column of text; missing is -1.
 
     Raises
     ------
     TableError
-        If it has more values than annotations may.
+        If it has more than `most` values.
     """
     if not pa.types.is_dictionary(column.type):
         column = column.cast(pa.string()).dictionary_encode()
     column = column.unify_dictionaries()
     names = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
-    if len(names) > MOST_TERMS:
+    if most is not None and len(names) > most:
         raise TableError(
             f"column {name!r} has {len(names):,} different values, annotations may have "
-            f"{MOST_TERMS:,}; it names cells rather than kinds of cells"
+            f"{most:,}; it names cells rather than kinds of cells"
         )
     codes = [chunk.indices.fill_null(-1).to_numpy() for chunk in column.chunks]
     joined = np.concatenate([np.empty(0, np.int32), *codes]).astype(np.int32, copy=False)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +14,23 @@ from abc_dask import writers
 from abc_dask.annotations import term_colors
 from abc_dask.attach import attach, attached_frame, open_annotations, view_key
 from abc_dask.errors import UsageError, ViewError
-from abc_dask.files import sha256
 from abc_dask.handover import handed_over
+from abc_dask.integrity import load_info, problems
 from abc_dask.parts import content_digest
-from abc_dask.plan import FORMAT_VERSION
-from abc_dask.publishing import EXPORTS, VIEW, commit, format_of, info_digest, refuse_existing, tree
+from abc_dask.publishing import EXPORTS, commit, format_of, refuse_existing
 from abc_dask.readers import CsvReader, PartsReader, ZarrReader
 from abc_dask.reading import Reader, column_batches, load_order
-from abc_dask.staging import Staging, sidecar_path
+from abc_dask.staging import Staging
 from abc_dask.terms import Annotation
-from abc_dask.words import enumerate_names, format_bytes, plural
+from abc_dask.where import Condition
+from abc_dask.words import (
+    enumerate_names,
+    format_bytes,
+    html_table,
+    names_of,
+    nearest,
+    plural,
+)
 
 if TYPE_CHECKING:
     import anndata
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from abc_dask.plots.accessor import ViewPlots
+    from abc_dask.summary import Summary
 
 
 def open_view(path: str | Path) -> View:
@@ -53,7 +60,7 @@ def open_view(path: str | Path) -> View:
         files are missing or of the wrong size.
     """
     view = View(Path(path).expanduser().absolute(), {})
-    view.info.update(_load_info(view.path))
+    view.info.update(load_info(view.path))
     view.check_sizes()
     return view
 
@@ -128,7 +135,7 @@ class View:
             Terms, colours and the number of the view's cells without a value; those of
             the atlas are kept in its cache in the order of the view's rows.
         """
-        names = [columns] if isinstance(columns, str) else list(columns)
+        names = names_of(columns)
         found = {annotation.name: annotation for annotation in self.annotations}
         others = [name for name in names if name not in found]
         if others:
@@ -169,7 +176,7 @@ class View:
         ViewError, ReleaseError, MissingFileError, TableError
             If the atlas is not where it was, or does not fit the view.
         """
-        names = [columns] if isinstance(columns, str) else list(columns)
+        names = names_of(columns)
         found = self.find_annotations(names, download_base=download_base)
         own = [a.name for a in self.annotations if a.name in names]
         beside = tuple(annotation for annotation in found if annotation.table)
@@ -254,18 +261,18 @@ class View:
         Parameters
         ----------
         annotate : iterable of str
-            Columns of annotations beside those that the view carries; see `annotate`.
+            Columns of annotations beside those that the view carries.
         download_base : path, optional
-            Where the atlas lies now, if not where it lay when the view was made.
+            As for `annotate`.
 
         Returns
         -------
         anndata.AnnData
-            X dense, cells x genes; obs index cell_label with whose rows they are and the
-            annotations; var index the column names, with gene_identifier and gene_symbol;
-            x and y, where both are annotations, in obsm: "X_umap", or "spatial" where
-            cells have a brain_section_label; the atlas's colours in uns["COLUMN_colors"],
-            as scanpy looks for them; provenance in uns["abc_dask"] as JSON text.
+            X dense, cells x genes; obs index cell_label, annotations and whose rows they
+            are; var index the column names, gene_identifier and gene_symbol; x and y,
+            where both are annotations, in obsm: "X_umap", or "spatial" where cells have a
+            brain_section_label; the atlas's colours in uns["COLUMN_colors"], for scanpy;
+            provenance in uns["abc_dask"] as JSON text.
 
         Raises
         ------
@@ -281,9 +288,80 @@ class View:
 
         return ViewPlots(self)
 
+    def summarize(
+        self,
+        by: Iterable[str],
+        statistics: Iterable[str] = ("mean",),
+        *,
+        missing: str = "group",
+        where: str | None = None,
+        genes: Iterable[str] | None = None,
+        download_base: str | Path | None = None,
+    ) -> Summary:
+        """Give statistics of genes by groups of cells.
+
+        Parameters
+        ----------
+        by : iterable of str
+            Columns of terms, as for `annotate`; several make a group of each combination
+            that occurs.
+        statistics : iterable of str
+            ``mean``, ``fraction`` (share of cells with a value above 0), ``median``,
+            ``count`` (values that are there), ``sum``, ``std`` (with n - 1).
+        missing : str
+            ``group``: cells without a term make a group (NaN in the index), the last
+            one; ``drop``: they are left out, and counted.
+        where : str, optional
+            Only cells that fit a condition on annotations and genes, as for
+            `pandas.DataFrame.query`.
+        genes : iterable of str, optional
+            Some of the view's columns; all where not given.
+        download_base : path, optional
+            As for `annotate`.
+
+        Returns
+        -------
+        abc_dask.summary.Summary
+            ``summary["mean"]`` is a table of groups x genes; float64 throughout. NaN
+            (a gene that the matrix lacks) is in no statistic.
+
+        Raises
+        ------
+        UsageError
+            If a column, statistic or gene is unknown, a column holds numbers, or no cell
+            is left.
+        ViewError, ReleaseError, MissingFileError, TableError
+            As `annotate`.
+        """
+        from abc_dask.summary import check_request, summarize
+
+        columns, wanted = names_of(by), names_of(statistics)
+        chosen = list(self.columns) if genes is None else names_of(genes)
+        unknown = next((g for g in chosen if g not in self.columns), None)
+        if unknown is not None:
+            raise UsageError(f"the view has no gene {unknown!r}{nearest(unknown, self.columns)}")
+        condition = None if where is None else Condition.parse(where)
+        named = condition.columns if condition else ()
+        others = [n for n in named if n not in {*columns, *self.columns, "cell_label"}]
+        check_request(columns, wanted, missing, ())
+        found = self.find_annotations([*columns, *others], download_base=download_base)
+        check_request(columns, wanted, missing, found[: len(columns)])
+        frame = self.annotate([*columns, *others], download_base=download_base)
+        summary = summarize(
+            frame,
+            chosen,
+            found[: len(columns)],
+            statistics=wanted,
+            missing=missing,
+            condition=condition,
+        )
+        if not len(summary.cells):
+            raise UsageError("no cell of the view is left to summarize")
+        return summary
+
     def check_sizes(self) -> None:
         """Raise `ViewError` unless all files are there with their sizes, and no others."""
-        problem = next(self._problems(rehash=False), None)
+        problem = next(problems(self.path, self.info, rehash=False), None)
         if problem:
             raise ViewError(f"{self.path} is damaged: {problem}; run the extraction again")
 
@@ -295,29 +373,12 @@ class View:
         ViewError
             Naming the parts that are missing, added, cut or changed.
         """
-        problems = list(self._problems(rehash=True))
-        if problems:
+        found = list(problems(self.path, self.info, rehash=True))
+        if found:
             raise ViewError(
-                f"{self.path} is damaged: {enumerate_names(problems, most=5)}; "
+                f"{self.path} is damaged: {enumerate_names(found, most=5)}; "
                 "run the extraction again"
             )
-
-    def _problems(self, *, rehash: bool) -> Iterator[str]:
-        root = self.path.parent if self.format == "csv" else self.path
-        listed = {file["name"]: file for file in self.info["files"]}
-        for name, file in listed.items():
-            path = root / name
-            if not path.is_file():
-                yield f"{name} is missing"
-            elif (size := path.stat().st_size) != file["size"]:
-                yield f"{name} has {size:,} bytes, expected {file['size']:,}"
-            elif rehash and sha256(path) != file["sha256"]:
-                yield f"{name} was changed after it was written (SHA-256 differs)"
-        if self.format != "csv":
-            # hidden files are read by nobody: a worker left over may have one open
-            for name in sorted(set(tree(root)) - set(listed) - {VIEW}):
-                if not Path(name).name.startswith("."):
-                    yield f"{name} does not belong to the view"
 
     def content(self) -> str:
         """Compute the digest of labels and values anew, from what is on disk.
@@ -351,10 +412,9 @@ class View:
         format : str, optional
             Choose whatever the suffix.
         annotate : iterable of str
-            Columns of annotations beside those that the view carries, for h5ad and Zarr;
-            see `to_anndata` for where they go.
+            Columns of annotations beside those that the view carries.
         download_base : path, optional
-            Where the atlas lies now, if not where it lay when the view was made.
+            As for `annotate`.
         overwrite : bool
             Replace what is there.
 
@@ -366,7 +426,7 @@ class View:
         Raises
         ------
         UsageError
-            If the format is unknown.
+            If the format or an annotation is unknown.
         ViewError
             If the target exists or cannot be written, or this view is damaged.
         """
@@ -400,40 +460,3 @@ class View:
             "matrices": f"{len(info['matrices']):,}",
         }
         return html_table(rows)
-
-
-def html_table(rows: dict[str, str]) -> str:
-    """Give a small table of names and values for notebooks."""
-    cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
-        f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
-        for k, v in rows.items()
-    )
-    return f"<table>{cells}</table>"
-
-
-def _load_info(path: Path) -> dict[str, Any]:
-    source = path / VIEW if path.is_dir() else sidecar_path(path)
-    partial = Staging.beside(path).folder
-    hint = (
-        f"an unfinished one lies in {partial}: run the extraction again to complete it"
-        if partial.exists()
-        else "give the folder or file that extract made"
-    )
-    try:
-        info: Any = json.loads(source.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
-    except (OSError, ValueError) as error:
-        raise ViewError(f"{source} cannot be read: {error}") from None
-    version = info.get("format_version") if isinstance(info, dict) else None
-    if version != FORMAT_VERSION:
-        raise ViewError(
-            f"{source} has format version {version!r}, this abc_dask reads {FORMAT_VERSION}; "
-            "run the extraction again"
-        )
-    seal = info.pop("digest", None)
-    if seal != info_digest(info):
-        raise ViewError(f"{source} was changed after it was written; run the extraction again")
-    described: dict[str, Any] = info
-    return described

@@ -30,6 +30,7 @@ _COMMANDS = {
     "genes": "abc_dask.cli.tables",
     "extract": "abc_dask.cli.extract",
     "view": "abc_dask.cli.view",
+    "summarize": "abc_dask.cli.summarize",
     "plot": "abc_dask.cli.plot",
 }
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abc_dask.cli.options import atlas_options, normalization, open_atlas, verbose
+from abc_dask.cli.options import (
+    annotate,
+    atlas_options,
+    cells_options,
+    normalization,
+    open_atlas,
+    split_names,
+    verbose,
+)
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +47,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="What names the columns.",
 )
+@annotate
+@cells_options
 @click.option("--workers", type=int, metavar="N", help="Processes; one with threads by default.")
 @click.option("--threads-per-worker", type=int, metavar="N", help="By default all cores.")
 @click.option("--memory-limit", metavar="M", help="Of each process, such as '2 GB'.")
@@ -88,6 +98,8 @@ def extract(
         "discard",
         "normalization",
         "columns",
+        "where",
+        "cells",
         "workers",
         "threads_per_worker",
         "memory_limit",
@@ -99,6 +111,7 @@ def extract(
         asked,
         output,
         format=options["format_"],
+        annotate=split_names(options["annotate"]),
         progress=not quiet,
         **{name: options[name] for name in names},
     )

@@ -7,14 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from abc_dask.cli.options import verbose
+from abc_dask.cli.options import split_names, verbose
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def split(_ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> list[str]:
-    """Take options that are given several times, or once with commas."""
-    return [name.strip() for text in value for name in text.split(",") if name.strip()]
 
 
 def picture_options(command: Command) -> Command:
@@ -80,15 +75,14 @@ def plot() -> None:
     "--color",
     multiple=True,
     required=True,
-    callback=split,
     metavar="NAME",
     help="A gene of the view or an annotation; several make several panels.",
 )
 @palette
 @picture_options
-def umap(out: str, output: str, **options: Any) -> None:
+def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
     """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells."""
-    _save(out, output, lambda view: view.plot.umap(**options))
+    _save(out, output, lambda view: view.plot.umap(split_names(color), **options))
 
 
 @plot.command()
@@ -98,15 +92,14 @@ def umap(out: str, output: str, **options: Any) -> None:
     "--section",
     "sections",
     multiple=True,
-    callback=split,
     metavar="NAME",
     help="Only this brain_section_label; may be given several times.",
 )
 @palette
 @picture_options
-def sections(out: str, output: str, sections: list[str], **options: Any) -> None:
+def sections(out: str, output: str, sections: tuple[str, ...], **options: Any) -> None:
     """Draw the cells of brain sections, y downwards, for spatial datasets."""
-    _save(out, output, lambda view: view.plot.sections(sections=sections or None, **options))
+    _save(out, output, lambda view: view.plot.sections(sections=split_names(sections) or None, **options))
 
 
 def _save(out: str, output: str, draw: Callable[[Any], Any]) -> None:
