@@ -333,31 +333,17 @@ class View:
         ViewError, ReleaseError, MissingFileError, TableError
             As `annotate`.
         """
-        from abc_dask.summary import check_request, summarize
+        from abc_dask.summary import summarize_view
 
-        columns, wanted = names_of(by), names_of(statistics)
-        chosen = list(self.columns) if genes is None else names_of(genes)
-        unknown = next((g for g in chosen if g not in self.columns), None)
-        if unknown is not None:
-            raise UsageError(f"the view has no gene {unknown!r}{nearest(unknown, self.columns)}")
-        condition = None if where is None else Condition.parse(where)
-        named = condition.columns if condition else ()
-        others = [n for n in named if n not in {*columns, *self.columns, "cell_label"}]
-        check_request(columns, wanted, missing, ())
-        found = self.find_annotations([*columns, *others], download_base=download_base)
-        check_request(columns, wanted, missing, found[: len(columns)])
-        frame = self.annotate([*columns, *others], download_base=download_base)
-        summary = summarize(
-            frame,
-            chosen,
-            found[: len(columns)],
-            statistics=wanted,
+        return summarize_view(
+            self,
+            by,
+            statistics,
             missing=missing,
-            condition=condition,
+            where=where,
+            genes=genes,
+            download_base=download_base,
         )
-        if not len(summary.cells):
-            raise UsageError("no cell of the view is left to summarize")
-        return summary
 
     def check_sizes(self) -> None:
         """Raise `ViewError` unless all files are there with their sizes, and no others."""

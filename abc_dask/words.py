@@ -109,6 +109,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]], align: s
         for line in lines
     )
 
+
 def html_table(rows: dict[str, str]) -> str:
     """Give a small table of names and values for notebooks."""
     cells = "".join(

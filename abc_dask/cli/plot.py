@@ -64,6 +64,33 @@ palette = click.option(
 )
 
 
+def groups_options(command: Command) -> Command:
+    """Add the options of pictures by group."""
+    options = [
+        click.option(
+            "--by",
+            multiple=True,
+            required=True,
+            metavar="COLUMN",
+            help="Column of terms that makes the groups; several make all their combinations.",
+        ),
+        click.option(
+            "--genes", multiple=True, metavar="GENE,...", help="Some of the view's; all by default."
+        ),
+        click.option(
+            "--missing",
+            type=click.Choice(["group", "drop"]),
+            default="group",
+            show_default=True,
+            help="Cells without a term are the last group, or left out.",
+        ),
+        click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.group()
 def plot() -> None:
     """Draw pictures of a finished view."""
@@ -87,6 +114,30 @@ def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
 
 @plot.command()
 @click.argument("out", metavar="VIEW")
+@groups_options
+@click.option(
+    "--statistic",
+    type=click.Choice(["mean", "fraction", "median", "count", "sum", "std"]),
+    default="mean",
+    show_default=True,
+)
+@picture_options
+def heatmap(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
+    """Draw a statistic by group: a row a group, a column a gene."""
+    _save(out, output, lambda view: view.plot.heatmap(split_names(by), **_chosen(options)))
+
+
+@plot.command()
+@click.argument("out", metavar="VIEW")
+@groups_options
+@picture_options
+def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
+    """Draw dots by group: size the fraction of expressing cells, colour the mean of all."""
+    _save(out, output, lambda view: view.plot.dots(split_names(by), **_chosen(options)))
+
+
+@plot.command()
+@click.argument("out", metavar="VIEW")
 @click.option("--color", required=True, metavar="NAME", help="A gene of the view or an annotation.")
 @click.option(
     "--section",
@@ -99,7 +150,12 @@ def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
 @picture_options
 def sections(out: str, output: str, sections: tuple[str, ...], **options: Any) -> None:
     """Draw the cells of brain sections, y downwards, for spatial datasets."""
-    _save(out, output, lambda view: view.plot.sections(sections=split_names(sections) or None, **options))
+    chosen = split_names(sections) or None
+    _save(out, output, lambda view: view.plot.sections(sections=chosen, **options))
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    return options | {"genes": split_names(options["genes"]) or None}
 
 
 def _save(out: str, output: str, draw: Callable[[Any], Any]) -> None:

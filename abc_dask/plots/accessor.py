@@ -11,7 +11,7 @@ from abc_dask.handover import SECTION, are_sections, cells_table, joined_reader
 from abc_dask.plots import figures
 from abc_dask.plots.canvas import Picture
 from abc_dask.plots.colors import distinct_colors
-from abc_dask.words import enumerate_names, nearest
+from abc_dask.words import enumerate_names, nearest, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,6 +138,116 @@ class ViewPlots:
         )
         return self._signed(picture, f"{color} in brain sections")
 
+    def heatmap(
+        self,
+        by: str | Iterable[str],
+        *,
+        statistic: str = "mean",
+        missing: str = "group",
+        where: str | None = None,
+        genes: Iterable[str] | None = None,
+        download_base: Any = None,
+        **style: Unpack[Style],
+    ) -> Picture:
+        """Draw a statistic of genes by groups of cells: a row a group, a column a gene.
+
+        Parameters
+        ----------
+        by : str or iterable of str
+            Columns of terms that make the groups.
+        statistic : str
+            As `View.summarize`.
+        missing, where, genes, download_base
+            As `View.summarize`; cells without a term are the last row, or left out and
+            counted below.
+        **style
+            See `Style`; limits are 0 and the highest value where not given.
+
+        Returns
+        -------
+        Picture
+
+        Raises
+        ------
+        UsageError
+            As `View.summarize`; if there are too many groups to be read.
+        """
+        summary = self._summary(by, [statistic], missing, where, genes, download_base)
+        picture = figures.heatmap_figure(
+            _named(summary, statistic),
+            counts=list(summary.cells),
+            label=self._label_of(statistic),
+            caption=self._groups_said(summary),
+            **style,
+        )
+        return self._signed(picture, f"{statistic} by {enumerate_names(summary.by)}")
+
+    def dots(
+        self,
+        by: str | Iterable[str],
+        *,
+        missing: str = "group",
+        where: str | None = None,
+        genes: Iterable[str] | None = None,
+        download_base: Any = None,
+        **style: Unpack[Style],
+    ) -> Picture:
+        """Draw a dot for each gene and group: size the expressing fraction, colour the mean.
+
+        Parameters are those of `heatmap`. The fraction is of cells with a value above 0,
+        the mean is over all cells of the group.
+
+        Returns
+        -------
+        Picture
+        """
+        summary = self._summary(by, ["mean", "fraction"], missing, where, genes, download_base)
+        picture = figures.dots_figure(
+            _named(summary, "mean"),
+            _named(summary, "fraction"),
+            counts=list(summary.cells),
+            label=self._label_of("mean"),
+            caption=self._groups_said(summary),
+            **style,
+        )
+        return self._signed(picture, f"mean and fraction by {enumerate_names(summary.by)}")
+
+    def _summary(
+        self,
+        by: str | Iterable[str],
+        statistics: Sequence[str],
+        missing: str,
+        where: str | None,
+        genes: Iterable[str] | None,
+        download_base: Any,
+    ) -> Any:
+        return self._view.summarize(
+            by,
+            statistics,
+            missing=missing,
+            where=where,
+            genes=genes,
+            download_base=download_base,
+        )
+
+    def _label_of(self, statistic: str) -> str:
+        if statistic == "fraction":
+            return "fraction of cells with a value > 0"
+        return statistic if statistic == "count" else f"{statistic} {self._label}"
+
+    def _groups_said(self, summary: Any) -> str:
+        """Say how many cells are in the groups, which are not, and which have no value."""
+        by = enumerate_names(summary.by)
+        parts = [f"{plural(int(summary.cells.sum()), 'cell')} by {by}"]
+        if summary.missing == "drop" and summary.n_missing:
+            parts[0] += f"; {plural(summary.n_missing, 'cell')} without {by} left out"
+        if summary.n_left_out:
+            parts[0] += f"; {plural(summary.n_left_out, 'cell')} left out by the condition"
+        if summary.n_absent:
+            names = enumerate_names(list(summary.n_absent), most=5)
+            parts.append(f"Cells without a value of {names} are in no statistic of it")
+        return ". ".join([*parts, self._source()])
+
     def _cells(
         self, columns: Sequence[str], palette: str, download_base: Any
     ) -> tuple[pd.DataFrame, dict[str, dict[str, str]], dict[str, str]]:
@@ -150,8 +260,8 @@ class ViewPlots:
         try:
             reader = joined_reader(view, others, download_base, on_disk=True)
         except UsageError as error:
-            genes = enumerate_names(view.columns, most=20)
-            raise UsageError(f"{error}; genes of the view: {genes}") from None
+            unknown = next((name for name in others if repr(name) in str(error)), "")
+            raise UsageError(f"{error}; of the genes{nearest(unknown, view.columns)}") from None
         colors = {}
         for annotation in reader.annotations:
             if annotation.name not in others or annotation.terms is None:
@@ -197,6 +307,20 @@ def _names(color: str | Iterable[str]) -> list[str]:
     if not names:
         raise UsageError("nothing to colour by; give a gene of the view or an annotation")
     return names
+
+
+def _named(summary: Any, statistic: str) -> pd.DataFrame:
+    """Give a table of groups x genes with the groups' names as one text each."""
+    table: pd.DataFrame = summary[statistic]
+    rows = table.index.to_frame(index=False).astype(object)
+    names = [
+        " / ".join(f"no {by}" if missing else str(term) for by, term, missing in row)
+        for row in (
+            zip(rows.columns, values, absent, strict=True)
+            for values, absent in zip(rows.to_numpy(), rows.isna().to_numpy(), strict=True)
+        )
+    ]
+    return table.set_axis(names, axis=0)
 
 
 def _some(frame: pd.DataFrame, sections: Sequence[str]) -> pd.DataFrame:
