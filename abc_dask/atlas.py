@@ -20,6 +20,8 @@ from abc_dask.words import names_of, plural
 if TYPE_CHECKING:
     import dask.dataframe as dd
 
+    from abc_dask.subset import Subset
+
 
 class Atlas(Catalog):
     """One release of the Allen Brain Cell Atlas on disk.
@@ -271,6 +273,81 @@ class Atlas(Catalog):
         )
         with connected(**cluster) as client:
             return run(plan, path, chosen, client, overwrite=overwrite, progress=progress)
+
+    def subset(
+        self,
+        output: str | Path,
+        *,
+        where: str | None = None,
+        cells: Iterable[str] | str | Path | None = None,
+        genes: Iterable[str] | None = None,
+        normalization: str = "log2",
+        annotate: Iterable[str] = (),
+        genes_in_common: bool = False,
+        format: str | None = None,  # noqa: A002 - the word of the command line
+        overwrite: bool = False,
+        scheduler: str | None = None,
+        workers: int | None = None,
+        threads_per_worker: int | None = None,
+        memory_limit: str | None = None,
+        block_size: int | str | None = None,
+        progress: bool = False,
+    ) -> Subset:
+        """Write chosen cells with all their genes, or some, as one AnnData on disk.
+
+        Parameters
+        ----------
+        output : path
+            An h5ad file or a Zarr store, complete or absent.
+        where, cells : optional
+            Which cells, as for `extract`.
+        genes : iterable of str, optional
+            Symbols or identifiers; all genes where not given, in the order of the gene
+            table.
+        normalization : str
+            ``log2`` or ``raw``.
+        annotate : iterable of str
+            Columns of obs.
+        genes_in_common : bool
+            Leave out genes that some matrix of these cells lacks. Otherwise they are
+            stored as NaN in its cells: absent is not zero.
+        format : str, optional
+            ``h5ad`` or ``zarr``; from the suffix of `output`.
+        overwrite, scheduler, workers, threads_per_worker, memory_limit, block_size, progress
+            As for `extract`.
+
+        Returns
+        -------
+        abc_dask.subset.Subset
+            X is CSR, columns rising in each row; obs has the cell labels, matrix by matrix in
+            the order of their files; var the gene identifiers, with symbols.
+
+        Raises
+        ------
+        AbcDaskError
+            As `extract`; after any error the same call completes the work.
+        """
+        from abc_dask.cluster import connected
+        from abc_dask.extraction import check_output
+        from abc_dask.subset import FORMATS, plan_subset, run_subset
+
+        path, chosen = check_output(output, format, overwrite=overwrite, known=FORMATS)
+        wish = plan_subset(
+            self._source,
+            Cells.of(where, cells),
+            None if genes is None else names_of(genes),
+            normalization=normalization,
+            annotate=names_of(annotate),
+            in_common=genes_in_common,
+            block_size=_block_bytes(block_size),
+        )
+        with connected(
+            scheduler=scheduler,
+            workers=workers,
+            threads_per_worker=threads_per_worker,
+            memory_limit=memory_limit,
+        ) as client:
+            return run_subset(wish, path, chosen, client, overwrite=overwrite, progress=progress)
 
 
 def _block_bytes(block_size: int | str | None) -> int:

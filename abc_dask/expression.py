@@ -135,7 +135,7 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
     block = task.block
     found = [Annotation.load(Path(table)) for table in task.annotations]
     asked = [a for a in found if columns is None or a.name in columns]
-    labels, kept, beside = _read_cells(task, [annotation.name for annotation in asked])
+    labels, kept, beside = read_cells(task, [annotation.name for annotation in asked])
     if int(kept.sum()) != block.n_cells:
         raise DamagedFileError(f"{task.where}: {task.rows} does not fit the plan; remove that file")
     named = dict(zip(task.columns, task.positions, strict=True))
@@ -151,7 +151,7 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
     return Partition(labels, values, bytes_read, annotated)
 
 
-def _read_cells(
+def read_cells(
     task: BlockTask, names: Sequence[str]
 ) -> tuple[pa.Array, NDArray[np.bool_], dict[str, NDArray[Any]]]:
     """Read labels, whether they are wanted, and annotations of the rows of a block."""
@@ -172,16 +172,16 @@ def _read_values(
     if (positions < 0).all():
         return out, 0
     if matrix.layout == "csr":
-        with open_rows(matrix) as rows, _named(task):
+        with open_rows(matrix) as rows, named_block(task):
             _fill_csr(rows, task, positions, kept, out)
         return out, rows.bytes_read
-    with open_matrix(matrix) as reader, _named(task):
+    with open_matrix(matrix) as reader, named_block(task):
         _FILL[matrix.layout](reader, block, positions, out)
     return out, reader.bytes_read
 
 
 @contextlib.contextmanager
-def _named(task: BlockTask) -> Iterator[None]:
+def named_block(task: BlockTask) -> Iterator[None]:
     """Say in which rows a kernel found nonsense."""
     try:
         yield

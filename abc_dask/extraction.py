@@ -6,7 +6,7 @@ import datetime as dt
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from abc_dask.expression import BlockTask, tasks_of
 from abc_dask.parts import PARTS, Receipt, make_part
 from abc_dask.plan import FORMAT_VERSION, Plan, PlannedMatrix, RowBlock
 from abc_dask.prepare import provenance
-from abc_dask.publishing import VIEW, commit, format_of, publish, refuse_existing
+from abc_dask.publishing import FORMATS, VIEW, commit, format_of, publish, refuse_existing
 from abc_dask.readers import PartsReader
 from abc_dask.reading import CELL_ORDER, save_order
 from abc_dask.staging import Staging
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 _VERSIONS = ("dask", "distributed", "numpy", "pandas", "pyarrow", "h5py")
 
 
-def check_output(output: str | Path, format: str | None, *, overwrite: bool) -> tuple[Path, str]:  # noqa: A002
+def check_output(
+    output: str | Path,
+    format: str | None,  # noqa: A002 - the word of the command line
+    *,
+    overwrite: bool,
+    known: tuple[str, ...] = FORMATS,
+) -> tuple[Path, str]:
     """Check the place and format of a view before any work.
 
     Returns
@@ -48,7 +54,7 @@ def check_output(output: str | Path, format: str | None, *, overwrite: bool) -> 
         If the format is unknown, or something is there and may not be replaced.
     """
     path = Path(output).expanduser().absolute()
-    chosen = format_of(path, format)
+    chosen = format_of(path, format, known=known)
     if path.name in {"", ".", ".."}:
         raise ViewError(f"{str(output)!r} is not a name for a view")
     refuse_existing(path, overwrite=overwrite)
@@ -102,37 +108,74 @@ def run(
     with staging.locked():
         # what may have happened while we waited for nothing: another driver's commit
         refuse_existing(output, overwrite=overwrite)
-        try:
-            staging.begin(plan.identity, plan.digest, overwrite=overwrite)
-            staging.begin_parts(described)
-        except OSError as error:
-            raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
-        held = staging.receipts(plan)
-        todo = [task for task in tasks_of(plan) if task.block.number not in held]
-        done = _run_tasks(todo, plan, staging, client, held, progress=progress)
-        receipts = [(held | done)[block.number] for block in plan.blocks]
-        _check(receipts, plan, staging)
+        begin(staging, plan, described, overwrite=overwrite)
+        receipts, held = make_parts(make_part, plan, staging, client, progress=progress)
         content = sum(int(receipt.content, 16) for receipt in receipts)
         seconds = time.perf_counter() - began
-        info = described | run_info(_measured(plan, receipts), content, len(held), seconds)
+        info = described | run_info(measured(plan, receipts), content, held, seconds)
         _finish(plan, receipts, staging, chosen, info)
     return open_view(output)
 
 
+def begin(staging: Staging, plan: Plan, described: dict[str, Any], *, overwrite: bool) -> None:
+    """Write down what is being made, or find that it was begun."""
+    try:
+        staging.begin(plan.identity, plan.digest, overwrite=overwrite)
+        staging.begin_parts(described)
+    except OSError as error:
+        raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+
+
+def make_parts(
+    work: Callable[[BlockTask, str, str], Receipt],
+    plan: Plan,
+    staging: Staging,
+    client: Client,
+    *,
+    progress: bool,
+) -> tuple[list[Receipt], int]:
+    """Make the parts of a plan that are not there yet.
+
+    Parameters
+    ----------
+    work : callable
+        Makes a part of a block's task in a folder, for the plan of a digest.
+    plan : Plan
+    staging : Staging
+        Begun, and locked by the caller.
+    client : distributed.Client
+    progress : bool
+
+    Returns
+    -------
+    receipts : list of Receipt
+        One a block, in the plan's order.
+    n_held : int
+        How many were there from an earlier run.
+    """
+    held = staging.receipts(plan)
+    todo = [task for task in tasks_of(plan) if task.block.number not in held]
+    done = _run_tasks(work, todo, plan, staging, client, held=held, progress=progress)
+    receipts = [(held | done)[block.number] for block in plan.blocks]
+    _check(receipts, plan, staging)
+    return receipts, len(held)
+
+
 def _run_tasks(
+    work: Callable[[BlockTask, str, str], Receipt],
     todo: list[BlockTask],
     plan: Plan,
     staging: Staging,
     client: Client,
-    held: dict[int, Receipt],
     *,
+    held: dict[int, Receipt],
     progress: bool,
 ) -> dict[int, Receipt]:
     """Run one delayed task a block; on the first error the rest is cancelled."""
     import dask
     from distributed import as_completed
 
-    extract = dask.delayed(make_part, pure=False)
+    extract = dask.delayed(work, pure=False)
     futures = client.compute(
         [
             extract(task, str(staging.folder), plan.digest, dask_key_name=_key(task, plan))
@@ -262,7 +305,7 @@ def run_info(
     }
 
 
-def _measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+def measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
     """Give the provenance of each matrix with the time and bytes of its tasks."""
     matrices: list[dict[str, Any]] = provenance(plan)["matrices"]
     for matrix, (_, blocks) in zip(matrices, _by_matrix(plan), strict=True):

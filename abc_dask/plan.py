@@ -125,6 +125,8 @@ class Plan:
         Columns of annotations, in the order asked.
     selection : dict or None
         How cells were chosen, with counts; None: all.
+    kind : str
+        ``rows`` where parts hold whole rows; "" where they hold chosen genes.
     """
 
     release: str
@@ -142,6 +144,7 @@ class Plan:
     taxonomy: str | None = None
     annotations: tuple[Annotation, ...] = ()
     selection: Mapping[str, Any] | None = None
+    kind: str = ""
 
     @property
     def n_cells(self) -> int:
@@ -165,7 +168,13 @@ class Plan:
                 m.relative_path: list(asdict(m.matrix.fingerprint).values()) for m in self.matrices
             },
             "blocks": [[b.matrix, b.start, b.stop, b.n_cells] for b in self.blocks],
-        } | annotations_identity(self.annotations)
+        } | self._choices
+
+    @property
+    def _choices(self) -> dict[str, Any]:
+        """What is told only where it is used: plans without it are as they ever were."""
+        kind = {"kind": self.kind} if self.kind else {}
+        return kind | annotations_identity(self.annotations)
 
     @cached_property
     def digest(self) -> str:

@@ -170,24 +170,12 @@ def require_somewhere(genes: Sequence[Gene], absent: Sequence[Sequence[bool]]) -
 
 def provenance(plan: Plan) -> dict[str, Any]:
     """Give what is known of a view before it is made, JSON-serialisable."""
-    absent = [
-        [m.feature_matrix_label for m in plan.matrices if m.positions[k] < 0]
-        for k in range(len(plan.genes))
-    ]
     return {
         "release": plan.release,
         "metadata": plan.metadata,
         "normalization": plan.normalization,
         "dtype": plan.dtype,
-        "genes": [
-            {
-                "column": column,
-                "gene_identifier": gene.identifier,
-                "gene_symbol": gene.symbol,
-                "absent_in": matrices,
-            }
-            for gene, column, matrices in zip(plan.genes, plan.columns, absent, strict=True)
-        ],
+        "genes": [] if plan.kind else _genes(plan),
         "counts": {
             "cells_asked": plan.n_asked,
             "cells": plan.n_cells,
@@ -216,6 +204,18 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "block_size": plan.block_size,
         "atlas": {"download_base": plan.download_base, "taxonomy": plan.taxonomy},
     } | _choices(plan)
+
+
+def _genes(plan: Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "column": column,
+            "gene_identifier": gene.identifier,
+            "gene_symbol": gene.symbol,
+            "absent_in": [m.feature_matrix_label for m in plan.matrices if m.positions[k] < 0],
+        }
+        for k, (gene, column) in enumerate(zip(plan.genes, plan.columns, strict=True))
+    ]
 
 
 def _choices(plan: Plan) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from abc_dask.words import enumerate_names, format_bytes, plural, text_table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from abc_dask.subset import Subset
     from abc_dask.view import View
 
 MATRIX = "feature matrix"
@@ -114,6 +115,30 @@ def view_text(view: View) -> str:
         checked = plural(unverified, "input file")
         lines.append(f"inputs   {checked} checked by size, not by the manifest's hash")
     lines.append(f"content  {info['content']}")
+    return "\n".join(lines)
+
+
+def subset_text(subset: Subset) -> str:
+    """Sum up chosen cells: what they are and where they are from."""
+    info, counts, run = subset.info, subset.info["counts"], subset.info["run"]
+    asked, found, missing = (counts[n] for n in ("cells_asked", "cells", "cells_missing"))
+    source = f"{info['metadata']}, {info['normalization']}"
+    lines = [
+        f"cells    {subset.path}",
+        f"source   release {info['release']}, {source}, {plural(len(info['matrices']), MATRIX)}",
+        f"cells    {asked:,} asked, {found:,} found, {missing:,} missing",
+        *(f"chosen   {line}" for line in selection_lines(info.get("selection"))),
+        f"genes    {counts['genes']:,}",
+    ]
+    if counts["genes_not_in_common"]:
+        lines.append(f"         {counts['genes_not_in_common']:,} left out: not in all matrices")
+    if counts["genes_absent_somewhere"]:
+        absent = plural(counts["genes_absent_somewhere"], "gene")
+        lines.append(f"absent   {absent} not in all matrices: NaN there, not zero")
+    read = format_bytes(run["bytes_read"])
+    lines.append(
+        f"time     {run['seconds']:.2f} s for {plural(counts['blocks'], 'block')}, {read} read"
+    )
     return "\n".join(lines)
 
 

@@ -29,6 +29,7 @@ _COMMANDS = {
     "matrices": "abc_dask.cli.tables",
     "genes": "abc_dask.cli.tables",
     "extract": "abc_dask.cli.extract",
+    "cells": "abc_dask.cli.cells",
     "view": "abc_dask.cli.view",
     "summarize": "abc_dask.cli.summarize",
     "plot": "abc_dask.cli.plot",
