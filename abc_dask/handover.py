@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.errors import AbcDaskError
+from abc_dask.annotations import Annotations
+from abc_dask.errors import AbcDaskError, UsageError
 from abc_dask.readers import PartsReader
 from abc_dask.reading import Reader
 from abc_dask.terms import Annotation
@@ -156,9 +157,41 @@ def handed_over(
     info = view.provenance
     if reader.annotations:
         info["annotations"] = [annotation.describe() for annotation in reader.annotations]
-        sections = are_sections(view, download_base)
-        info[PLACES] = info.get(PLACES) or (SPATIAL if sections else UMAP)
-    return reader, info
+    if download_base is not None:
+        info["atlas"] = info.get("atlas", {}) | {"download_base": str(download_base)}
+    return reader, placed(reader, info)
+
+
+def placed(reader: Reader, info: dict[str, Any]) -> dict[str, Any]:
+    """Give a view's description with what its x and y are, where it has both and does not say."""
+    if info.get(PLACES) or len({a.name for a in reader.annotations} & set(_XY)) < len(_XY):
+        return info
+    kind = _own_places(reader) or _places_in_atlas(info)
+    return info | ({PLACES: kind} if kind else {})
+
+
+def _own_places(reader: Reader) -> str | None:
+    section = next((a for a in reader.annotations if a.name == SECTION), None)
+    return None if section is None else _kind(section, reader.n_cells)
+
+
+def _places_in_atlas(info: dict[str, Any]) -> str | None:
+    """Ask the tables that the view is from; None where nobody can tell."""
+    atlas = info.get("atlas", {})
+    try:
+        tables = Annotations.open(
+            atlas["download_base"], info["release"], info["metadata"], atlas.get("taxonomy")
+        )
+        (section,) = tables.find([SECTION])
+    except UsageError:
+        return UMAP  # cells have no sections
+    except (KeyError, AbcDaskError):
+        return None
+    return _kind(section, tables.cells.n_cells)
+
+
+def _kind(section: Annotation, n_cells: int) -> str:
+    return SPATIAL if section.n_missing < n_cells else UMAP
 
 
 def are_sections(view: View, download_base: Any = None) -> bool:
@@ -218,18 +251,10 @@ def obsm(reader: Reader, info: dict[str, Any]) -> dict[str, NDArray[np.float64]]
     ----------
     reader : Reader
     info : dict
-        Description of the view; its ``places`` say which of the two x and y are.
+        Description of the view, as `placed` gives it.
     """
-    kind = info.get(PLACES) or _own_places(reader)
-    found = places(reader) if kind else None
-    return {} if found is None or kind is None else {kind: found}
-
-
-def _own_places(reader: Reader) -> str | None:
-    section = next((a for a in reader.annotations if a.name == SECTION), None)
-    if section is None:
-        return None
-    return SPATIAL if section.n_missing < reader.n_cells else UMAP
+    kind, found = info.get(PLACES), places(reader)
+    return {} if kind is None or found is None else {kind: found}
 
 
 def colors(reader: Reader) -> dict[str, NDArray[Any]]:

@@ -22,13 +22,11 @@ from abc_dask.readers import CsvReader, PartsReader, ZarrReader
 from abc_dask.reading import Reader, column_batches, load_order
 from abc_dask.staging import Staging
 from abc_dask.terms import Annotation
-from abc_dask.where import Condition
 from abc_dask.words import (
     enumerate_names,
     format_bytes,
     html_table,
     names_of,
-    nearest,
     plural,
 )
 

@@ -66,6 +66,7 @@ ORDER = [
     "catalog",
     "atlas",
     "reporting",
+    "report",
     "tabulate",
     "testing",
     "demo",

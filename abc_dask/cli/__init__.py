@@ -33,6 +33,7 @@ _COMMANDS = {
     "view": "abc_dask.cli.view",
     "summarize": "abc_dask.cli.summarize",
     "plot": "abc_dask.cli.plot",
+    "report": "abc_dask.cli.report",
 }
 
 

@@ -52,7 +52,7 @@ def picture_options(command: Command) -> Command:
 download_base = click.option(
     "--download-base",
     metavar="DIR",
-    help="The view's atlas, if it lies elsewhere than when the view was made.",
+    help="Where the atlas lies now, if it was moved.",
 )
 
 palette = click.option(

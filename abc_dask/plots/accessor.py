@@ -172,7 +172,18 @@ class ViewPlots:
         UsageError
             As `View.summarize`; if there are too many groups to be read.
         """
-        summary = self._summary(by, [statistic], missing, where, genes, download_base)
+        summary = self._view.summarize(
+            by,
+            [statistic],
+            missing=missing,
+            where=where,
+            genes=genes,
+            download_base=download_base,
+        )
+        return self.heatmap_of(summary, statistic, **style)
+
+    def heatmap_of(self, summary: Any, statistic: str, **style: Unpack[Style]) -> Picture:
+        """Draw a summary that is at hand; see `heatmap`."""
         picture = figures.heatmap_figure(
             _named(summary, statistic),
             counts=list(summary.cells),
@@ -201,7 +212,18 @@ class ViewPlots:
         -------
         Picture
         """
-        summary = self._summary(by, ["mean", "fraction"], missing, where, genes, download_base)
+        summary = self._view.summarize(
+            by,
+            ["mean", "fraction"],
+            missing=missing,
+            where=where,
+            genes=genes,
+            download_base=download_base,
+        )
+        return self.dots_of(summary, **style)
+
+    def dots_of(self, summary: Any, **style: Unpack[Style]) -> Picture:
+        """Draw a summary with mean and fraction that is at hand; see `dots`."""
         picture = figures.dots_figure(
             _named(summary, "mean"),
             _named(summary, "fraction"),
@@ -211,24 +233,6 @@ class ViewPlots:
             **style,
         )
         return self._signed(picture, f"mean and fraction by {enumerate_names(summary.by)}")
-
-    def _summary(
-        self,
-        by: str | Iterable[str],
-        statistics: Sequence[str],
-        missing: str,
-        where: str | None,
-        genes: Iterable[str] | None,
-        download_base: Any,
-    ) -> Any:
-        return self._view.summarize(
-            by,
-            statistics,
-            missing=missing,
-            where=where,
-            genes=genes,
-            download_base=download_base,
-        )
 
     def _label_of(self, statistic: str) -> str:
         if statistic == "fraction":
