@@ -34,7 +34,10 @@ _NO_COLOR = "#cccccc"
 class View(Protocol):
     """What is used here of an `abc_dask.View`."""
 
-    info: dict[str, Any]
+    @property
+    def info(self) -> dict[str, Any]:
+        """Its description."""
+        ...
 
     @property
     def n_cells(self) -> int:

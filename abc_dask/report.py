@@ -299,7 +299,7 @@ class _Page:
 
 def _statistics(summary: Summary) -> tuple[list[str], list[list[Any]]]:
     """Give means and fractions side by side, a row a group."""
-    mean, fraction = summary["mean"], summary["fraction"]
+    mean, fraction = summary["mean"].to_numpy(), summary["fraction"].to_numpy()
     header = [*summary.by, "cells"]
     for gene in summary.genes:
         header += [gene, "> 0"]
@@ -308,9 +308,8 @@ def _statistics(summary: Summary) -> tuple[list[str], list[list[Any]]]:
         terms = group if isinstance(group, tuple) else (group,)
         row: list[Any] = [_MISSING if isinstance(t, float) else str(t) for t in terms]
         row.append(int(cells))
-        for gene in range(len(summary.genes)):
-            row.append(float(mean.iat[number, gene]))
-            row.append(_Share(float(fraction.iat[number, gene])))
+        for k in range(len(summary.genes)):
+            row += [float(mean[number, k]), _Share(fraction[number, k])]
         rows.append(row)
     return header, rows
 

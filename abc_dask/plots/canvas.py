@@ -164,7 +164,8 @@ def inset(
     """
     from matplotlib.transforms import ScaledTranslation
 
-    inches = ax.figure.dpi_scale_trans + ScaledTranslation(*corner, ax.transAxes)
+    corner_of_axes: Any = ax.transAxes
+    inches = ax.figure.dpi_scale_trans + ScaledTranslation(*corner, corner_of_axes)
     return ax.inset_axes(bounds, transform=inches)
 
 
@@ -263,7 +264,13 @@ def fit_width(
 
 def _whole(picture: Figure, inches: float) -> float:
     """Round to whole pixels, so that a raster's pixels are the picture's."""
-    return max(1, round(inches * picture.dpi)) / float(picture.dpi)
+    pixels: int = max(1, round(float(inches * picture.dpi)))
+    return pixels / float(picture.dpi)
+
+
+def renderer_of(picture: Any) -> Any:
+    """Give what measures texts."""
+    return picture.canvas.get_renderer()
 
 
 def _margins(
@@ -276,10 +283,18 @@ def _margins(
     picture.draw_without_rendering()
     found = []
     for one in axes:
-        outer = one.get_tightbbox(picture.canvas.get_renderer())
+        outer: Any = one.get_tightbbox(renderer_of(picture))
         inner = one.get_window_extent()
-        reach = (inner.x0 - outer.x0, outer.x1 - inner.x1, inner.y0 - outer.y0, outer.y1 - inner.y1)
-        found.append(tuple(_whole(picture, max(0.0, r) / picture.dpi) for r in reach))
+        left, right, low, high = (
+            _whole(picture, max(0.0, float(reach)) / picture.dpi)
+            for reach in (
+                inner.x0 - outer.x0,
+                outer.x1 - inner.x1,
+                inner.y0 - outer.y0,
+                outer.y1 - inner.y1,
+            )
+        )
+        found.append((left, right, low, high))
     return found
 
 
@@ -295,5 +310,5 @@ def _note(picture: Figure, caption: str, width: float) -> float:
     plain(note)
     note.set_transform(picture.dpi_scale_trans)
     note.set_position((_GAP, _GAP))
-    box = note.get_window_extent(picture.canvas.get_renderer())
+    box = note.get_window_extent(renderer_of(picture))
     return _whole(picture, box.height / picture.dpi + _GAP)

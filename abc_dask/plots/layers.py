@@ -117,7 +117,8 @@ class Values:
         bar = ax.figure.colorbar(scale, cax=place, extend=extend, orientation=orientation)
         bar.outline.set_linewidth(0.3)
         bar.ax.tick_params(labelsize=canvas.SMALL, width=0.4, length=2, pad=1.5)
-        bar.set_label(label, size=canvas.SMALL, parse_math=False)
+        start = {"loc": "left"} if orientation == "horizontal" else {}
+        bar.set_label(label, size=canvas.SMALL, parse_math=False, **start)
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def layer_of(
         raise UsageError(f"column {name!r} has neither numbers nor terms: {column.dtype}")
     if colormap not in colormaps:
         raise UsageError(f"no colour map {colormap!r}{nearest(colormap, colormaps)}")
-    kept = column.dtype if getattr(column.dtype, "kind", "") == "f" else np.float64
+    kept: Any = column.dtype if getattr(column.dtype, "kind", "") == "f" else np.float64
     values = column.to_numpy(dtype=kept, na_value=np.nan)
     said = f"{label or name}, mean of a pixel"
     return Values(name, said, values, checked_limits(limits), colormaps[colormap])
@@ -297,7 +298,7 @@ def _legend(
     for text, line in zip(legend.get_texts(), lines, strict=True):
         canvas.plain(text).set_text(line)
     canvas.plain(legend.get_title())
-    height = legend.get_window_extent(ax.figure.canvas.get_renderer()).height
+    height = legend.get_window_extent(canvas.renderer_of(ax.figure)).height
     return float(height / ax.figure.dpi)
 
 
