@@ -72,11 +72,10 @@ def open_annotations(info: dict[str, Any], download_base: str | Path | None) -> 
     """
     atlas = info.get("atlas", {})
     base = atlas.get("download_base") if download_base is None else download_base
-    if base is None or (download_base is None and not Path(base).is_dir()):
-        place = (
-            "does not say where its atlas lies" if base is None else f"is from {base}, not there"
-        )
-        raise ViewError(f"the view {place}; name the folder with --download-base")
+    if base is None:
+        raise ViewError("the view does not say where its atlas lies; name it with --download-base")
+    if download_base is None and not Path(base).is_dir():
+        raise ViewError(f"the view's atlas is no longer at {base}; name it with --download-base")
     return Annotations.open(base, info["release"], info["metadata"], atlas.get("taxonomy"))
 
 

@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 
 from abc_dask.errors import DamagedFileError
 from abc_dask.expression import BlockTask, named_block, read_cells
-from abc_dask.h5ad import PIECE_VALUES, open_matrix
+from abc_dask.h5ad import open_matrix
 from abc_dask.kernels import check_range, take
 from abc_dask.segments import open_rows
 from abc_dask.tables import read_cached
 
 _SLOT = "slot"
+
+# Values in memory at once: with their rows, columns and order some 60 bytes each.
+_PIECE = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ Entries = tuple[NDArray[Any], NDArray[Any], NDArray[Any], int]
 def _csr(task: BlockTask, kept: NDArray[np.bool_]) -> Iterator[tuple[int, Entries, int]]:
     start, stop = task.block.start, task.block.stop
     with open_rows(task.matrix) as reader:
-        for piece in reader.pieces(start, stop, wanted=kept):
+        for piece in reader.pieces(start, stop, _PIECE, wanted=kept):
             first, n_rows = piece.row - start, len(piece.indptr) - 1
             sizes = np.where(kept[first : first + n_rows], np.diff(piece.indptr), 0)
             row = np.repeat(np.arange(n_rows), sizes)
@@ -148,7 +151,7 @@ def _dense(task: BlockTask, kept: NDArray[np.bool_]) -> Iterator[tuple[int, Entr
     start, stop = task.block.start, task.block.stop
     everything = np.arange(task.matrix.n_columns)
     with open_matrix(task.matrix) as reader:
-        for at, values in reader.dense(start, stop, everything, most=PIECE_VALUES):
+        for at, values in reader.dense(start, stop, everything, most=_PIECE):
             first = at - start
             row, column = np.nonzero(values)  # NaN is not zero
             held = kept[first : first + len(values)][row]

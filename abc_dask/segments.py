@@ -268,7 +268,10 @@ class _ChunkArray:
         chunk = self._stored.chunk
         offsets = self._chunks.offsets[places // chunk - self._chunks.first]
         at = offsets + places % chunk * self._itemsize
-        pages = np.unique(at // mmap.PAGESIZE) * mmap.PAGESIZE
+        pages = at // mmap.PAGESIZE
+        # neighbours share a page: most go before the sorting
+        pages = np.unique(pages[np.append(True, pages[1:] != pages[:-1])[: len(pages)]])
+        pages *= mmap.PAGESIZE
         self._expect(pages, pages + mmap.PAGESIZE, _PAGE_GAP)
 
     def _expect(self, starts: NDArray[np.int64], stops: NDArray[np.int64], gap: int) -> None:

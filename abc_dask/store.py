@@ -25,7 +25,7 @@ CELL = "cell"
 
 # Elements of a chunk (2^18 of 4 bytes are a megabyte), and of a shard of a Zarr array.
 _CHUNK = 1 << 18
-_SHARD = 1 << 23
+_SHARD = 1 << 22
 
 
 def write_store(
@@ -124,7 +124,7 @@ def _write_h5ad(
                 fletcher32=True,
             )
 
-        _fill(file.create_group("X"), create, parts, indptr, shape)
+        _fill(file.create_group("X"), create, parts, indptr, shape, step=_CHUNK * 4)
         for name, element in elements.items():
             write_elem(file, name, element)
         for name in ("layers", "obsm", "obsp", "varm", "varp"):
@@ -161,7 +161,7 @@ def _write_zarr(
             fill_value=np.nan if dtype.kind == "f" else 0,
         )
 
-    _fill(group.create_group("X"), create, parts, indptr, shape)
+    _fill(group.create_group("X"), create, parts, indptr, shape, step=_SHARD)
     settings: dict[str, Any] = {}
     if "auto_shard_zarr_v3" in dir(anndata.settings):
         settings["auto_shard_zarr_v3"] = False  # later versions ask to decide
@@ -181,8 +181,10 @@ def _fill(
     parts: Sequence[Path],
     indptr: NDArray[np.int64],
     shape: tuple[int, int],
+    *,
+    step: int,
 ) -> None:
-    """Write a CSR matrix in AnnData's encoding."""
+    """Write a CSR matrix in AnnData's encoding, `step` values at a time."""
     group.attrs.update(
         {
             "encoding-type": "csr_matrix",
@@ -197,7 +199,7 @@ def _fill(
     for name in ("indices", "data"):
         dtype = _dtype(parts[0], name)
         array = create(group, name, n_values, dtype)
-        for first, values in _stretches(parts, name, _SHARD):
+        for first, values in _stretches(parts, name, step):
             array[first : first + len(values)] = values
 
 
