@@ -158,7 +158,8 @@ def sections_figure(
             f"{plural(len(sections), 'section')} are too many for one picture "
             f"(up to {_MOST_SECTIONS}); choose some with --section"
         )
-    columns = int(np.ceil(np.sqrt(len(sections))))
+    count = len(sections)
+    columns = count if count <= 3 else int(np.ceil(np.sqrt(count)))
     picture = _picture(width, len(sections), dpi)
     room = float(picture.get_figwidth())
     frames = _same_size([span(x[cells], y[cells]) for cells in sections.values()])
