@@ -104,7 +104,7 @@ def align_rows(
         rows = MatrixRows.of(
             index, labels, assignment.cells, list(source.cells.state), source.cache
         )
-        sizes, cells = rows.sizes_and_cells()
+        sizes, cells = rows.sizes, rows.cells
         wanted, n_asked = cells >= 0, rows.n_asked
         np.add.at(owners, cells[wanted], 1)
         if selection is not None:

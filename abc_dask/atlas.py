@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Unpack
 
 from abc_dask.catalog import Catalog
 from abc_dask.config import parse_bytes, setting
 from abc_dask.errors import UsageError
+from abc_dask.kernels import load_loops
 from abc_dask.plan import Plan
 from abc_dask.prepare import prepare
 from abc_dask.selection import Cells
@@ -20,6 +22,7 @@ from abc_dask.words import names_of, plural
 if TYPE_CHECKING:
     import dask.dataframe as dd
 
+    from abc_dask.cluster import ClusterOptions
     from abc_dask.subset import Subset
 
 
@@ -160,14 +163,11 @@ class Atlas(Catalog):
         where: str | None = None,
         cells: Iterable[str] | str | Path | None = None,
         overwrite: bool = False,
-        scheduler: str | None = None,
-        workers: int | None = None,
-        threads_per_worker: int | None = None,
-        memory_limit: str | None = None,
         block_size: int | str | None = None,
         fetch: bool = False,
         discard: bool = False,
         progress: bool = False,
+        **cluster: Unpack[ClusterOptions],
     ) -> View:
         """Extract genes in all cells into a view that is complete or absent.
 
@@ -192,12 +192,6 @@ class Atlas(Catalog):
             Only these cells: labels, or a CSV file with cell_label or abc_sample_id.
         overwrite : bool
             Replace the view at `output`; it stays until the new one is complete.
-        scheduler : str, optional
-            Address of a Dask scheduler. Where not given an active
-            `distributed.Client` is used, else a LocalCluster is started and closed.
-        workers, threads_per_worker, memory_limit : optional
-            Of the LocalCluster. Without `workers` and `memory_limit` it is one process
-            with a thread a core, and opens no port.
         block_size : int or str, optional
             Bytes of stored values that one task reads (setting ``abc-dask.block-size``).
         fetch : bool
@@ -207,7 +201,11 @@ class Atlas(Catalog):
             With `fetch`: remove each matrix file that this call fetched once its values
             are safe, so that two of them need room at a time.
         progress : bool
-            Show progress on stderr, if that is a terminal.
+            Show progress on stderr.
+        **cluster
+            Where tasks run: see `abc_dask.cluster.ClusterOptions`. Where nothing is said
+            an active `distributed.Client` is used, else a LocalCluster is started and
+            closed, one process with a thread a core, which opens no port.
 
         Returns
         -------
@@ -226,19 +224,16 @@ class Atlas(Catalog):
             completes the work.
         """
         from abc_dask.acquire.progress import progress_on
-        from abc_dask.cluster import connected
+        from abc_dask.cluster import connected, runs_here
         from abc_dask.extraction import check_output, run
         from abc_dask.streaming import Request, extract_while_fetching
 
         if discard and not fetch:
             raise UsageError("discard removes what fetch brought; ask for both")
         path, chosen = check_output(output, format, overwrite=overwrite)
-        cluster: dict[str, Any] = {
-            "scheduler": scheduler,
-            "workers": workers,
-            "threads_per_worker": threads_per_worker,
-            "memory_limit": memory_limit,
-        }
+        if runs_here(**cluster):
+            # the first task would wait for it; meanwhile tables are read
+            Thread(target=load_loops, daemon=True).start()
         if fetch:
             request = Request(
                 source=self._source,
@@ -251,7 +246,7 @@ class Atlas(Catalog):
             )
             shown = progress_on(quiet=not progress)
             request.fetch_tables(shown)
-            with connected(**cluster) as client:
+            with connected(output=path, **cluster) as client:
                 return extract_while_fetching(
                     request,
                     path,
@@ -271,7 +266,7 @@ class Atlas(Catalog):
             cells=cells,
             progress=progress,
         )
-        with connected(**cluster) as client:
+        with connected(output=path, **cluster) as client:
             return run(plan, path, chosen, client, overwrite=overwrite, progress=progress)
 
     def subset(
@@ -286,12 +281,9 @@ class Atlas(Catalog):
         genes_in_common: bool = False,
         format: str | None = None,  # noqa: A002 - the word of the command line
         overwrite: bool = False,
-        scheduler: str | None = None,
-        workers: int | None = None,
-        threads_per_worker: int | None = None,
-        memory_limit: str | None = None,
         block_size: int | str | None = None,
         progress: bool = False,
+        **cluster: Unpack[ClusterOptions],
     ) -> Subset:
         """Write chosen cells with all their genes, or some, as one AnnData on disk.
 
@@ -313,7 +305,7 @@ class Atlas(Catalog):
             stored as NaN in its cells: absent is not zero.
         format : str, optional
             ``h5ad`` or ``zarr``; from the suffix of `output`.
-        overwrite, scheduler, workers, threads_per_worker, memory_limit, block_size, progress
+        overwrite, block_size, progress, **cluster
             As for `extract`.
 
         Returns
@@ -341,12 +333,7 @@ class Atlas(Catalog):
             in_common=genes_in_common,
             block_size=_block_bytes(block_size),
         )
-        with connected(
-            scheduler=scheduler,
-            workers=workers,
-            threads_per_worker=threads_per_worker,
-            memory_limit=memory_limit,
-        ) as client:
+        with connected(output=path, **cluster) as client:
             return run_subset(wish, path, chosen, client, overwrite=overwrite, progress=progress)
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Self
 
 from abc_dask.cache import Cache
 from abc_dask.config import setting
-from abc_dask.genes import GENE_SYMBOL
+from abc_dask.genes import GENE_SYMBOL, find_genes
 from abc_dask.inputs import Source
 from abc_dask.manifest import FileEntry
 from abc_dask.release import Release
+from abc_dask.selection import Cells
 from abc_dask.tables import (
     DATASET_LABEL,
     FEATURE_MATRIX_LABEL,
@@ -124,9 +125,25 @@ class Catalog:
         counted = frame["cell_count"].notna().all()
         return frame.astype({"cell_count": "int64" if counted else "Int64"})
 
-    def matrix_files(self, normalization: str = "log2") -> list[FileEntry]:
-        """Give the manifest's entries of the matrices that hold the cells."""
-        return [a.feature_matrix.file for a in self._source.assignments(normalization)]
+    def matrix_files(
+        self,
+        normalization: str = "log2",
+        *,
+        where: str | None = None,
+        cells: Iterable[str] | str | Path | None = None,
+    ) -> list[FileEntry]:
+        """Give the manifest's entries of the matrices that hold the cells, or chosen ones.
+
+        Tables that the choice needs are fetched where they are not on disk.
+        """
+        wish = Cells.of(where, cells)
+        if wish is not None:
+            from abc_dask.acquire.download import fetch
+
+            fetch(self.release, self._source.annotations.entries(wish.columns))
+        selection = self._source.choose(wish)
+        assignments = self._source.assignments(normalization, selection)
+        return [a.feature_matrix.file for a in assignments]
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -160,7 +177,7 @@ class Catalog:
         """
         import pandas as pd
 
-        found = self._source.gene_names().find(names_of(names))
+        found = find_genes(self._source.genes(), names_of(names))
         index = pd.Index([gene.identifier for gene in found], name=GENE_IDENTIFIER)
         return pd.DataFrame({GENE_SYMBOL: [gene.symbol for gene in found]}, index=index)
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from abc_dask.errors import DamagedFileError
 from abc_dask.h5ad import MatrixFile, MatrixReader, open_matrix
 from abc_dask.index import read_details, read_row_labels
-from abc_dask.kernels import add_column, add_hits, exact, find_hits, lookup_table, value_dtype
+from abc_dask.kernels import add_column, add_hits, exact, lookup_table, value_dtype
+from abc_dask.pieces import RowReader
 from abc_dask.plan import Plan, RowBlock
-from abc_dask.segments import RowReader, open_rows
+from abc_dask.segments import open_rows
 from abc_dask.tables import CELL_LABEL
 from abc_dask.terms import Annotation
 
@@ -198,14 +199,8 @@ def _fill_csr(
 ) -> None:
     start, stop = task.block.start, task.block.stop
     table = lookup_table(positions, task.matrix.n_columns)
-    for piece in reader.pieces(start, stop, wanted=kept):
-        first, n_rows = piece.row - start, len(piece.indptr) - 1
-        wanted = kept[first : first + n_rows]
-        hits = find_hits(
-            piece.indptr, piece.indices, table, wanted, first_cell=first, n_cells=stop - start
-        )
-        if len(hits.places):
-            add_hits(out, hits, reader.values(hits.places))
+    for hits, values in reader.hits(start, stop, table, kept):
+        add_hits(out, hits, values)
 
 
 def _fill_csc(

@@ -1,12 +1,11 @@
-"""Run a plan: blocks as delayed tasks, receipts, progress, and the commit at the end."""
+"""From a plan to a view: what is held, what is to do, and the commit at the end."""
 
 from __future__ import annotations
 
 import datetime as dt
 import platform
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask import __version__
-from abc_dask.errors import AbcDaskError, ClusterError, ReleaseError, ViewError
-from abc_dask.expression import BlockTask, tasks_of
+from abc_dask.errors import ReleaseError, ViewError
+from abc_dask.expression import tasks_of
 from abc_dask.parts import PARTS, Receipt, make_part
 from abc_dask.plan import FORMAT_VERSION, Plan, PlannedMatrix, RowBlock
+from abc_dask.planfile import plan_to_json
 from abc_dask.prepare import provenance
 from abc_dask.publishing import FORMATS, VIEW, commit, format_of, publish, refuse_existing
 from abc_dask.readers import PartsReader
 from abc_dask.reading import CELL_ORDER, save_order
+from abc_dask.running import Progress, Work, run_tasks
 from abc_dask.staging import Staging
 from abc_dask.tables import read_cached
 from abc_dask.terms import is_missing
@@ -98,48 +99,26 @@ def run(
         If a block cannot be read or written; finished blocks are kept, and the same
         call completes the work.
     """
-    if not plan.blocks:
-        raise ReleaseError(
-            f"none of the {plan.n_asked:,} cells of {plan.metadata} is in a feature matrix"
-        )
     began = time.perf_counter()
-    described = provenance(plan)
     staging = Staging.beside(output)
     with staging.locked():
         # what may have happened while we waited for nothing: another driver's commit
         refuse_existing(output, overwrite=overwrite)
-        begin(staging, plan, described, overwrite=overwrite)
-        receipts, held = make_parts(make_part, plan, staging, client, progress=progress)
-        content = sum(int(receipt.content, 16) for receipt in receipts)
-        seconds = time.perf_counter() - began
-        info = described | run_info(measured(plan, receipts), content, held, seconds)
-        _finish(plan, receipts, staging, chosen, info)
+        begin(plan, staging, chosen, overwrite=overwrite)
+        found, kept = make_parts(make_part, plan, staging, client, progress=progress)
+        complete(plan, found, staging, chosen, kept=kept, began=began)
     return open_view(output)
 
 
-def begin(staging: Staging, plan: Plan, described: dict[str, Any], *, overwrite: bool) -> None:
-    """Write down what is being made, or find that it was begun."""
-    try:
-        staging.begin(plan.identity, plan.digest, overwrite=overwrite)
-        staging.begin_parts(described)
-    except OSError as error:
-        raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
-
-
 def make_parts(
-    work: Callable[[BlockTask, str, str], Receipt],
-    plan: Plan,
-    staging: Staging,
-    client: Client,
-    *,
-    progress: bool,
-) -> tuple[list[Receipt], int]:
+    work: Work, plan: Plan, staging: Staging, client: Client, *, progress: bool
+) -> tuple[dict[int, Receipt], int]:
     """Make the parts of a plan that are not there yet.
 
     Parameters
     ----------
     work : callable
-        Makes a part of a block's task in a folder, for the plan of a digest.
+        Makes the part of a task.
     plan : Plan
     staging : Staging
         Begun, and locked by the caller.
@@ -148,100 +127,88 @@ def make_parts(
 
     Returns
     -------
-    receipts : list of Receipt
-        One a block, in the plan's order.
+    found : dict of Receipt
+        One a block.
     n_held : int
         How many were there from an earlier run.
     """
     held = staging.receipts(plan)
     todo = [task for task in tasks_of(plan) if task.block.number not in held]
-    done = _run_tasks(work, todo, plan, staging, client, held=held, progress=progress)
-    receipts = [(held | done)[block.number] for block in plan.blocks]
-    _check(receipts, plan, staging)
-    return receipts, len(held)
-
-
-def _run_tasks(
-    work: Callable[[BlockTask, str, str], Receipt],
-    todo: list[BlockTask],
-    plan: Plan,
-    staging: Staging,
-    client: Client,
-    *,
-    held: dict[int, Receipt],
-    progress: bool,
-) -> dict[int, Receipt]:
-    """Run one delayed task a block; on the first error the rest is cancelled."""
-    import dask
-    from distributed import as_completed
-
-    extract = dask.delayed(work, pure=False)
-    futures = client.compute(
-        [
-            extract(task, str(staging.folder), plan.digest, dask_key_name=_key(task, plan))
-            for task in todo
-        ]
-    )
-    tasks = dict(zip(futures, todo, strict=True))
-    done: dict[int, Receipt] = {}
-    with _bar(plan, held, enabled=progress) as bar:
-        try:
-            for future in as_completed(futures, loop=client.loop):
-                receipt = _result(future, tasks[future])
-                done[receipt.block] = receipt
-                bar.update(receipt.rows)
-        except BaseException:
-            client.cancel(futures)
-            raise
-    return done
-
-
-def _key(task: BlockTask, plan: Plan) -> str:
-    """Name a task after its matrix and block, as dashboards and logs show it."""
-    return f"extract-{task.feature_matrix_label}-{task.block.number:05d}-{plan.digest[:12]}"
-
-
-def _result(future: Any, task: BlockTask) -> Receipt:
-    from concurrent.futures import CancelledError
-
-    from distributed import KilledWorker
-
+    bar = Progress(plan.n_cells, len(plan.blocks), held.values(), enabled=progress)
     try:
-        receipt: Receipt = future.result()
-    except AbcDaskError:
-        raise
-    except KilledWorker as error:
-        raise ClusterError(
-            f"{task.where}: every worker that took this block died "
-            f"({error.allowed_failures + 1} tries), perhaps for lack of memory; "
-            "finished blocks are kept: run again with a larger --memory-limit or a smaller "
-            "--block-size"
-        ) from None
-    except (CancelledError, OSError, TimeoutError) as error:
-        raise ClusterError(
-            f"{task.where}: the cluster lost this block ({error}); "
-            "finished blocks are kept, run the command again"
-        ) from error
-    return receipt
+        done = run_tasks(todo, str(staging.folder), plan.digest, client, bar, work=work)
+    finally:
+        bar.close()
+    return held | done, len(held)
 
 
-def _bar(plan: Plan, held: dict[int, Receipt], *, enabled: bool) -> Any:
-    from tqdm import tqdm
+def begin(plan: Plan, staging: Staging, chosen: str, *, overwrite: bool) -> None:
+    """Write down what is being made, or find that the folder holds the same.
 
-    return tqdm(
-        desc="extract",
-        total=plan.n_cells,
-        initial=sum(receipt.rows for receipt in held.values()),
-        unit=" cells",
-        unit_scale=True,
-        file=sys.stderr,
-        disable=None if enabled else True,
-        leave=False,
-    )
+    Parameters
+    ----------
+    plan : Plan
+    staging : Staging
+        Locked by the caller.
+    chosen : str
+        Format.
+    overwrite : bool
+        Remove what was done for another request.
+
+    Raises
+    ------
+    ReleaseError
+        If no cell was found.
+    ViewError
+        If the folder holds another request, or cannot be written.
+    """
+    if not plan.blocks:
+        raise ReleaseError(
+            f"none of the {plan.n_asked:,} cells of {plan.metadata} is in a feature matrix"
+        )
+    try:
+        staging.begin(plan.identity, plan.digest, overwrite=overwrite)
+        staging.begin_parts(provenance(plan))
+        staging.save_tasks({"format": chosen} | plan_to_json(plan))
+    except OSError as error:
+        raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
 
 
-def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
-    """Believe receipts only if the parts are here: workers may see another file system."""
+def complete(
+    plan: Plan,
+    found: dict[int, Receipt],
+    staging: Staging,
+    chosen: str,
+    *,
+    kept: int,
+    began: float,
+) -> None:
+    """Put the parts of all blocks together, and publish them.
+
+    Parameters
+    ----------
+    plan : Plan
+    found : dict of Receipt
+        One a block.
+    staging : Staging
+        Locked by the caller.
+    chosen : str
+        Format.
+    kept : int
+        Blocks that were there before.
+    began : float
+        When this run began, by `time.perf_counter`.
+    """
+    receipts = in_order(found, plan, staging)
+    content = sum(int(receipt.content, 16) for receipt in receipts)
+    seconds = time.perf_counter() - began
+    info = provenance(plan) | run_info(measured(plan, receipts), content, kept, seconds)
+    _finish(plan, receipts, staging, chosen, info)
+
+
+def in_order(found: dict[int, Receipt], plan: Plan, staging: Staging) -> list[Receipt]:
+    """Give the receipts of all blocks, if the parts are here: workers may see other disks."""
+    receipts = [found[block.number] for block in plan.blocks]
     for receipt, block in zip(receipts, plan.blocks, strict=True):
         part = staging.folder / PARTS / receipt.name
         if receipt.rows != block.n_cells:
@@ -251,6 +218,7 @@ def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
                 f"{part} was written by a worker but is not here; "
                 "the output must lie on a file system that all workers share"
             )
+    return receipts
 
 
 def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.int64]]:

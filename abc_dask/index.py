@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -88,8 +89,12 @@ class MatrixIndex:
 
     def positions(self, identifiers: list[str]) -> tuple[int, ...]:
         """Give the column of each gene, -1 where the matrix lacks it."""
-        columns = pd.Index(self.genes[GENE_IDENTIFIER].to_pandas())
-        return tuple(int(i) for i in columns.get_indexer(pd.Index(identifiers)))
+        columns = read_cached(self.table, [GENE_IDENTIFIER])[GENE_IDENTIFIER]
+        found = pc.index_in(columns, value_set=pa.array(identifiers, pa.string()))
+        positions = np.full(len(identifiers), -1)
+        present = found.is_valid().to_numpy()
+        positions[found.drop_null().to_numpy()] = np.flatnonzero(present)
+        return tuple(positions.tolist())
 
 
 def _with_chunks(matrix: MatrixFile, cache: Cache) -> MatrixFile:
@@ -135,12 +140,16 @@ class MatrixRows:
     n_asked, n_found, n_extra : int
         Cells that the metadata assigns to the matrix, how many of them it holds, and
         rows that the metadata does not list.
+    sizes, cells : arrays of int64, shape (n_rows,)
+        Stored values and cell (position in cell_metadata, -1: not wanted) of every row.
     """
 
     table: Path
     n_asked: int
     n_found: int
     n_extra: int
+    sizes: NDArray[np.int64] = field(repr=False, compare=False)
+    cells: NDArray[np.int64] = field(repr=False, compare=False)
 
     @classmethod
     def of(
@@ -177,15 +186,12 @@ class MatrixRows:
             [matrix.path, *astuple(matrix.fingerprint), state, cells is None],
             lambda target: _write_rows(matrix, labels(), cells, target),
         )
-        cell = read_cached(table, ["cell"])["cell"].to_numpy()
+        rows = read_cached(table, ["size", "cell"])
+        cell = rows["cell"].to_numpy()
         n_found = int((cell >= 0).sum())
         n_asked = n_found if cells is None else len(cells)
-        return cls(table, n_asked, n_found, matrix.n_rows - n_found)
-
-    def sizes_and_cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Read stored values and cell position (-1: not wanted) of every row."""
-        table = read_cached(self.table, ["size", "cell"])
-        return table["size"].to_numpy(), table["cell"].to_numpy()
+        sizes = rows["size"].to_numpy()
+        return cls(table, n_asked, n_found, matrix.n_rows - n_found, sizes, cell)
 
 
 def _write_rows(

@@ -108,6 +108,7 @@ class Source:
         """Look at a matrix file."""
         return MatrixIndex.of(self.release.path(matrix.file), self.cache)
 
+    @memoized  # noqa: B019 - a source lives as long as its Atlas
     def genes(self, normalization: str = "log2") -> pa.Table:
         """Read the gene table, or the genes of the matrices where there is none."""
         entry = choose_gene_table(self.release.manifest, self.metadata, self.gene_directory)

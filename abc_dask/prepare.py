@@ -10,7 +10,7 @@ import numpy as np
 
 from abc_dask.alignment import Progress, align_rows, selection_digest
 from abc_dask.errors import GeneError, UsageError
-from abc_dask.genes import Gene
+from abc_dask.genes import Gene, find_genes
 from abc_dask.inputs import Source
 from abc_dask.kernels import value_dtype
 from abc_dask.plan import Plan, plan_blocks, row_costs
@@ -75,7 +75,7 @@ def prepare(
     """
     if columns not in COLUMN_NAMES:
         raise UsageError(f"columns {columns!r} is not one of {enumerate_names(COLUMN_NAMES)}")
-    found = source.gene_names().find(genes)
+    found = find_genes(source.genes(), genes)
     names = column_names(found, columns)
     selection = source.choose(cells)
     annotations = find_annotations(source, annotate, names)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from abc_dask.errors import DamagedFileError
 from abc_dask.expression import BlockTask, named_block, read_cells
 from abc_dask.h5ad import open_matrix
-from abc_dask.kernels import check_range, take
+from abc_dask.kernels import check_range
 from abc_dask.segments import open_rows
 from abc_dask.tables import read_cached
 
@@ -118,11 +118,14 @@ def _csr(task: BlockTask, kept: NDArray[np.bool_]) -> Iterator[tuple[int, Entrie
     with open_rows(task.matrix) as reader:
         for piece in reader.pieces(start, stop, _PIECE, wanted=kept):
             first, n_rows = piece.row - start, len(piece.indptr) - 1
-            sizes = np.where(kept[first : first + n_rows], np.diff(piece.indptr), 0)
+            here = kept[first : first + n_rows]
+            sizes = np.diff(piece.indptr)
             row = np.repeat(np.arange(n_rows), sizes)
-            within = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            places = piece.indptr[:-1][row] + within
-            column = take(piece.indices, places)
+            places = np.arange(len(row))
+            if not here.all():
+                places = np.flatnonzero(here[row])
+                row = row[places]
+            column = piece.indices[places]
             data = reader.values(places) if len(places) else np.zeros(0, task.matrix.dtype)
             yield first, (row, column, data, n_rows), reader.bytes_read
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from abc_dask.alignment import AlignedRows, align_rows, selection_digest
 from abc_dask.errors import ReleaseError, UsageError, ViewError
 from abc_dask.expression import BlockTask
-from abc_dask.extraction import begin, cell_order, make_parts, measured, run_info
+from abc_dask.extraction import cell_order, in_order, make_parts, measured, run_info
 from abc_dask.files import replacing, sha256
-from abc_dask.genes import GENE_SYMBOL, Gene
+from abc_dask.genes import GENE_SYMBOL, Gene, find_genes
 from abc_dask.inputs import Source
 from abc_dask.parts import PARTS, Receipt, part_file_name, receipt_path
 from abc_dask.plan import Plan, plan_blocks, row_costs
@@ -186,9 +186,9 @@ def _wanted_genes(
     source: Source, genes: Sequence[str] | None, aligned: Sequence[AlignedRows]
 ) -> list[Gene]:
     """Give the genes asked for, else those of any matrix in the order of the gene table."""
-    names = source.gene_names()
     if genes is not None:
-        return names.find(genes)
+        return find_genes(source.genes(), genes)
+    names = source.gene_names()
     held: dict[str, str] = {}
     for rows in aligned:
         table = rows.index.genes
@@ -332,8 +332,14 @@ def run_subset(
     staging = Staging.beside(output)
     with staging.locked():
         refuse_existing(output, overwrite=overwrite)
-        begin(staging, plan, described, overwrite=overwrite)
-        receipts, held = make_parts(MakeRows(wish.genes), plan, staging, client, progress=progress)
+        try:
+            staging.begin(plan.identity, plan.digest, overwrite=overwrite)
+            staging.begin_parts(described)
+        except OSError as error:
+            raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+        work = MakeRows(wish.genes)
+        found, held = make_parts(work, plan, staging, client, progress=progress)
+        receipts = in_order(found, plan, staging)
         order = cell_order(plan)
         if len(np.unique(order)) != plan.n_cells:
             raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")

@@ -30,6 +30,9 @@ _COMMANDS = {
     "genes": "abc_dask.cli.tables",
     "extract": "abc_dask.cli.extract",
     "cells": "abc_dask.cli.cells",
+    "extract-part": "abc_dask.cli.job_array",
+    "finalize": "abc_dask.cli.job_array",
+    "credentials": "abc_dask.cli.credentials",
     "view": "abc_dask.cli.view",
     "summarize": "abc_dask.cli.summarize",
     "plot": "abc_dask.cli.plot",
@@ -52,7 +55,9 @@ class Commands(click.Group):
         """Import a command."""
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        command: click.Command = getattr(
+            importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_")
+        )
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.options import (
     annotate,
     atlas_options,
@@ -29,10 +30,7 @@ from abc_dask.cli.options import (
     is_flag=True,
     help="Leave out genes that some matrix of these cells lacks; they are NaN there otherwise.",
 )
-@click.option("--workers", type=int, metavar="N", help="Processes; one with threads by default.")
-@click.option("--threads-per-worker", type=int, metavar="N", help="By default all cores.")
-@click.option("--memory-limit", metavar="M", help="Of each process, such as '2 GB'.")
-@click.option("--scheduler", metavar="ADDRESS", help="Join a running Dask cluster.")
+@cluster_options
 @click.option("--block-size", metavar="BYTES", help="Stored values that one task reads.")
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
@@ -48,12 +46,9 @@ def cells(genes: tuple[str, ...], output: str, *, quiet: bool, **options: Any) -
         "where",
         "cells",
         "genes_in_common",
-        "workers",
-        "threads_per_worker",
-        "memory_limit",
-        "scheduler",
         "block_size",
         "overwrite",
+        *NAMES,
     )
     made = open_atlas(options).subset(
         output,
