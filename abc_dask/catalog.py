@@ -20,8 +20,7 @@ from abc_dask.tables import (
     GENE_IDENTIFIER,
     metadata_directory,
 )
-from abc_dask.view import html_table
-from abc_dask.words import names_of
+from abc_dask.words import html_table, names_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,6 +11,7 @@ from typing import Any
 from abc_dask import writers
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.files import sha256, write_whole
+from abc_dask.handover import placed
 from abc_dask.reading import Reader
 from abc_dask.staging import Staging
 from abc_dask.words import enumerate_names
@@ -75,6 +76,7 @@ def commit(staging: Staging, chosen: str, reader: Reader, info: dict[str, Any]) 
     """
     place = staging.finished()
     try:
+        info = placed(reader, info)
         parts = _WRITERS[chosen](place, reader, info)
         publish(staging, place, chosen, info, rows=parts)
     except OSError as error:

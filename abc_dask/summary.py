@@ -8,7 +8,7 @@ brings the values of a single gene together, some 16 bytes a cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from abc_dask.errors import UsageError
 from abc_dask.terms import Annotation
 from abc_dask.where import Condition
-from abc_dask.words import enumerate_names, nearest
+from abc_dask.words import enumerate_names, names_of, nearest
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -250,6 +250,41 @@ def check_request(
         raise UsageError(f"cannot group by {numeric[0]!r}: it holds numbers, not terms")
     if np.prod([len(a.terms or ()) + 1.0 for a in annotations]) > 2**62:
         raise UsageError(f"too many groups of {enumerate_names(by)}; name fewer columns")
+
+
+def summarize_view(
+    view: Any,
+    by: Iterable[str],
+    statistics: Iterable[str],
+    *,
+    missing: str,
+    where: str | None,
+    genes: Iterable[str] | None,
+    download_base: Any,
+) -> Summary:
+    """Check what is asked of a view, and summarize it; parameters as `View.summarize`."""
+    columns, wanted = names_of(by), names_of(statistics)
+    chosen = list(view.columns) if genes is None else names_of(genes)
+    unknown = next((g for g in chosen if g not in view.columns), None)
+    if unknown is not None:
+        raise UsageError(f"the view has no gene {unknown!r}{nearest(unknown, view.columns)}")
+    condition = None if where is None else Condition.parse(where)
+    named = condition.columns if condition else ()
+    others = [n for n in named if n not in {*columns, *view.columns, "cell_label"}]
+    check_request(columns, wanted, missing, ())
+    found = view.find_annotations([*columns, *others], download_base=download_base)
+    check_request(columns, wanted, missing, found[: len(columns)])
+    summary = summarize(
+        view.annotate([*columns, *others], download_base=download_base),
+        chosen,
+        found[: len(columns)],
+        statistics=wanted,
+        missing=missing,
+        condition=condition,
+    )
+    if not len(summary.cells):
+        raise UsageError("no cell of the view is left to summarize")
+    return summary
 
 
 def summarize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from abc_dask import writers
 from abc_dask.annotations import term_colors
 from abc_dask.attach import attach, attached_frame, open_annotations, view_key
 from abc_dask.errors import UsageError, ViewError
+from abc_dask.handover import handed_over
 from abc_dask.integrity import load_info, problems
 from abc_dask.parts import content_digest
 from abc_dask.publishing import EXPORTS, commit, format_of, refuse_existing
@@ -22,14 +22,20 @@ from abc_dask.readers import CsvReader, PartsReader, ZarrReader
 from abc_dask.reading import Reader, column_batches, load_order
 from abc_dask.staging import Staging
 from abc_dask.terms import Annotation
-from abc_dask.where import Condition
-from abc_dask.words import enumerate_names, format_bytes, names_of, nearest, plural
+from abc_dask.words import (
+    enumerate_names,
+    format_bytes,
+    html_table,
+    names_of,
+    plural,
+)
 
 if TYPE_CHECKING:
     import anndata
     import dask.dataframe as dd
     import pandas as pd
 
+    from abc_dask.plots.accessor import ViewPlots
     from abc_dask.summary import Summary
 
 
@@ -245,25 +251,40 @@ class View:
             raise UsageError("a CSV view does not keep dataset_label and feature_matrix_label")
         return ["dataset_label", "feature_matrix_label"] if wanted else []
 
-    def to_anndata(self) -> anndata.AnnData:
+    def to_anndata(
+        self, annotate: Iterable[str] = (), *, download_base: str | Path | None = None
+    ) -> anndata.AnnData:
         """Read the whole view as AnnData.
+
+        Parameters
+        ----------
+        annotate : iterable of str
+            Columns of annotations beside those that the view carries.
+        download_base : path, optional
+            As for `annotate`.
 
         Returns
         -------
         anndata.AnnData
-            X dense, cells x genes; obs index cell_label with whose rows they are; var
-            index the column names, with gene_identifier and gene_symbol; provenance in
-            uns["abc_dask"] as JSON text.
-        """
-        import anndata
+            X dense, cells x genes; obs index cell_label, annotations and whose rows they
+            are; var index the column names, gene_identifier and gene_symbol; x and y,
+            where both are annotations, in obsm: "X_umap", or "spatial" where cells have a
+            brain_section_label; the atlas's colours in uns["COLUMN_colors"], for scanpy;
+            provenance in uns["abc_dask"] as JSON text.
 
-        reader = self.reader
-        return anndata.AnnData(
-            X=reader.values(self.columns),
-            obs=writers.obs_frame(reader),
-            var=writers.var_frame(self.info),
-            uns=writers.uns_dict(self.info),
-        )
+        Raises
+        ------
+        AbcDaskError
+            As `annotate`.
+        """
+        return writers.to_anndata(*handed_over(self, annotate, download_base))
+
+    @property
+    def plot(self) -> ViewPlots:
+        """Pictures: ``view.plot.umap("class")``; needs the extra ``plot``."""
+        from abc_dask.plots.accessor import ViewPlots
+
+        return ViewPlots(self)
 
     def summarize(
         self,
@@ -310,31 +331,17 @@ class View:
         ViewError, ReleaseError, MissingFileError, TableError
             As `annotate`.
         """
-        from abc_dask.summary import check_request, summarize
+        from abc_dask.summary import summarize_view
 
-        columns, wanted = names_of(by), names_of(statistics)
-        chosen = list(self.columns) if genes is None else names_of(genes)
-        unknown = next((g for g in chosen if g not in self.columns), None)
-        if unknown is not None:
-            raise UsageError(f"the view has no gene {unknown!r}{nearest(unknown, self.columns)}")
-        condition = None if where is None else Condition.parse(where)
-        named = condition.columns if condition else ()
-        others = [n for n in named if n not in {*columns, *self.columns, "cell_label"}]
-        check_request(columns, wanted, missing, ())
-        found = self.find_annotations([*columns, *others], download_base=download_base)
-        check_request(columns, wanted, missing, found[: len(columns)])
-        frame = self.annotate([*columns, *others], download_base=download_base)
-        summary = summarize(
-            frame,
-            chosen,
-            found[: len(columns)],
-            statistics=wanted,
+        return summarize_view(
+            self,
+            by,
+            statistics,
             missing=missing,
-            condition=condition,
+            where=where,
+            genes=genes,
+            download_base=download_base,
         )
-        if not len(summary.cells):
-            raise UsageError("no cell of the view is left to summarize")
-        return summary
 
     def check_sizes(self) -> None:
         """Raise `ViewError` unless all files are there with their sizes, and no others."""
@@ -376,6 +383,8 @@ class View:
         target: str | Path,
         format: str | None = None,  # noqa: A002 - the word of the command line
         *,
+        annotate: Iterable[str] = (),
+        download_base: str | Path | None = None,
         overwrite: bool = False,
     ) -> Path:
         """Write the view in another format, complete or absent.
@@ -386,6 +395,10 @@ class View:
             Its suffix chooses: ``.parquet``, ``.zarr``, ``.csv`` or ``.h5ad``.
         format : str, optional
             Choose whatever the suffix.
+        annotate : iterable of str
+            Columns of annotations beside those that the view carries.
+        download_base : path, optional
+            As for `annotate`.
         overwrite : bool
             Replace what is there.
 
@@ -397,7 +410,7 @@ class View:
         Raises
         ------
         UsageError
-            If the format is unknown.
+            If the format or an annotation is unknown.
         ViewError
             If the target exists or cannot be written, or this view is damaged.
         """
@@ -407,10 +420,10 @@ class View:
             raise ViewError(f"{place} is the view itself; name another target")
         refuse_existing(place, overwrite=overwrite)
         self.verify()
+        reader, info = handed_over(self, annotate, download_base)
         staging = Staging.beside(place)
         with staging.locked():
-            info = self.provenance | {"exported_from": str(self.path)}
-            commit(staging, chosen, self.reader, info)
+            commit(staging, chosen, reader, info | {"exported_from": str(self.path)})
         return place
 
     def __repr__(self) -> str:
@@ -431,13 +444,3 @@ class View:
             "matrices": f"{len(info['matrices']):,}",
         }
         return html_table(rows)
-
-
-def html_table(rows: dict[str, str]) -> str:
-    """Give a small table of names and values for notebooks."""
-    cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
-        f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
-        for k, v in rows.items()
-    )
-    return f"<table>{cells}</table>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 from collections.abc import Iterable, Sequence
 
 
@@ -107,3 +108,13 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]], align: s
         "  ".join(f"{v:{a}{w}}" for v, a, w in zip(line, align, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def html_table(rows: dict[str, str]) -> str:
+    """Give a small table of names and values for notebooks."""
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
+        f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
+        for k, v in rows.items()
+    )
+    return f"<table>{cells}</table>"

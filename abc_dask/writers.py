@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from abc_dask import handover
 from abc_dask.files import temporary_name
 from abc_dask.parts import ROW_GROUP, part_file_name, view_table, write_table
 from abc_dask.reading import (
@@ -32,6 +33,7 @@ from abc_dask.reading import (
 from abc_dask.tables import CELL_LABEL, GENE_IDENTIFIER
 
 if TYPE_CHECKING:
+    import anndata
     import pandas as pd
 
 # One gene of 65,536 cells is what a browser or a plot asks for at a time; a shard
@@ -62,10 +64,24 @@ def var_frame(info: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=index, dtype=object)
 
 
-def uns_dict(info: dict[str, Any]) -> dict[str, Any]:
-    """Give AnnData's uns: normalization, and the whole provenance as JSON text."""
+def uns_dict(info: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    """Give AnnData's uns: normalization, the provenance as JSON text, colours of terms."""
     provenance = {key: value for key, value in info.items() if key not in {"files", "digest"}}
-    return {"normalization": info["normalization"], "abc_dask": json.dumps(provenance)}
+    said = {"normalization": info["normalization"], "abc_dask": json.dumps(provenance)}
+    return said | handover.colors(reader)
+
+
+def to_anndata(reader: Reader, info: dict[str, Any]) -> anndata.AnnData:
+    """Give the whole view in memory."""
+    import anndata
+
+    return anndata.AnnData(
+        X=reader.values(reader.columns),
+        obs=obs_frame(reader),
+        var=var_frame(info),
+        uns=uns_dict(info, reader),
+        obsm=handover.obsm(reader, info),
+    )
 
 
 def write_zarr(target: Path, reader: Reader, info: dict[str, Any]) -> None:
@@ -104,8 +120,9 @@ def write_zarr(target: Path, reader: Reader, info: dict[str, Any]) -> None:
     with anndata.settings.override(**settings):
         write_elem(group, "obs", obs_frame(reader), dataset_kwargs=options)
         write_elem(group, "var", var_frame(info), dataset_kwargs=options)
-        write_elem(group, "uns", uns_dict(info))
-        for name in ("layers", "obsm", "obsp", "varm", "varp"):
+        write_elem(group, "uns", uns_dict(info, reader))
+        write_elem(group, "obsm", handover.obsm(reader, info), dataset_kwargs=options)
+        for name in ("layers", "obsp", "varm", "varp"):
             write_elem(group, name, {})
     # one file for all metadata, as AnnData's own writer leaves it: readers need not list
     # folders, and do not stumble over _view.json
@@ -138,8 +155,9 @@ def write_h5ad(target: Path, reader: Reader, info: dict[str, Any]) -> None:
                 array[:, first + k] = values[:, k]
         write_elem(file, "obs", obs_frame(reader))
         write_elem(file, "var", var_frame(info))
-        write_elem(file, "uns", uns_dict(info))
-        for name in ("layers", "obsm", "obsp", "varm", "varp"):
+        write_elem(file, "uns", uns_dict(info, reader))
+        write_elem(file, "obsm", handover.obsm(reader, info))
+        for name in ("layers", "obsp", "varm", "varp"):
             write_elem(file, name, {})
 
 

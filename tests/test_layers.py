@@ -52,12 +52,14 @@ ORDER = [
     "staging",
     "reading",
     "readers",
+    "handover",
     "writers",
     "publishing",
     "store",
     "integrity",
     "attach",
     "summary",
+    "plots",
     "view",
     "nodes",
     "localcluster",
@@ -75,6 +77,7 @@ ORDER = [
     "catalog",
     "atlas",
     "reporting",
+    "report",
     "tabulate",
     "testing",
     "demo",
@@ -150,7 +153,7 @@ def test_import_and_help_load_nothing_heavy():
         "result = click.testing.CliRunner().invoke(abc_dask.cli.cli, ['--help'])\n"
         "assert result.exit_code == 0, result.output\n"
         "heavy = {'dask', 'distributed', 'anndata', 'numpy', 'pandas', 'pyarrow', 'h5py', 'zarr',\n"
-        "'numba', 'deflate', 'numcodecs'}\n"
+        "'numba', 'deflate', 'numcodecs', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -35,6 +35,8 @@ _COMMANDS = {
     "cells": "abc_dask.cli.cells",
     "view": "abc_dask.cli.view",
     "summarize": "abc_dask.cli.summarize",
+    "plot": "abc_dask.cli.plot",
+    "report": "abc_dask.cli.report",
 }
 
 
