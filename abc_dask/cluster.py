@@ -186,6 +186,14 @@ def job_script(output: Path, **asked: Unpack[ClusterOptions]) -> str:
     return _job_script(job_request(output, asked))
 
 
+def runs_here(**asked: Unpack[ClusterOptions]) -> bool:
+    """Tell whether `connected` would run tasks in threads of this very process."""
+    if asked.get("scheduler") is not None or _kind(asked) != LOCAL:
+        return False
+    given = (asked.get("memory_limit"), asked.get("workers"), setting("workers"))
+    return all(one is None for one in given) and _active_client() is None
+
+
 def _active_client() -> Client | None:
     from distributed import default_client
 

@@ -15,15 +15,17 @@ import numpy as np
 from abc_dask import __version__
 from abc_dask.errors import ReleaseError, ViewError
 from abc_dask.expression import tasks_of
-from abc_dask.parts import PARTS, Receipt
+from abc_dask.parts import PARTS, Receipt, make_part
 from abc_dask.plan import FORMAT_VERSION, Plan, RowBlock
 from abc_dask.planfile import plan_to_json
 from abc_dask.prepare import provenance
-from abc_dask.publishing import VIEW, commit, format_of, publish, refuse_existing
-from abc_dask.readers import CELL_ORDER, PartsReader, save_order
-from abc_dask.running import Progress, run_tasks
+from abc_dask.publishing import FORMATS, VIEW, commit, format_of, publish, refuse_existing
+from abc_dask.readers import PartsReader
+from abc_dask.reading import CELL_ORDER, save_order
+from abc_dask.running import Progress, Work, run_tasks
 from abc_dask.staging import Staging
 from abc_dask.tables import read_cached
+from abc_dask.terms import is_missing
 from abc_dask.view import View, open_view
 
 if TYPE_CHECKING:
@@ -32,7 +34,13 @@ if TYPE_CHECKING:
 _VERSIONS = ("dask", "distributed", "numpy", "pandas", "pyarrow", "h5py")
 
 
-def check_output(output: str | Path, format: str | None, *, overwrite: bool) -> tuple[Path, str]:  # noqa: A002
+def check_output(
+    output: str | Path,
+    format: str | None,  # noqa: A002 - the word of the command line
+    *,
+    overwrite: bool,
+    known: tuple[str, ...] = FORMATS,
+) -> tuple[Path, str]:
     """Check the place and format of a view before any work.
 
     Returns
@@ -47,7 +55,7 @@ def check_output(output: str | Path, format: str | None, *, overwrite: bool) -> 
         If the format is unknown, or something is there and may not be replaced.
     """
     path = Path(output).expanduser().absolute()
-    chosen = format_of(path, format)
+    chosen = format_of(path, format, known=known)
     if path.name in {"", ".", ".."}:
         raise ViewError(f"{str(output)!r} is not a name for a view")
     refuse_existing(path, overwrite=overwrite)
@@ -97,18 +105,19 @@ def run(
         # what may have happened while we waited for nothing: another driver's commit
         refuse_existing(output, overwrite=overwrite)
         begin(plan, staging, chosen, overwrite=overwrite)
-        held = staging.receipts(plan)
-        todo = [task for task in tasks_of(plan) if task.block.number not in held]
-        bar = Progress(plan.n_cells, len(plan.blocks), held.values(), enabled=progress)
-        try:
-            done = run_tasks(todo, str(staging.folder), plan.digest, client, bar)
-        finally:
-            bar.close()
-        complete(plan, held | done, staging, chosen, kept=len(held), began=began)
+        found, kept = make_parts(make_part, plan, staging, client, progress=progress)
+        complete(plan, found, staging, chosen, kept=kept, began=began)
     return open_view(output)
 
 
-def begin(plan: Plan, staging: Staging, chosen: str, *, overwrite: bool) -> None:
+def begin(
+    plan: Plan,
+    staging: Staging,
+    chosen: str,
+    *,
+    described: dict[str, Any] | None = None,
+    overwrite: bool,
+) -> None:
     """Write down what is being made, or find that the folder holds the same.
 
     Parameters
@@ -118,6 +127,8 @@ def begin(plan: Plan, staging: Staging, chosen: str, *, overwrite: bool) -> None
         Locked by the caller.
     chosen : str
         Format.
+    described : dict, optional
+        Provenance; that of a view where not given.
     overwrite : bool
         Remove what was done for another request.
 
@@ -134,10 +145,43 @@ def begin(plan: Plan, staging: Staging, chosen: str, *, overwrite: bool) -> None
         )
     try:
         staging.begin(plan.identity, plan.digest, overwrite=overwrite)
-        staging.begin_parts(provenance(plan))
-        staging.save_tasks({"format": chosen} | plan_to_json(plan))
+        staging.begin_parts(provenance(plan) if described is None else described)
+        if not plan.kind:  # job arrays make views
+            staging.save_tasks({"format": chosen} | plan_to_json(plan))
     except OSError as error:
         raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+
+
+def make_parts(
+    work: Work, plan: Plan, staging: Staging, client: Client, *, progress: bool
+) -> tuple[dict[int, Receipt], int]:
+    """Make the parts of a plan that are not there yet.
+
+    Parameters
+    ----------
+    work : callable
+        Makes a part of a block's task in a folder, for the plan of a digest.
+    plan : Plan
+    staging : Staging
+        Begun, and locked by the caller.
+    client : distributed.Client
+    progress : bool
+
+    Returns
+    -------
+    receipts : dict of int to Receipt
+        One a block, by its number.
+    n_held : int
+        How many were there from an earlier run.
+    """
+    held = staging.receipts(plan)
+    todo = [task for task in tasks_of(plan) if task.block.number not in held]
+    bar = Progress(plan.n_cells, len(plan.blocks), held.values(), enabled=progress)
+    try:
+        done = run_tasks(work, todo, str(staging.folder), plan.digest, client, progress=bar)
+    finally:
+        bar.close()
+    return held | done, len(held)
 
 
 def complete(
@@ -165,16 +209,19 @@ def complete(
     began : float
         When this run began, by `time.perf_counter`.
     """
-    receipts = [found[block.number] for block in plan.blocks]
-    _check(receipts, plan, staging)
+    receipts = in_order(plan, found, staging)
     content = sum(int(receipt.content, 16) for receipt in receipts)
     seconds = time.perf_counter() - began
-    info = provenance(plan) | run_info(_measured(plan, receipts), content, kept, seconds)
+    info = provenance(plan) | run_info(measured(plan, receipts), content, kept, seconds)
     _finish(plan, receipts, staging, chosen, info)
 
 
-def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
-    """Believe receipts only if the parts are here: workers may see another file system."""
+def in_order(plan: Plan, found: dict[int, Receipt], staging: Staging) -> list[Receipt]:
+    """Give one receipt a block, in the plan's order.
+
+    They are believed only if the parts are here: workers may see another file system.
+    """
+    receipts = [found[block.number] for block in plan.blocks]
     for receipt, block in zip(receipts, plan.blocks, strict=True):
         part = staging.folder / PARTS / receipt.name
         if receipt.rows != block.n_cells:
@@ -184,6 +231,7 @@ def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
                 f"{part} was written by a worker but is not here; "
                 "the output must lie on a file system that all workers share"
             )
+    return receipts
 
 
 def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -191,7 +239,7 @@ def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.uint32]]:
     pieces = [np.empty(0, np.uint32)]
     for matrix, blocks in zip(plan.matrices, _by_matrix(plan.blocks, plan), strict=True):
         if blocks:  # 10**9 cells take 4 GB; one matrix at a time is read
-            cells = read_cached(matrix.rows, ["cell"])["cell"].to_numpy()
+            cells = read_cached(matrix.details or matrix.rows, ["cell"])["cell"].to_numpy()
             found = (cells[block.start : block.stop] for block in blocks)
             pieces += [rows[rows >= 0].astype(np.uint32) for rows in found]
     return np.concatenate(pieces)
@@ -246,7 +294,7 @@ def run_info(
     }
 
 
-def _measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+def measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
     """Give the provenance of each matrix with the time and bytes of its tasks."""
     matrices: list[dict[str, Any]] = provenance(plan)["matrices"]
     for matrix, own in zip(matrices, _by_matrix(receipts, plan), strict=True):
@@ -262,6 +310,11 @@ def _finish(
     order = cell_order(plan)
     if len(order) != plan.n_cells or _has_duplicates(order):
         raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")
+    annotations = tuple(
+        a.counted(int(is_missing(a.values()[order]).sum())) for a in plan.annotations
+    )
+    if annotations:
+        info = info | {"annotations": [a.describe() for a in annotations]}
     if chosen == "parquet":
         save_order(parts, order)
         staging.sweep({CELL_ORDER, VIEW} | {receipt.name for receipt in receipts})
@@ -270,5 +323,5 @@ def _finish(
         publish(staging, parts, chosen, info, rows=rows, digests=digests)
     else:
         paths = tuple(parts / receipt.name for receipt in receipts)
-        reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype))
+        reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype), annotations)
         commit(staging, chosen, reader, info)

@@ -14,8 +14,8 @@ Tasks read the labels of their rows from the second, so that no task carries a t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -40,6 +41,7 @@ from abc_dask.h5ad import (
     read_row_sizes,
 )
 from abc_dask.tables import CELL_LABEL, GENE_IDENTIFIER, read_cached
+from abc_dask.terms import Annotation
 from abc_dask.words import plural
 
 _LAYOUT = b"abc_dask.layout"
@@ -87,8 +89,12 @@ class MatrixIndex:
 
     def positions(self, identifiers: list[str]) -> tuple[int, ...]:
         """Give the column of each gene, -1 where the matrix lacks it."""
-        columns = pd.Index(self.genes[GENE_IDENTIFIER].to_pandas())
-        return tuple(int(i) for i in columns.get_indexer(pd.Index(identifiers)))
+        columns = read_cached(self.table, [GENE_IDENTIFIER])[GENE_IDENTIFIER]
+        found = pc.index_in(columns, value_set=pa.array(identifiers, pa.string()))
+        positions = np.full(len(identifiers), -1)
+        present = found.is_valid().to_numpy()
+        positions[found.drop_null().to_numpy()] = np.flatnonzero(present)
+        return tuple(positions.tolist())
 
 
 def _with_chunks(matrix: MatrixFile, cache: Cache) -> MatrixFile:
@@ -134,12 +140,16 @@ class MatrixRows:
     n_asked, n_found, n_extra : int
         Cells that the metadata assigns to the matrix, how many of them it holds, and
         rows that the metadata does not list.
+    sizes, cells : arrays of int64, shape (n_rows,)
+        Stored values and cell (position in cell_metadata, -1: not wanted) of every row.
     """
 
     table: Path
     n_asked: int
     n_found: int
     n_extra: int
+    sizes: NDArray[np.int64] = field(repr=False, compare=False)
+    cells: NDArray[np.int64] = field(repr=False, compare=False)
 
     @classmethod
     def of(
@@ -176,15 +186,12 @@ class MatrixRows:
             [matrix.path, *astuple(matrix.fingerprint), state, cells is None],
             lambda target: _write_rows(matrix, labels(), cells, target),
         )
-        cell = read_cached(table, ["cell"])["cell"].to_numpy()
+        rows = read_cached(table, ["size", "cell"])
+        cell = rows["cell"].to_numpy()
         n_found = int((cell >= 0).sum())
         n_asked = n_found if cells is None else len(cells)
-        return cls(table, n_asked, n_found, matrix.n_rows - n_found)
-
-    def sizes_and_cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Read stored values and cell position (-1: not wanted) of every row."""
-        table = read_cached(self.table, ["size", "cell"])
-        return table["size"].to_numpy(), table["cell"].to_numpy()
+        sizes = rows["size"].to_numpy()
+        return cls(table, n_asked, n_found, matrix.n_rows - n_found, sizes, cell)
 
 
 def _write_rows(
@@ -220,12 +227,58 @@ def read_row_labels(table: str | Path, start: int, stop: int) -> tuple[pa.Array,
     -------
     labels, cells : pyarrow arrays, length stop - start
     """
-    first, last = start // _ROW_GROUP, (stop - 1) // _ROW_GROUP
-    with pq.ParquetFile(table, page_checksum_verification=True) as file:
-        part = file.read_row_groups(range(first, last + 1), columns=[CELL_LABEL, "cell"])
-    part = part.slice(start - first * _ROW_GROUP, stop - start).combine_chunks()
+    part = _read_range(table, start, stop, [CELL_LABEL, "cell"])
     labels, cells = (part[name].combine_chunks() for name in (CELL_LABEL, "cell"))
     return labels, cells
+
+
+def write_details(
+    cells: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
+    annotations: Sequence[Annotation],
+    target: Path,
+) -> None:
+    """Write which rows of a matrix are wanted, and their annotations, a row group a range.
+
+    Parameters
+    ----------
+    cells : array of int64, shape (n_rows,)
+        Position of each row's cell in cell_metadata, -1 where it is not listed.
+    wanted : array of bool, shape (n_rows,)
+    annotations : sequence of Annotation
+    target : Path
+    """
+    columns: dict[str, Any] = {"cell": np.where(wanted, cells, -1)}
+    for annotation in annotations:
+        columns[_beside(annotation.name)] = annotation.values()[np.where(wanted, cells, 0)]
+    pq.write_table(
+        pa.table({name: pa.array(values) for name, values in columns.items()}),
+        target,
+        compression="zstd",
+        row_group_size=_ROW_GROUP,
+        write_page_checksum=True,
+    )
+
+
+def _beside(name: str) -> str:
+    """Keep names of annotations apart from our own."""
+    return f"annotation:{name}"
+
+
+def read_details(
+    table: str | Path, start: int, stop: int, names: Sequence[str]
+) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+    """Read cell (-1: not wanted) and annotations (codes or numbers) of a row range."""
+    part = _read_range(table, start, stop, ["cell", *map(_beside, names)])
+    found = {name: part[_beside(name)].to_numpy() for name in names}
+    return part["cell"].to_numpy(), found
+
+
+def _read_range(table: str | Path, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
+    first, last = start // _ROW_GROUP, (stop - 1) // _ROW_GROUP
+    with pq.ParquetFile(table, page_checksum_verification=True) as file:
+        part = file.read_row_groups(range(first, last + 1), columns=list(columns))
+    return part.slice(start - first * _ROW_GROUP, stop - start).combine_chunks()
 
 
 def _duplicates(names: NDArray[np.object_]) -> list[str]:

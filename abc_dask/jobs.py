@@ -227,6 +227,7 @@ class WatchedCluster:
     jobs: Any = None
     logs: Path
     blocks = 0
+    _finished = 0
     _interval = 0.0
     _asked = 0.0
     _minimum = 0
@@ -247,18 +248,19 @@ class WatchedCluster:
         self.adapt(Adaptive=_Adaptive, minimum=0, interval="1s", wait_count=3)
 
     def want(self, blocks: int, *, finished: int = 0) -> None:
-        """Say how many blocks are left, and how many were finished since.
+        """Say how many blocks are left, and how many are finished.
 
         Parameters
         ----------
         blocks : int
         finished : int
-            Blocks finished since the last call: jobs were not in vain.
+            Where this number changes, jobs were not in vain.
         """
         if self.blocks == 0:
             self.jobs.alone_since = time.monotonic()
         self.blocks = blocks
-        if finished:
+        if finished != self._finished:
+            self._finished = finished
             self.jobs.in_vain = 0
 
     def target(self: Any) -> int:

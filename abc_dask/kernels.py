@@ -64,6 +64,24 @@ def lookup_table(positions: NDArray[np.int64], n_columns: int) -> NDArray[np.int
     return table
 
 
+def load_loops() -> None:
+    """Load the machine code for the usual types: 32-bit indices and values, no filters.
+
+    Takes half a second or more of one core, which a thread may spend while a plan is made.
+    """
+    from abc_dask.loops import add, find_in_file, gather_from_file
+
+    none, zero = np.zeros(0, np.int64), np.zeros(1, np.int64)
+    buffer, wanted = np.zeros(8, np.uint8), np.zeros(0, np.bool_)
+    words, table = buffer.view(np.int32), np.zeros(0, np.int32)
+    find_in_file(
+        -1, zero, none, buffer, words, zero, wanted, none, table, SEARCH_COST, 0, 0, none, none
+    )
+    gather_from_file(-1, zero, none, 4, none, 0, buffer, buffer)
+    values = np.zeros(0, np.float32)
+    add(values, none, values)
+
+
 @dataclass(frozen=True)
 class Segments:
     """Consecutive elements of a stored array, wherever they lie in memory.
@@ -82,11 +100,6 @@ class Segments:
     edges: NDArray[np.int64]
     starts: NDArray[np.int64]
 
-    @classmethod
-    def whole(cls, values: NDArray[Any]) -> Segments:
-        """Give an array as one segment, numbered from 0."""
-        return cls(values, np.array([0, len(values)], np.int64), np.zeros(1, np.int64))
-
 
 @dataclass(frozen=True)
 class Hits:
@@ -104,14 +117,14 @@ class Hits:
     cells: NDArray[np.int64]
 
 
-def looks_in_place(dtype: np.dtype[Any]) -> bool:
-    """Tell whether `find_hits` can look at indices of a type without converting them."""
+def is_searchable(dtype: np.dtype[Any]) -> bool:
+    """Tell whether the loops can look at indices of a type without converting them."""
     return dtype.isnative and dtype.kind in "iu" and dtype.itemsize in {4, 8}
 
 
 def find_hits(
     indptr: NDArray[np.int64],
-    indices: Segments,
+    indices: NDArray[Any],
     table: NDArray[np.int32],
     wanted: NDArray[np.bool_],
     *,
@@ -127,13 +140,13 @@ def find_hits(
     Parameters
     ----------
     indptr : array of int64, shape (n_rows + 1,)
-        Start of each row, in the numbers of `indices`, which hold all of them.
-    indices : Segments
+        Start of each row in `indices`.
+    indices : array, shape (n_values,)
         Columns of the stored entries, of any integer type.
     table : array of int32, shape (n_columns,)
         From `lookup_table`.
     wanted : array of bool, shape (n_rows,)
-        Rows to look at; the others' indices are neither read nor checked.
+        Rows to look at; the others' indices are not checked.
     first_cell, n_cells : int
         The result has `n_cells` rows, of which the first one here is `first_cell`.
 
@@ -148,17 +161,11 @@ def find_hits(
     """
     from abc_dask.loops import find
 
-    words = indices.values
-    if not looks_in_place(words.dtype):
-        words = words.astype(np.int64)
-    most = int(indptr[-1] - indptr[0])
+    words = indices if is_searchable(indices.dtype) else indices.astype(np.int64)
     # pages of these that no hit is written to are never touched
-    places, cells = np.empty(most, np.int64), np.empty(most, np.int64)
+    places, cells = np.empty(len(words), np.int64), np.empty(len(words), np.int64)
     n_hits = find(
-        # an unsigned index beyond the signed ones is negative then, and refused as such
-        words.view(f"i{words.itemsize}"),
-        indices.edges,
-        indices.starts,
+        signed(words),
         indptr,
         wanted,
         np.flatnonzero(table >= 0),
@@ -170,9 +177,18 @@ def find_hits(
         cells,
     )
     if n_hits < 0:
-        wrong = take(indices, np.array([-n_hits - 1]))[0]
-        raise ValueError(f"index {int(wrong):,} is outside of 0 to {len(table) - 1:,}")
+        raise out_of_range(indices[-n_hits - 1], len(table))
     return Hits(places[:n_hits], cells[:n_hits])
+
+
+def signed(words: NDArray[Any]) -> NDArray[Any]:
+    """See indices as signed: an unsigned one beyond those is negative then, and refused."""
+    return words.view(f"i{words.itemsize}")
+
+
+def out_of_range(index: int, n_columns: int) -> ValueError:
+    """Give the error of an index that no column has."""
+    return ValueError(f"index {int(index):,} is outside of 0 to {n_columns - 1:,}")
 
 
 def take(stored: Segments, places: NDArray[np.int64]) -> NDArray[Any]:
@@ -252,8 +268,7 @@ def add_column(
 def check_range(indices: NDArray[Any], length: int) -> None:
     """Raise `ValueError` unless 0 <= index < length for all."""
     if len(indices) and (int(indices.min()) < 0 or int(indices.max()) >= length):
-        wrong = indices[(indices < 0) | (indices >= length)][0]
-        raise ValueError(f"index {int(wrong):,} is outside of 0 to {length - 1:,}")
+        raise out_of_range(indices[(indices < 0) | (indices >= length)][0], length)
 
 
 def exact(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.errors import ViewError
-from abc_dask.expression import BlockTask, read_block
+from abc_dask.expression import BlockTask, Partition, read_block
 from abc_dask.files import Fingerprint, replacing, sha256, write_whole
 from abc_dask.tables import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 
@@ -32,6 +32,7 @@ SCHEMA_KEY = b"abc_dask"
 
 # DuckDB's row group; others are content with anything near 10^5.
 ROW_GROUP = 122_880
+_DICTIONARY_BYTES = 64 << 20
 
 # Bytes of provenance in each part. That of thousands of matrices stands in _view.json alone.
 _CARRIED = 64 << 10
@@ -132,7 +133,7 @@ def make_part(task: BlockTask, staging: str, plan: str) -> Receipt:
     name = part_file_name(task.block.number, task.feature_matrix_label, rows)
     path = folder / PARTS / name
     try:
-        table = part_table(task, partition.labels, partition.values, folder)
+        table = part_table(task, partition, folder)
         with replacing(path) as temporary:
             write_table(table, temporary)
             size, digest = temporary.stat().st_size, sha256(temporary)
@@ -164,7 +165,9 @@ def write_table(table: pa.Table, path: Path) -> None:
         path,
         compression="zstd",
         row_group_size=ROW_GROUP,
-        use_dictionary=[DATASET_LABEL, FEATURE_MATRIX_LABEL],
+        use_dictionary=[f.name for f in table.schema if pa.types.is_dictionary(f.type)],
+        # every part has all terms, also those of columns with tens of thousands
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
         write_page_checksum=True,
     )
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -173,13 +176,15 @@ def write_table(table: pa.Table, path: Path) -> None:
         raise OSError(f"{rows:,} of {len(table):,} rows read back")
 
 
-def part_table(task: BlockTask, labels: pa.Array, values: NDArray[Any], staging: Path) -> pa.Table:
-    """Give the table of a part: cell_label, the genes, and whose rows they are."""
+def part_table(task: BlockTask, partition: Partition, staging: Path) -> pa.Table:
+    """Give the table of a part: cell_label, genes, annotations, and whose rows they are."""
     path = staging / PROVENANCE
     matrices, provenance = _carried(path, Fingerprint.of(path))
+    columns: dict[str, Any] = dict(zip(task.columns, partition.values, strict=True))
+    columns |= {a.name: a.arrow(values) for a, values in partition.annotations}
     return view_table(
-        labels,
-        dict(zip(task.columns, values, strict=True)),
+        partition.labels,
+        columns,
         {DATASET_LABEL: task.dataset_label, FEATURE_MATRIX_LABEL: task.feature_matrix_label},
         matrices,
         provenance,
@@ -199,7 +204,7 @@ def _carried(path: Path, _state: Fingerprint) -> tuple[list[dict[str, Any]], byt
 
 def view_table(
     labels: pa.Array,
-    columns: dict[str, NDArray[Any]],
+    columns: Mapping[str, Any],
     constants: Mapping[str, str | None],
     matrices: list[dict[str, Any]],
     provenance: bytes,
@@ -210,7 +215,10 @@ def view_table(
     every part, so that categories agree when parts are put together.
     """
     arrays: dict[str, Any] = {CELL_LABEL: labels}
-    arrays |= {name: pa.array(values) for name, values in columns.items()}
+    arrays |= {
+        name: values if isinstance(values, pa.Array) else pa.array(values)
+        for name, values in columns.items()
+    }
     for name, value in constants.items():
         names = list(dict.fromkeys(matrix[name] for matrix in matrices))
         code = None if value is None else names.index(value)
@@ -228,8 +236,10 @@ def _pandas_metadata(table: pa.Table) -> bytes:
     for field in table.schema:
         if pa.types.is_dictionary(field.type):
             n = len(table[field.name].chunk(0).dictionary) if len(table) else 0
-            kind = ("categorical", "int16", {"num_categories": n, "ordered": False})
-        elif pa.types.is_floating(field.type):
+            codes = np.dtype(field.type.index_type.to_pandas_dtype()).name
+            described = {"num_categories": n, "ordered": field.type.ordered}
+            kind = ("categorical", codes, described)
+        elif pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
             name = np.dtype(field.type.to_pandas_dtype()).name
             kind = (name, name, None)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError, ClusterError
 from abc_dask.expression import BlockTask
-from abc_dask.parts import Receipt, make_part, receipt_path
+from abc_dask.parts import Receipt, receipt_path
 
 if TYPE_CHECKING:
     from distributed import Client
+
+# Makes a part of a block's task in a folder, for the plan of a digest.
+Work = Callable[[BlockTask, str, str], Receipt]
 
 # Tasks that the scheduler knows at a time: it stays small however many blocks there are.
 _WINDOW = 4096
@@ -94,13 +97,13 @@ class Progress:
         self._bar.close()
 
 
-def make_safely(task: BlockTask, staging: str, plan: str) -> Receipt:
+def make_safely(work: Work, task: BlockTask, staging: str, plan: str) -> Receipt:
     """Make a part; any error becomes one that surely finds its way back.
 
     Dask waits forever for a task whose exception cannot be pickled and read again.
     """
     try:
-        return make_part(task, staging, plan)
+        return work(task, staging, plan)
     except (AbcDaskError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - that is the point
@@ -119,6 +122,7 @@ def jobs_of(client: Client) -> Any:
 class _Run:
     """Tasks that a client works on."""
 
+    work: Work
     client: Client
     staging: str
     plan: str
@@ -128,7 +132,7 @@ class _Run:
     done: dict[int, Receipt] = field(default_factory=dict)
     lost: dict[int, int] = field(default_factory=dict)
 
-    def work(self, tasks: Iterable[BlockTask], attempt: int = 1) -> Iterator[BlockTask]:
+    def run(self, tasks: Iterable[BlockTask], attempt: int = 1) -> Iterator[BlockTask]:
         """Run tasks, and yield those whose workers died; any other error is raised."""
         from distributed import KilledWorker, as_completed
 
@@ -137,8 +141,9 @@ class _Run:
         completed = as_completed(loop=self.client.loop)
         try:
             while True:
-                if len(running) <= _WINDOW // 2:
-                    started = self._submit(list(islice(todo, _WINDOW - len(running))), attempt)
+                few = len(running) <= _WINDOW // 2
+                if few and (batch := list(islice(todo, _WINDOW - len(running)))):
+                    started = self._submit(batch, attempt)
                     running.update(started)
                     completed.update(started)
                 if not running:
@@ -182,7 +187,13 @@ class _Run:
         extract = dask.delayed(make_safely, pure=False)
         futures = self.client.compute(
             [
-                extract(task, self.staging, self.plan, dask_key_name=self._key(task, attempt))
+                extract(
+                    self.work,
+                    task,
+                    self.staging,
+                    self.plan,
+                    dask_key_name=self._key(task, attempt),
+                )
                 for task in tasks
             ]
         )
@@ -246,12 +257,20 @@ class _Run:
 
 
 def run_tasks(
-    todo: list[BlockTask], staging: str, plan: str, client: Client, progress: Progress
+    work: Work,
+    todo: list[BlockTask],
+    staging: str,
+    plan: str,
+    client: Client,
+    *,
+    progress: Progress,
 ) -> dict[int, Receipt]:
     """Run one delayed task a block; on an error of the data the rest is cancelled.
 
     Parameters
     ----------
+    work : callable
+        What makes a part.
     todo : list of BlockTask
     staging : str
         Folder of the unfinished view.
@@ -271,13 +290,13 @@ def run_tasks(
         What a task raised, or a `ClusterError` that names the blocks of which every
         worker died, or says why there are no workers.
     """
-    run = _Run(client, staging, plan, progress, left=len(todo))
+    run = _Run(work, client, staging, plan, progress, left=len(todo))
     fatal = []
     try:
-        suspects = list(run.work(todo))
+        suspects = list(run.run(todo))
         run.left = len(suspects)
         for task in suspects:
-            fatal += list(run.work([task], attempt=2))
+            fatal += list(run.run([task], attempt=2))
             if len(fatal) == _FATAL:
                 break
     finally:

@@ -1,18 +1,14 @@
-"""Pieces of CSR rows as the kernels want them, around HDF5 where that can be.
+"""CSR rows out of a file, around HDF5 where that can be.
 
-An uncompressed file is mapped: kernels look into it where it lies, and pages go back when
-a piece is done. Compressed chunks are read and decoded in the task's own thread: those of
-the indices all, those of the values only where there is a hit.
+Compressed chunks are read and decoded in the task's own thread: those of the indices all,
+those of the values only where there is a hit. For uncompressed files see `abc_dask.plain`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,48 +16,14 @@ from numpy.typing import NDArray
 from abc_dask.chunks import Chunks, StoredArray, read_arrays, read_chunks, read_pointers
 from abc_dask.codecs import decode
 from abc_dask.errors import DamagedFileError
-from abc_dask.h5ad import PIECE_VALUES, MatrixFile, MatrixReader, open_matrix, pieces
-from abc_dask.kernels import Segments, looks_in_place, take
+from abc_dask.h5ad import PIECE_VALUES, MatrixFile, MatrixReader, open_matrix, wanted_pieces
+from abc_dask.kernels import Hits, Segments, take
+from abc_dask.pieces import Piece, RowReader, hits_in_pieces
+from abc_dask.plain import PlainRows
 from abc_dask.sources import Bytes, Source, opened_source
 
 # What lies between two chunks is mostly HDF5's own: not worth a system call of its own.
 _GAP = 64 << 10
-
-# Pages between two that are needed which a disk reads along in the time of another request.
-_PAGE_GAP = 8 << 10
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some rows of a CSR matrix.
-
-    Attributes
-    ----------
-    row : int
-        First row.
-    indptr : array of int64, shape (n_rows + 1,)
-        Start of each row, in the numbers of `indices`.
-    indices : Segments
-        Columns of the stored entries.
-    """
-
-    row: int
-    indptr: NDArray[np.int64]
-    indices: Segments
-
-
-class RowReader(Protocol):
-    """Gives pieces of rows, and then the values of some of their entries."""
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes of values and indices so far: decoded, or where mapped, looked at."""
-
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
-        """Yield the rows of a range in pieces of at most `most` stored values (or one row)."""
-
-    def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Give values of the current piece by the numbers of their entries, which rise."""
 
 
 @contextlib.contextmanager
@@ -75,8 +37,9 @@ def open_rows(matrix: MatrixFile) -> Iterator[RowReader]:
     """
     arrays = read_arrays(matrix.chunks) if matrix.chunks else ()
     if arrays:
+        plain = not any(array.filters for array in arrays)
         with opened_source(matrix.path, matrix.fingerprint) as source:
-            yield ChunkRows(matrix, arrays, source)
+            yield (PlainRows if plain else ChunkRows)(matrix, arrays, source)
     else:
         with open_matrix(matrix) as reader:
             yield HDF5Rows(reader)
@@ -94,19 +57,31 @@ class HDF5Rows:
         """Decoded bytes of values and indices read so far."""
         return self._reader.bytes_read
 
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
         """Yield pieces, each numbered from 0."""
-        for row, indptr, indices, data in self._reader.rows(start, stop, most):
+        for row, indptr, indices, data in self._reader.rows(start, stop, most, wanted):
             self._data = data
-            yield Piece(row, indptr, Segments.whole(indices))
+            yield Piece(row, indptr, indices)
 
     def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """Give values of the current piece."""
         return self._data[places]
 
+    def hits(
+        self, start: int, stop: int, table: NDArray[np.int32], wanted: NDArray[np.bool_]
+    ) -> Iterator[tuple[Hits, NDArray[Any]]]:
+        """Find the entries of chosen columns, piece by piece."""
+        return hits_in_pieces(self, start, stop, table, wanted)
+
 
 class ChunkRows:
-    """Rows out of chunks whose places are known.
+    """Rows out of chunks whose places are known, decoded in the task's own thread.
 
     Parameters
     ----------
@@ -127,32 +102,41 @@ class ChunkRows:
 
     @property
     def bytes_read(self) -> int:
-        """Decoded or, where mapped, looked-at bytes of values and indices."""
+        """Decoded bytes of values and indices."""
         return sum(array.bytes_read for array in self._held)
 
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
-        """Yield pieces, numbered as in the file; what a piece gave is gone with the next."""
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
+        """Yield pieces; what a piece gave is gone with the next."""
         indptr = read_pointers(self._matrix.indptr, start, stop)
         low, high = int(indptr[0]), int(indptr[-1])
         self._held = [
             _ChunkArray(one, read_chunks(self._matrix.chunks, one, low, high), self._source)
             for one in self._arrays
         ]
-        indices = self._held[0]
-        cuts = list(pieces(indptr, most))
+        cuts = wanted_pieces(indptr, wanted, most)
         self._expect(indptr, cuts[:1])
         for number, (first, last) in enumerate(cuts):
             self._expect(indptr, cuts[number + 1 : number + 2])
-            self._within = int(indptr[first]), int(indptr[last])
-            yield Piece(start + first, indptr[first : last + 1], indices.segments(*self._within))
-            for array in self._held:
-                array.release(*self._within)
+            low, high = self._within = int(indptr[first]), int(indptr[last])
+            yield Piece(
+                start + first, indptr[first : last + 1] - low, self._held[0].between(low, high)
+            )
 
     def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """Give values of the current piece; only chunks with one of them are decoded."""
-        data = self._held[1]
-        data.expect_places(places)
-        return take(data.segments(*self._within, places=places), places)
+        return self._held[1].at(places + self._within[0])
+
+    def hits(
+        self, start: int, stop: int, table: NDArray[np.int32], wanted: NDArray[np.bool_]
+    ) -> Iterator[tuple[Hits, NDArray[Any]]]:
+        """Find the entries of chosen columns, piece by piece."""
+        return hits_in_pieces(self, start, stop, table, wanted)
 
     def _expect(self, indptr: NDArray[np.int64], cuts: list[tuple[int, int]]) -> None:
         for first, last in cuts:
@@ -166,67 +150,61 @@ class _ChunkArray:
         self._stored = stored
         self._chunks = chunks
         self._source = source
-        self._dtype = np.dtype(stored.dtype)
         # the chunk at the end of a piece is the one at the start of the next
         self._last: tuple[int, Bytes] = (-1, np.zeros(0, np.uint8))
+        # used again for every piece: new memory costs a fifth of the time of decoding
+        self._raw = self._out = np.zeros(0, np.uint8)
         self.bytes_read = 0
 
-    def segments(self, low: int, high: int, places: NDArray[np.int64] | None = None) -> Segments:
-        """Give elements `low` to `high`, or at least those at `places` among them."""
+    def between(self, low: int, high: int) -> NDArray[Any]:
+        """Give elements `low` to `high`."""
+        first, last = self._numbers(low, high)
+        start = first * self._stored.chunk
+        return self._decoded(np.arange(first, last))[low - start : high - start]
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """Give elements by their numbers, which rise."""
+        low, high = int(places[0]), int(places[-1]) + 1
+        first, last = self._numbers(low, high)
+        edges = np.minimum(np.arange(first, last + 1) * self._stored.chunk, self._stored.length)
+        needed = np.flatnonzero(np.diff(np.searchsorted(places, edges)) > 0)
+        starts = np.zeros(last - first, np.int64)
+        starts[needed] = np.arange(len(needed)) * self._stored.chunk
+        return take(Segments(self._decoded(first + needed), edges, starts), places)
+
+    def _numbers(self, low: int, high: int) -> tuple[int, int]:
         chunk = self._stored.chunk
-        first, last = low // chunk, max(low // chunk, -(-high // chunk))
-        edges = np.minimum(np.arange(first, last + 1) * chunk, self._stored.length)
-        starts, odd = np.divmod(self._chunks.offsets[self._rows(first, last)], self._itemsize)
-        # HDF5 sets a chunk where there is room: a few lie between the items of the file
-        if self._words is not None and not odd.any():
-            self.bytes_read += (high - low if places is None else len(places)) * self._itemsize
-            return Segments(self._words, edges, starts)
-        needed = np.arange(first, last)
-        if places is not None:
-            needed = needed[np.diff(np.searchsorted(places, edges)) > 0]
-        starts[needed - first] = np.arange(len(needed)) * chunk
-        return Segments(self._decoded(needed), edges, starts)
-
-    @cached_property
-    def _words(self) -> NDArray[Any] | None:
-        """The whole file as items of this array, where kernels can look at them in place."""
-        view = self._source.view
-        if view is None or self._stored.filters:
-            return None
-        if self._stored.name == "X/indices" and not looks_in_place(self._dtype):
-            return None
-        return view[: len(view) // self._itemsize * self._itemsize].view(self._dtype)
-
-    @property
-    def _itemsize(self) -> int:
-        return self._dtype.itemsize
-
-    def _rows(self, first: int, last: int) -> slice:
-        return slice(first - self._chunks.first, last - self._chunks.first)
+        return low // chunk, max(low // chunk, -(-high // chunk))
 
     def _decoded(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
-        """Read and decode chunks, one behind the other."""
+        """Read and decode chunks, one behind the other, into memory that is used again."""
         n_bytes = self._stored.chunk_bytes
-        out = np.zeros(len(numbers) * n_bytes, np.uint8)
+        if len(self._out) < len(numbers) * n_bytes:
+            self._out = np.empty(len(numbers) * n_bytes, np.uint8)
+        out = self._out[: len(numbers) * n_bytes]
         held, content = self._last
         missing = numbers[numbers != held]
         rows = missing - self._chunks.first
         sizes = self._chunks.sizes[rows]
-        raw = self._source.read(self._chunks.offsets[rows], sizes)
+        if len(self._raw) < sizes.sum():
+            self._raw = np.empty(int(sizes.sum()), np.uint8)
+        raw = self._source.read(self._chunks.offsets[rows], sizes, self._raw)
         ends = dict(zip(missing.tolist(), np.cumsum(sizes).tolist(), strict=True))
         for place, number in enumerate(numbers.tolist()):
             if number != held:
                 size = int(self._chunks.sizes[number - self._chunks.first])
                 content = self._chunk(number, raw[ends[number] - size : ends[number]])
                 held = number
-            out[place * n_bytes : place * n_bytes + len(content)] = content
+            begin = place * n_bytes
+            out[begin : begin + len(content)] = content
+            out[begin + len(content) : begin + n_bytes] = 0
         self._last = (held, content)
         self.bytes_read += len(out)
-        return out.view(self._dtype)
+        return out.view(self._stored.dtype)
 
     def _chunk(self, number: int, raw: Bytes) -> Bytes:
         if not self._stored.filters:  # the last piece of a contiguous array is shorter
-            return raw
+            return raw.copy()
         mask = int(self._chunks.masks[number - self._chunks.first])
         try:
             return decode(raw, self._stored.filters, mask, self._stored.chunk_bytes)
@@ -238,33 +216,10 @@ class _ChunkArray:
 
     def expect(self, low: int, high: int) -> None:
         """Have the bytes of some elements read ahead, stretch by stretch."""
-        self._expect(*self._places(low, high), _GAP)
-
-    def expect_places(self, places: NDArray[np.int64]) -> None:
-        """Have the pages read that hold some elements looked at in place, by their numbers."""
-        if self._words is None:
-            return
-        chunk = self._stored.chunk
-        offsets = self._chunks.offsets[places // chunk - self._chunks.first]
-        at = offsets + places % chunk * self._itemsize
-        pages = np.unique(at // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._expect(pages, pages + mmap.PAGESIZE, _PAGE_GAP)
-
-    def _expect(self, starts: NDArray[np.int64], stops: NDArray[np.int64], gap: int) -> None:
-        """Hand ranges on, those with little between them as one."""
+        first, last = (n - self._chunks.first for n in self._numbers(low, high))
+        starts = self._chunks.offsets[first:last]
+        stops = starts + self._chunks.sizes[first:last]
         gaps = starts[1:] - stops[:-1]
-        cuts = np.flatnonzero((gaps < 0) | (gaps > gap))
-        first, last = np.append(-1, cuts) + 1, np.append(cuts, len(starts) - 1)
-        self._source.expect(starts[first[: len(starts)]], stops[last[: len(stops)]])
-
-    def release(self, low: int, high: int) -> None:
-        """Give back what was looked at in place, and whatever lies between."""
-        starts, ends = self._places(low, high)
-        if self._words is not None and len(starts):
-            self._source.release(int(starts.min()), int(ends.max()))
-
-    def _places(self, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give first and last place in the file of the chunks of some elements."""
-        rows = self._rows(low // self._stored.chunk, -(-high // self._stored.chunk))
-        offsets = self._chunks.offsets[rows]
-        return offsets, offsets + self._chunks.sizes[rows]
+        cuts = np.flatnonzero((gaps < 0) | (gaps > _GAP))
+        first_of, last_of = np.append(-1, cuts) + 1, np.append(cuts, len(starts) - 1)
+        self._source.expect(starts[first_of[: len(starts)]], stops[last_of[: len(stops)]])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,22 +31,17 @@ class Source(Protocol):
     def name(self) -> str:
         """What messages call it."""
 
-    @property
-    def view(self) -> Bytes | None:
-        """All bytes, where they can be had without copying; None where they cannot."""
-
-    def read(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Bytes:
-        """Give the bytes of some ranges, one after the other."""
+    def read(
+        self, starts: NDArray[np.int64], sizes: NDArray[np.int64], room: Bytes | None = None
+    ) -> Bytes:
+        """Give the bytes of some ranges, one after the other; in `room`, where that is given."""
 
     def expect(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
         """Say that some ranges will soon be read."""
 
-    def release(self, start: int, stop: int) -> None:
-        """Say that a range of `view` is no longer needed: its memory is given back."""
-
 
 class FileSource:
-    """A file, mapped into memory and read around the page cache's copies.
+    """A file.
 
     Parameters
     ----------
@@ -59,12 +53,6 @@ class FileSource:
     ------
     MissingFileError, DamagedFileError
         If it is another file, or cannot be opened.
-
-    Notes
-    -----
-    Pages of a mapped file count as memory of the process until `release`. A file that
-    is cut short under a mapping raises SIGBUS in whoever touches what is gone, so the
-    size is looked at again by every `expect` and `read`.
     """
 
     def __init__(self, path: str | Path, fingerprint: Fingerprint) -> None:
@@ -77,13 +65,9 @@ class FileSource:
             raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from None
         try:
             self._require(fingerprint)
-            self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
-        except BaseException as error:
+        except BaseException:
             os.close(self._descriptor)
-            if isinstance(error, OSError):
-                raise DamagedFileError(f"{path} cannot be mapped: {error.strerror}") from None
             raise
-        self._view: Bytes | None = np.frombuffer(self._map, np.uint8)
 
     def _require(self, fingerprint: Fingerprint) -> None:
         """Refuse a file that took the name's place between the look at it and its opening."""
@@ -100,19 +84,28 @@ class FileSource:
         return str(self._path)
 
     @property
-    def view(self) -> Bytes | None:
-        """All bytes of the file, not writable."""
-        return self._view
+    def descriptor(self) -> int:
+        """For loops that read by themselves."""
+        return self._descriptor
 
-    def read(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Bytes:
-        """Copy ranges into new memory; neighbours are read at once.
+    def read(
+        self, starts: NDArray[np.int64], sizes: NDArray[np.int64], room: Bytes | None = None
+    ) -> Bytes:
+        """Copy ranges; neighbours are read at once.
+
+        Parameters
+        ----------
+        starts, sizes : arrays of int64, shape (n,)
+        room : array of uint8, optional
+            Memory for all of it; new memory where not given.
 
         Raises
         ------
         DamagedFileError
             If the file ends before, or the disk fails.
         """
-        out = np.empty(int(sizes.sum()), np.uint8)
+        n_bytes = int(sizes.sum())
+        out = np.empty(n_bytes, np.uint8) if room is None else room[:n_bytes]
         ends = np.cumsum(sizes)
         cuts = np.flatnonzero(starts[1:] != starts[:-1] + sizes[:-1]) + 1
         ranges = [0, *cuts.tolist(), len(starts)] if len(starts) else []
@@ -145,47 +138,46 @@ class FileSource:
                 f"{self._path} was cut short while it was read; run the command again "
                 "when it is at rest"
             )
-        if not len(starts) or self._is_warm(starts, stops):
+        some = slice(None, None, -(-len(starts) // _PROBES) or 1)
+        if not len(starts) or self.is_warm(np.append(starts[some], stops[-1] - 1)):
             return
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(self._descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
-            else:  # macOS
-                self._advise(mmap.MADV_WILLNEED, start, stop)
 
-    def _is_warm(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> bool:
-        """Look whether some of the bytes, spread out, can be read without waiting (Linux)."""
+    def is_warm(self, places: NDArray[np.int64]) -> bool:
+        """Look whether some bytes can be read without waiting for a disk (Linux)."""
         if not hasattr(os, "RWF_NOWAIT"):
             return False
         byte = bytearray(1)
-        some = slice(None, None, -(-len(starts) // _PROBES))
-        places = [*starts[some].tolist(), int(stops[-1]) - 1]
         try:
-            return all(os.preadv(self._descriptor, [byte], at, os.RWF_NOWAIT) for at in places)
+            return all(
+                os.preadv(self._descriptor, [byte], at, os.RWF_NOWAIT) for at in places.tolist()
+            )
         except OSError:  # not in memory, or a file system that cannot say
             return False
 
-    def release(self, start: int, stop: int) -> None:
-        """Give the pages of a range back; touched again, they come from the page cache."""
-        self._advise(mmap.MADV_DONTNEED, start, stop)
-
-    def _advise(self, advice: int, start: int, stop: int) -> None:
-        start -= start % mmap.PAGESIZE
-        if stop > start:
-            with contextlib.suppress(OSError):  # advice, no more
-                self._map.madvise(advice, start, min(stop, self._size) - start)
+    def fail(self, number: int) -> NoReturn:
+        """Say that an element could not be read, though nothing tells why."""
+        raise DamagedFileError(
+            f"{self._path}: element {number:,} of X could not be read at first; "
+            "look at the disk and run the command again"
+        )
 
     def close(self) -> None:
-        """Let go of the file; the mapping goes with the last array that looks into it."""
-        self._view = None
-        with contextlib.suppress(BufferError):
-            self._map.close()
+        """Let go of the file."""
         os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
 
 @contextlib.contextmanager
 def opened_source(path: str | Path, fingerprint: Fingerprint) -> Iterator[FileSource]:
     """Open a file as a source, and check at the end that it is still the same file."""
-    with contextlib.closing(FileSource(path, fingerprint)) as source:
+    with FileSource(path, fingerprint) as source:
         yield source
     fingerprint.require(path)

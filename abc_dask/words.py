@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 from collections.abc import Iterable, Sequence
 
 
@@ -42,6 +43,17 @@ def enumerate_names(names: Sequence[str], *, most: int | None = None) -> str:
     shown = list(names) if most is None else list(names[:most])
     rest = len(names) - len(shown)
     return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
+
+
+def names_of(names: Iterable[str]) -> list[str]:
+    """Take one name given as text for a list of one, not for its letters.
+
+    Examples
+    --------
+    >>> names_of("Tac2"), names_of(("Tac2", "Slc17a7"))
+    (['Tac2'], ['Tac2', 'Slc17a7'])
+    """
+    return [names] if isinstance(names, str) else [str(name) for name in names]
 
 
 def format_bytes(size: float) -> str:
@@ -96,3 +108,13 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]], align: s
         "  ".join(f"{v:{a}{w}}" for v, a, w in zip(line, align, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def html_table(rows: dict[str, str]) -> str:
+    """Give a small table of names and values for notebooks."""
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
+        f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
+        for k, v in rows.items()
+    )
+    return f"<table>{cells}</table>"

@@ -166,10 +166,10 @@ def sleep_through(client: Any, count: int, seconds: float, workers: int) -> dict
     plan = replace(imagined(count * BLOCK_BYTES // (VALUES_OF_A_CELL * 8)), columns=("a",))
     todo = tasks_of(plan)[:count]
     assert len(todo) == count
-    running.make_safely = Sleeping(seconds)  # type: ignore[assignment]
     progress = running.Progress(plan.n_cells, count, [], enabled=False)
     began = time.perf_counter()
-    done = running.run_tasks(todo, "nowhere", f"{time.time_ns():x}", client, progress)
+    work, plan_digest = Sleeping(seconds), f"{time.time_ns():x}"
+    done = running.run_tasks(work, todo, "nowhere", plan_digest, client, progress=progress)
     took = time.perf_counter() - began
     assert len(done) == count
     best = -(-count // workers) * seconds
@@ -184,9 +184,7 @@ def sleep_through(client: Any, count: int, seconds: float, workers: int) -> dict
 
 
 class Sleeping:
-    """Takes the place of `make_safely`."""
-
-    __name__ = "make_safely"
+    """Takes the place of `make_part`."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

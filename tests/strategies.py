@@ -203,7 +203,7 @@ def plan_of(
     """Plan the reading of one file, as `abc_dask.prepare` does for a release."""
     index, rows = index_of(path, folder, wanted)
     dtype = value_dtype(np.dtype(index.matrix.dtype))
-    sizes, cells = rows.sizes_and_cells()
+    sizes, cells = rows.sizes, rows.cells
     costs = row_costs(index.matrix, sizes, len(genes), dtype.itemsize)
     return make_plan(
         genes=tuple(Gene(name, "") for name in genes),

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abc_dask import kernels, loops
+from abc_dask import kernels, loops, plain
 from abc_dask.h5ad import pieces
 from abc_dask.kernels import (
+    Hits,
     Segments,
     add_column,
     add_hits,
     check_range,
     exact,
     find_hits,
+    is_searchable,
     lookup_table,
     take,
     value_dtype,
@@ -30,10 +35,9 @@ def add_rows(indptr, indices, data, table, out, wanted=None) -> None:
     """Add as an extraction does, from arrays in one piece."""
     n_rows = len(indptr) - 1
     wanted = np.ones(n_rows, bool) if wanted is None else wanted
-    whole = Segments.whole(indices)
-    hits = find_hits(indptr, whole, table, wanted, first_cell=0, n_cells=n_rows)
+    hits = find_hits(indptr, indices, table, wanted, first_cell=0, n_cells=n_rows)
     held = np.zeros(out.shape, out.dtype)
-    add_hits(held, hits, take(Segments.whole(data), hits.places))
+    add_hits(held, hits, data[hits.places])
     out += held
 
 
@@ -46,6 +50,28 @@ def scattered(values: np.ndarray, chunk: int, order: list[int]) -> Segments:
         part = values[edges[k] : edges[k + 1]]
         memory[place * chunk : place * chunk + len(part)] = part
     return Segments(memory, edges, np.argsort(order).astype("int64") * chunk)
+
+
+def from_file(indptr, indices, values, table, wanted, options, gap, size):
+    """Find and read the same in a file, through a buffer of some rows."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"behind a header" + indices.values.tobytes() + values.values.tobytes())
+        file.flush()
+        arrays, start = [], 15
+        for one in (indices, values):
+            offsets = start + one.starts * one.values.itemsize
+            source = SimpleNamespace(descriptor=file.fileno())
+            arrays.append(plain._PlainArray(one.values.dtype, one.edges, offsets, source))
+            start += one.values.nbytes
+        longest = int(np.diff(indptr).max(initial=0))
+        buffer = np.empty((longest + size) * 8, np.uint8)
+        room = Hits(*np.empty((2, int(indptr[-1])), np.int64))
+        search = plain._Search(arrays[0], table, buffer, room, options["n_cells"])
+        hits = search.run(indptr, wanted, options["first_cell"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plain, "_GAP", gap)
+            patch.setattr(plain, "_BUFFER", 64)
+            return hits, arrays[1].at(hits.places)
 
 
 @st.composite
@@ -80,7 +106,7 @@ def test_add_rows_is_scipy(drawn):
 @IN_MEMORY
 @given(matrices_and_positions("csr"), st.sampled_from([0, 1, 8, 10**6]), st.data())
 def test_segments_in_any_order_are_scipy_and_the_twin(drawn, search_cost, data):
-    """Whether rows are searched or scanned, and wherever their entries lie."""
+    """Whether rows are searched or scanned, in memory or in a file, and wherever they lie."""
     matrix, positions = drawn
     n_rows, n_columns = matrix.shape
     indptr = matrix.indptr.astype("int64")
@@ -91,16 +117,17 @@ def test_segments_in_any_order_are_scipy_and_the_twin(drawn, search_cost, data):
     out, twin = np.zeros((2, len(positions), n_rows + 2), EXACT_TYPE[matrix.data.dtype.name])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "SEARCH_COST", search_cost)
-        hits = find_hits(
-            indptr,
-            scattered(matrix.indices, chunk, order),
-            table,
-            wanted,
-            first_cell=1,
-            n_cells=n_rows + 2,
-        )
+        options = {"first_cell": 1, "n_cells": n_rows + 2}
+        hits = find_hits(indptr, matrix.indices, table, wanted, **options)
+        indices, values = (scattered(a, chunk, order) for a in (matrix.indices, matrix.data))
+        if is_searchable(matrix.indices.dtype):
+            gap, size = data.draw(st.integers(0, 40)), data.draw(st.integers(0, 9))
+            found, read = from_file(indptr, indices, values, table, wanted, options, gap, size)
+            np.testing.assert_array_equal(found.places, hits.places)
+            np.testing.assert_array_equal(found.cells, hits.cells)
+            same_bits(read, matrix.data[hits.places])
     assert (np.diff(hits.places) > 0).all()
-    add_hits(out, hits, take(scattered(matrix.data, chunk, order), hits.places))
+    add_hits(out, hits, take(values, hits.places))
     expected = chosen(matrix, positions)
     expected[:, ~wanted] = 0
     same_bits(np.ascontiguousarray(out[:, 1:-1]), expected)
@@ -133,9 +160,9 @@ def test_an_index_out_of_range_anywhere_is_refused(drawn, data):
             wanted = np.ones(n_rows, bool)
             options = {"first_cell": 0, "n_cells": n_rows}
             with pytest.raises(ValueError, match=message):
-                find_hits(indptr, Segments.whole(indices), table, wanted, **options)
+                find_hits(indptr, indices, table, wanted, **options)
             wanted[row] = False
-            find_hits(indptr, Segments.whole(indices), table, wanted, **options)
+            find_hits(indptr, indices, table, wanted, **options)
     out = np.zeros((len(positions), n_rows))
     with pytest.raises(ValueError, match=message):
         twins.add_rows(indptr, indices, matrix.data, table, out)
@@ -143,13 +170,13 @@ def test_an_index_out_of_range_anywhere_is_refused(drawn, data):
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "u8", ">i4", ">i8", ">u4"])
 def test_indices_of_other_types(dtype):
-    indices = Segments.whole(np.array([5, 2, 0, 5], dtype))
+    indices = np.array([5, 2, 0, 5], dtype)
     table = lookup_table(np.array([0, 5]), 6)
     wanted = np.ones(2, bool)
     hits = find_hits(np.array([0, 2, 4]), indices, table, wanted, first_cell=0, n_cells=2)
     assert hits.places.tolist() == [0, 2, 3]
     assert hits.cells.tolist() == [2, 1, 3]
-    values = take(Segments.whole(np.arange(4).astype(">f2")), hits.places)
+    values = take(scattered(np.arange(4).astype(">f2"), 3, [1, 0]), hits.places)
     assert values.dtype == np.dtype(">f2")
     assert values.tolist() == [0, 2, 3]
 

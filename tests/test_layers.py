@@ -25,6 +25,11 @@ ORDER = [
     "cache",
     "tables",
     "genes",
+    "taxonomy",
+    "terms",
+    "annotations",
+    "where",
+    "selection",
     "acquire",
     "loops",
     "kernels",
@@ -32,17 +37,29 @@ ORDER = [
     "hdf5",
     "h5ad",
     "chunks",
+    "pieces",
+    "plain",
     "segments",
     "index",
     "plan",
     "planfile",
     "expression",
+    "inputs",
+    "alignment",
     "prepare",
+    "rows",
     "parts",
     "staging",
+    "reading",
     "readers",
+    "handover",
     "writers",
     "publishing",
+    "store",
+    "integrity",
+    "attach",
+    "summary",
+    "plots",
     "view",
     "nodes",
     "localcluster",
@@ -56,8 +73,12 @@ ORDER = [
     "extraction",
     "jobarray",
     "streaming",
+    "subset",
+    "catalog",
     "atlas",
     "reporting",
+    "report",
+    "tabulate",
     "testing",
     "demo",
     "cli",
@@ -132,7 +153,7 @@ def test_import_and_help_load_nothing_heavy():
         "result = click.testing.CliRunner().invoke(abc_dask.cli.cli, ['--help'])\n"
         "assert result.exit_code == 0, result.output\n"
         "heavy = {'dask', 'distributed', 'anndata', 'numpy', 'pandas', 'pyarrow', 'h5py', 'zarr',\n"
-        "'numba', 'deflate', 'numcodecs'}\n"
+        "'numba', 'deflate', 'numcodecs', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

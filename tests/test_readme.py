@@ -51,7 +51,7 @@ def test_tour(tmp_path):
 
     run([sys.executable, "-m", "abc_dask", "demo", "--scale", "0.0003"])
     commands = "".join(blocks("sh")).replace("abc-dask ", f"{sys.executable} -m abc_dask ")
-    assert commands.count("extract") == 4
+    assert commands.count("extract ") == 6
     base = tmp_path / "abc-dask-demo" / "atlas"
     files = {
         path.relative_to(base).as_posix(): path.read_bytes()
@@ -61,7 +61,7 @@ def test_tour(tmp_path):
     with Server(files=files) as server:  # in place of the public bucket
         env["DASK_ABC_DASK__BASE_URL"] = server.url
         run(["sh", "-ec", commands])
-    python = blocks("python")
-    assert len(python) == 2
-    for code in python:
-        run([sys.executable, "-c", code])
+        python = blocks("python")
+        assert len(python) == 3
+        for code in python:
+            run([sys.executable, "-c", code])

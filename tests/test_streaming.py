@@ -10,6 +10,7 @@ import sys
 import time
 
 import dask.config
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -73,6 +74,20 @@ def test_from_nothing(server, plain_atlas, matrices, tmp_path, format):
     view.verify()
     assert on_disk(tmp_path / "base") == matrices
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_chosen_cells_with_annotations(server, plain_atlas, matrices, tmp_path):
+    """Tables that a condition needs are fetched, matrices without a chosen cell are not."""
+    where = "class != '30 Astro-Epen' and region_of_interest_acronym in ['TH', 'CB']"
+    options = {"where": where, "annotate": ["class", "x"], "block_size": "100 kB"}
+    view = Atlas.remote(tmp_path / "base").extract(["Tac2"], tmp_path / "v", fetch=True, **options)
+    plain = Atlas(plain_atlas.download_base).extract(["Tac2"], tmp_path / "plain", **options)
+    got, expected = (one.annotate(["class", "x"]).compute() for one in (view, plain))
+    pd.testing.assert_frame_equal(got.loc[expected.index], expected)
+    assert view.content() == plain.content()
+    assert view.annotations == plain.annotations
+    assert view.provenance["selection"] == plain.provenance["selection"]
+    assert on_disk(tmp_path / "base") == [m for m in matrices if "-TH-" in m or "-CB-" in m]
 
 
 def test_all_there_touches_no_network(server, plain_atlas, tmp_path):

@@ -32,7 +32,11 @@ _COMMANDS = {
     "extract-part": "abc_dask.cli.job_array",
     "finalize": "abc_dask.cli.job_array",
     "credentials": "abc_dask.cli.credentials",
+    "cells": "abc_dask.cli.cells",
     "view": "abc_dask.cli.view",
+    "summarize": "abc_dask.cli.summarize",
+    "plot": "abc_dask.cli.plot",
+    "report": "abc_dask.cli.report",
 }
 
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
-from abc_dask.cli.options import atlas_options, normalization, open_atlas, verbose
+from abc_dask.cli.options import (
+    annotate,
+    atlas_options,
+    cells_options,
+    normalization,
+    open_atlas,
+    split_names,
+    verbose,
+)
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +48,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="What names the columns.",
 )
+@annotate
+@cells_options
 @cluster_options
 @click.option(
     "--block-size",
@@ -100,6 +110,8 @@ def extract(
         "discard",
         "normalization",
         "columns",
+        "where",
+        "cells",
         "block_size",
         "overwrite",
     )
@@ -110,6 +122,7 @@ def extract(
         asked,
         output,
         format=options["format_"],
+        annotate=split_names(options["annotate"]),
         progress=not quiet,
         **{name: options[name] for name in names},
         **cluster,
@@ -127,8 +140,9 @@ def _plan_only(atlas: Atlas, genes: list[str], output: str, options: dict[str, A
 
     overwrite = options["overwrite"]
     path, chosen = check_output(output, options["format_"], overwrite=overwrite)
-    names = ("normalization", "columns", "block_size")
-    plan = atlas.plan(genes, **{name: options[name] for name in names})
+    names = ("normalization", "columns", "where", "cells", "block_size")
+    annotate = split_names(options["annotate"])
+    plan = atlas.plan(genes, annotate=annotate, **{name: options[name] for name in names})
     todo = write_plan(plan, path, chosen, overwrite=overwrite)
     click.echo(
         f"{plural(len(plan.blocks), 'block')}, {todo:,} to do: "
@@ -143,7 +157,8 @@ def _open_and_agree(options: dict[str, Any], *, yes: bool) -> Atlas:
     from abc_dask.cli.acquire import agree
 
     atlas = open_atlas(options, remote=True)
-    plan = plan_fetch(atlas.release, atlas.matrix_files(options["normalization"]))
+    chosen = {name: options[name] for name in ("where", "cells")}
+    plan = plan_fetch(atlas.release, atlas.matrix_files(options["normalization"], **chosen))
     agree(plan.bytes_to_fetch, plan.bytes_free, yes=yes)
     return atlas
 

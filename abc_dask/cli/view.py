@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
-from abc_dask.cli.options import as_json, verbose
+from abc_dask.cli.options import annotate, as_json, split_names, verbose
 
 
 @click.group()
@@ -50,11 +51,19 @@ def verify(out: str) -> None:
 @click.argument("out", metavar="OUT")
 @click.argument("target", metavar="TARGET")
 @click.option("--format", "format_", metavar="F", help="By default from TARGET's suffix.")
+@annotate
+@click.option("--download-base", metavar="DIR", help="Where the atlas lies now, if it was moved.")
 @click.option("--overwrite", is_flag=True, help="Replace TARGET.")
 @verbose
-def export(out: str, target: str, format_: str | None, overwrite: bool) -> None:  # noqa: FBT001
-    """Write a view as TARGET.csv, .h5ad, .zarr or .parquet."""
+def export(
+    out: str, target: str, format_: str | None, annotate: tuple[str, ...], **options: Any
+) -> None:
+    """Write a view as TARGET.csv, .h5ad, .zarr or .parquet.
+
+    In h5ad and Zarr, annotations are in obs, x and y in obsm (X_umap, or spatial), and the
+    atlas's colours in uns, where scanpy looks for them.
+    """
     from abc_dask.view import open_view
 
-    path = open_view(out).export(target, format_, overwrite=overwrite)
+    path = open_view(out).export(target, format_, annotate=split_names(annotate), **options)
     click.echo(f"{path} written")

@@ -22,6 +22,7 @@ from abc_dask.testing.matrix import Job, Progress, Written, write_matrix
 from abc_dask.testing.quirks import Quirks
 from abc_dask.testing.tables import (
     METADATA_DIRECTORY,
+    TAXONOMY_DIRECTORY,
     ListedFile,
     file_entry,
     manifest,
@@ -30,6 +31,7 @@ from abc_dask.testing.tables import (
     write_manifest,
     write_metadata,
     write_regions,
+    write_taxonomy,
 )
 
 MatrixKey = tuple[str, str, str]
@@ -135,10 +137,16 @@ def _write_tables(
     n_cells = write_metadata(directory, drawn, job.seed, job.quirks)
     write_gene_table(directory, job.n_genes)
     write_regions(directory)
+    folders = {METADATA_DIRECTORY: directory}
+    if job.quirks.no_annotated_view:
+        folders[TAXONOMY_DIRECTORY] = atlas / "metadata" / TAXONOMY_DIRECTORY / release
+        write_taxonomy(folders[TAXONOMY_DIRECTORY])
     files: list[ListedFile] = []
-    for path in sorted(directory.rglob("*.csv")):
-        entry = {"relative_path": path.relative_to(atlas).as_posix()} | file_entry(path, job.quirks)
-        files.append((METADATA_DIRECTORY, "metadata", (path.stem, "csv"), entry))
+    for name, folder in folders.items():
+        for path in sorted(folder.rglob("*.csv")):
+            place = path.relative_to(atlas).as_posix()
+            entry = {"relative_path": place} | file_entry(path, job.quirks)
+            files.append((name, "metadata", (path.stem, "csv"), entry))
     return n_cells, files
 
 

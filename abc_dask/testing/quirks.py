@@ -56,6 +56,9 @@ class Quirks:
         Cell labels of 19 digits, which neither float64 nor the eye tells apart.
     neurotransmitter_missing
         How the annotated view writes the neurotransmitter of a non-neuronal cell.
+    no_annotated_view
+        The release has the tables of a taxonomy (``WMB-taxonomy``) in place of
+        cell_metadata_with_cluster_annotation, like WHB-10Xv3.
     duplicate_metadata_label
         The last row of the metadata repeats the first one.
     duplicate_matrix_label
@@ -93,6 +96,7 @@ class Quirks:
     no_dataset_label: bool = False
     integer_labels: bool = False
     neurotransmitter_missing: str = ""
+    no_annotated_view: bool = False
     duplicate_metadata_label: bool = False
     duplicate_matrix_label: bool = False
     zero_row_matrices: Collection[str] = ()

@@ -23,6 +23,7 @@ from abc_dask.testing.taxonomy import CLASSES, NEUROTRANSMITTERS, REGIONS, palet
 BUCKET = "allen-brain-cell-atlas"
 URL = f"https://{BUCKET}.s3.us-west-2.amazonaws.com/"
 METADATA_DIRECTORY = "WMB-10X"
+TAXONOMY_DIRECTORY = "WMB-taxonomy"
 # dataset, kind, keys below the kind (the extension last), size and perhaps hash
 ListedFile = tuple[str, str, tuple[str, ...], dict[str, Any]]
 
@@ -174,7 +175,67 @@ def write_metadata(directory: Path, drawn: list[Cells], seed: int, quirks: Quirk
                     file.write((",".join(table.column_names) + "\n").encode())
                 pyarrow.csv.write_csv(table, file, options)
             first = False
+    if quirks.no_annotated_view:
+        paths[1].unlink()
     return len(owner)
+
+
+def write_taxonomy(directory: Path) -> None:
+    """Write the term sets, the terms, and which terms each cluster has.
+
+    Columns as in the releases' WMB-taxonomy. A cluster without a neurotransmitter has no
+    row for it.
+    """
+    kinds = taxonomy()
+    subclass = kinds.cluster_subclass
+    levels = {
+        "neurotransmitter": (tuple(NEUROTRANSMITTERS), kinds.subclass_neurotransmitter[subclass]),
+        "class": (CLASSES, kinds.subclass_class[subclass]),
+        "subclass": (kinds.subclasses, subclass),
+        "supertype": (kinds.supertypes, kinds.cluster_supertype),
+        "cluster": (kinds.clusters, np.arange(len(kinds.clusters))),
+    }
+    sets, terms, membership = [], [], []
+    for order, (level, (names, codes)) in enumerate(levels.items()):
+        of_set = f"SYN_{level[:4].upper()}"
+        colors = tuple(NEUROTRANSMITTERS.values()) if not order else palette(len(names))
+        sets.append((of_set, level, order))
+        labels = [f"{of_set}_{k:04d}" for k in range(len(names))]
+        terms += [
+            (label, name, of_set, level, k, color)
+            for k, (label, name, color) in enumerate(zip(labels, names, colors, strict=True))
+            if name
+        ]
+        membership += [
+            (labels[code], of_set, alias, names[code], level, colors[code])
+            for alias, code in zip(kinds.cluster_alias.tolist(), codes.tolist(), strict=True)
+            if names[code]
+        ]
+    prefix = "cluster_annotation_term"
+    tables: dict[str, tuple[tuple[str, ...], list[Any]]] = {
+        f"{prefix}_set": (("label", "name", "order"), sets),
+        # not in the order of the terms, nor of the clusters
+        prefix: (
+            (
+                *("label", "name", f"{prefix}_set_label", f"{prefix}_set_name"),
+                *("term_order", "color_hex_triplet"),
+            ),
+            terms[::-1],
+        ),
+        f"cluster_to_{prefix.removesuffix('_term')}_membership": (
+            (
+                *(f"{prefix}_label", f"{prefix}_set_label", "cluster_alias", f"{prefix}_name"),
+                *(f"{prefix}_set_name", "color_hex_triplet"),
+            ),
+            membership[::-1],
+        ),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, (header, rows) in tables.items():
+        with (directory / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
 
 
 def write_gene_table(directory: Path, n_genes: int) -> None:

@@ -1,0 +1,167 @@
+"""Pictures of a view: plot umap, heatmap, dots, sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from abc_dask.cli.options import split_names, verbose
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def picture_options(command: Command) -> Command:
+    """Add the options of all pictures."""
+    options = [
+        click.option(
+            "-o",
+            "--output",
+            required=True,
+            metavar="F",
+            help="F.png, F.pdf or F.svg; a picture that is there is replaced.",
+        ),
+        click.option(
+            "--limits",
+            nargs=2,
+            type=float,
+            default=None,
+            metavar="LOW HIGH",
+            help="Of the colour scale of numbers, such as 0 6.",
+        ),
+        click.option(
+            "--colormap",
+            default="viridis",
+            show_default=True,
+            metavar="NAME",
+            help="Matplotlib's, for numbers.",
+        ),
+        click.option(
+            "--width", type=float, metavar="CM", help="8.5 for one panel, 17.8 for more by default."
+        ),
+        click.option("--dpi", type=int, default=300, show_default=True, help="Pixels an inch."),
+        download_base,
+        verbose,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+download_base = click.option(
+    "--download-base",
+    metavar="DIR",
+    help="Where the atlas lies now, if it was moved.",
+)
+
+palette = click.option(
+    "--palette",
+    type=click.Choice(["atlas", "distinct"]),
+    default="atlas",
+    show_default=True,
+    help="Colours of terms: the atlas's, or this package's own.",
+)
+
+
+def groups_options(command: Command) -> Command:
+    """Add the options of pictures by group."""
+    options = [
+        click.option(
+            "--by",
+            multiple=True,
+            required=True,
+            metavar="COLUMN",
+            help="Column of terms that makes the groups; several make all their combinations.",
+        ),
+        click.option(
+            "--genes", multiple=True, metavar="GENE,...", help="Some of the view's; all by default."
+        ),
+        click.option(
+            "--missing",
+            type=click.Choice(["group", "drop"]),
+            default="group",
+            show_default=True,
+            help="Cells without a term are the last group, or left out.",
+        ),
+        click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group()
+def plot() -> None:
+    """Draw pictures of a finished view."""
+
+
+@plot.command()
+@click.argument("out", metavar="VIEW")
+@click.option(
+    "--color",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A gene of the view or an annotation; several make several panels.",
+)
+@palette
+@picture_options
+def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
+    """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells."""
+    _save(out, output, lambda view: view.plot.umap(split_names(color), **options))
+
+
+@plot.command()
+@click.argument("out", metavar="VIEW")
+@groups_options
+@click.option(
+    "--statistic",
+    type=click.Choice(["mean", "fraction", "median", "count", "sum", "std"]),
+    default="mean",
+    show_default=True,
+)
+@picture_options
+def heatmap(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
+    """Draw a statistic by group: a row a group, a column a gene."""
+    _save(out, output, lambda view: view.plot.heatmap(split_names(by), **_chosen(options)))
+
+
+@plot.command()
+@click.argument("out", metavar="VIEW")
+@groups_options
+@picture_options
+def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
+    """Draw dots by group: size the fraction of expressing cells, colour the mean of all."""
+    _save(out, output, lambda view: view.plot.dots(split_names(by), **_chosen(options)))
+
+
+@plot.command()
+@click.argument("out", metavar="VIEW")
+@click.option("--color", required=True, metavar="NAME", help="A gene of the view or an annotation.")
+@click.option(
+    "--section",
+    "sections",
+    multiple=True,
+    metavar="NAME",
+    help="Only this brain_section_label; may be given several times.",
+)
+@palette
+@picture_options
+def sections(out: str, output: str, sections: tuple[str, ...], **options: Any) -> None:
+    """Draw the cells of brain sections, y downwards, for spatial datasets."""
+    chosen = split_names(sections) or None
+    _save(out, output, lambda view: view.plot.sections(sections=chosen, **options))
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    return options | {"genes": split_names(options["genes"]) or None}
+
+
+def _save(out: str, output: str, draw: Callable[[Any], Any]) -> None:
+    from abc_dask.plots.canvas import picture_path
+    from abc_dask.view import open_view
+
+    place = picture_path(output)  # before any work
+    picture = draw(open_view(out))
+    click.echo(f"{picture.save(place)} written")
