@@ -163,7 +163,9 @@ def of_scheduler(options: argparse.Namespace, scratch: Path) -> dict[str, Any]: 
 
 
 def sleep_through(client: Any, count: int, seconds: float, workers: int) -> dict[str, Any]:
-    plan = replace(imagined(count * BLOCK_BYTES // (VALUES_OF_A_CELL * 8)), columns=("a",))
+    plan = replace(
+        imagined(count * BLOCK_BYTES // (VALUES_OF_A_CELL * 8) + CELLS_OF_A_MATRIX), columns=("a",)
+    )
     todo = tasks_of(plan)[:count]
     assert len(todo) == count
     progress = running.Progress(plan.n_cells, count, [], enabled=False)

@@ -102,7 +102,11 @@ def command(*arguments: object) -> list[str]:
 
 def run(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=timeout, check=False
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=timeout * patience(),
+        check=False,
     )
 
 
@@ -118,7 +122,13 @@ def jobs(state: str | None = None) -> list[str]:
     return sh("squeue", "--noheader", "--format", "%A", "--states", states).split()
 
 
+def patience() -> float:
+    """Tell how much longer than alone things take on this machine now."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def until(truth: Callable[[], object], timeout: float = 30, what: str = "") -> None:
+    timeout *= patience()
     deadline = time.monotonic() + timeout
     while not truth():
         assert time.monotonic() < deadline, f"not within {timeout} s: {what or truth}"
@@ -168,7 +178,7 @@ class Running:
         until(there, timeout, f"{receipts} receipts")
 
     def ends(self, timeout: float = 120) -> tuple[int, str]:
-        _, errors = self.process.communicate(timeout=timeout)
+        _, errors = self.process.communicate(timeout=timeout * patience())
         return self.process.returncode, errors
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -204,6 +205,24 @@ def test_job_script(kind, lab, tmp_path):
     named = rest.replace(job_name(Path(here)), NAME).replace(here, FOLDER)
     assert named.rstrip("\n") == expected.rstrip("\n")
     assert list(lab.iterdir()) == [], "nothing was made"
+
+
+@pytest.mark.parametrize("kind", ["slurm", "pbs", "sge", "lsf"])
+def test_files_to_start_from(kind, lab, tmp_path):
+    """As they are, and with every line that a site may want."""
+    source = Path(__file__).resolve().parents[1] / "cluster" / f"{kind}.yaml"
+    script = job_script(lab / "v.parquet", cluster=kind, cluster_config=source)
+    assert "--nthreads 8 --memory-limit 14.90GiB" in script
+    assert "--lifetime 3200s" in script
+    full = tmp_path / source.name
+    full.write_text(re.sub(r"^    # (\S+: )", r"    \1", source.read_text(), flags=re.MULTILINE))
+    assert len(list(leaves(read_cluster_config(full)))) > len(
+        list(leaves(read_cluster_config(source)))
+    )
+    script = job_script(lab / "v.parquet", cluster=kind, cluster_config=full)
+    assert "module load python/3.11\n" in script
+    assert "--interface" in script
+    assert "my-project" in script
 
 
 def test_print_job_script_from_the_command_line(lab, tmp_path):

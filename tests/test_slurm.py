@@ -41,6 +41,7 @@ def quiet_queue(private_slurm):
     left = s.jobs()
     if left:
         s.sh("scancel", *left)
+        s.until(lambda: not s.jobs())
     assert left == []
 
 
@@ -250,23 +251,31 @@ def test_jobs_that_fail_at_once(job):
     assert re.search(r"the last line of \S+\.err is '.*no such module.*'", done.stderr)
 
 
-ARRAY = """#!/bin/sh
-#SBATCH --array={indices} --mem=500M --output={logs}/%a.log --job-name=abc-dask-array
-{command} extract-part {output} --index $SLURM_ARRAY_TASK_ID --of 4 --threads 1
-"""
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """`abc-dask` and `dask` as scripts of the cluster find them, in PATH."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name, module in (("abc-dask", "abc_dask"), ("dask", "dask")):
+        script = place / name
+        script.write_text(f'#!/bin/sh\nexec {s.sys.executable} -m {module} "$@"\n')
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
 
 
-def test_job_array(job, content, tmp_path):
+CLUSTER = s.DEV.parent
+
+
+def test_job_array(job, content, commands):
     """Four shares at a time, one killed and made again; the same receipts as a cluster's."""
     planned = s.run(*job.local(MANY), "--plan-only")
     assert planned.returncode == 0, planned.stderr
     assert re.search(r"^(\d+) blocks, \1 to do: abc-dask extract-part", planned.stdout)
 
     def submit(indices):
-        script = tmp_path / "array.sh"
-        words = {"logs": tmp_path, "command": " ".join(s.command()), "output": job.output}
-        script.write_text(ARRAY.format(indices=indices, **words))
-        return s.sh("sbatch", "--parsable", str(script)).strip()
+        words = ["--parsable", f"--array={indices}", "--mem=500M", "--export=ALL,ABC_DASK_SHARES=4"]
+        return s.sh("sbatch", *words, str(CLUSTER / "array.slurm"), str(job.output)).strip()
 
     array = submit("0-3")
     s.until(lambda: s.finished(job.output) > 10, 60, "shares under way")
@@ -340,6 +349,43 @@ def test_block_that_kills_every_worker(job, content, tmp_path):
     )
     assert s.finished(job.output) == 35
     assert s.run(*job.local(FEW)).returncode == 0
+    assert_done(job, content)
+
+
+def test_scheduler_workers_and_command_in_one_job(job, content, commands, tmp_path):
+    """For sites whose nodes may not submit jobs."""
+    words = ["--wait", "--ntasks=2", "--mem-per-cpu=1G", "--export=ALL,ABC_DASK_INTERFACE=lo"]
+    log = tmp_path / "log"
+    mine = [str(word) for word in job.local(MANY)[1:]]
+    done = subprocess.run(
+        ["sbatch", *words, f"--output={log}", str(CLUSTER / "one_job.slurm"), *mine],
+        capture_output=True,
+        timeout=120 * s.patience(),
+        check=False,
+    )
+    assert done.returncode == 0, log.read_text()
+    assert_done(job, content)
+    assert not list(tmp_path.glob("abc-dask-run-*")), "credentials are gone"
+
+
+def test_command_in_a_job(job, content, commands, tmp_path):
+    """For sites that end long processes on login nodes; it takes its jobs with it."""
+    log = tmp_path / "log"
+    words = ["--parsable", "--mem=1G", "--cpus-per-task=1", f"--output={log}"]
+    mine = [*job.local(MANY)[1:], "--cluster-config", str(job.config), "--jobs", "2"]
+    script = str(CLUSTER / "driver.slurm")
+
+    def submit():
+        return s.sh("sbatch", *words, script, *(str(word) for word in mine)).strip()
+
+    driver = submit()
+    s.until(lambda: s.finished(job.output) > 20, 60, f"blocks; see {log}")
+    assert len(s.jobs()) == 3
+    s.sh("scancel", driver)
+    s.until(lambda: not s.jobs(), 15, "driver and workers")
+    assert s.finished(job.output) < 600
+    submit()
+    s.until(lambda: not s.jobs(), 90, "the rest")
     assert_done(job, content)
 
 
