@@ -11,7 +11,9 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 # Real time that one command may take before it counts as hanging.
@@ -48,7 +50,6 @@ def _wait(child: int, seconds: float) -> int | str:
 def warm_up() -> None:
     """Load what every command would load for itself; no thread is started by that."""
     import anndata  # noqa: F401
-    import dask
     import distributed  # noqa: F401
     import zarr.codecs  # noqa: F401
 
@@ -61,8 +62,12 @@ def warm_up() -> None:
     import abc_dask.reporting
     import abc_dask.streaming  # noqa: F401
 
-    # a thread of Dask's profile would not live on in a child
-    dask.config.set({"distributed.admin.system-monitor.gil.enabled": False})
+    from .judge import warm_up as read_some
+    from .mutations import write_base
+
+    with tempfile.TemporaryDirectory() as folder:
+        for stored in ("plain", "gzip+shuffle"):
+            read_some(write_base(Path(folder) / "warm.h5ad", stored), Path(folder))
 
 
 def become(request: dict[str, Any]) -> None:
