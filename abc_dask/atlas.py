@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from abc_dask.cache import Cache
+from abc_dask.catalog import Catalog
 from abc_dask.config import parse_bytes, setting
 from abc_dask.errors import UsageError
-from abc_dask.genes import GENE_SYMBOL, find_genes
 from abc_dask.kernels import load_loops
-from abc_dask.manifest import FileEntry
 from abc_dask.plan import Plan
-from abc_dask.prepare import Source, prepare
-from abc_dask.release import Release
-from abc_dask.tables import (
-    DATASET_LABEL,
-    FEATURE_MATRIX_LABEL,
-    GENE_IDENTIFIER,
-    Assignment,
-    metadata_directory,
-)
-from abc_dask.view import View, html_table
-from abc_dask.words import plural
+from abc_dask.prepare import prepare
+from abc_dask.selection import Cells
+from abc_dask.tables import Assignment
+from abc_dask.view import View
+from abc_dask.words import names_of, plural
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
-    import pandas as pd
+
+    from abc_dask.cluster import ClusterOptions
+    from abc_dask.subset import Subset
 
 
-class Atlas:
+class Atlas(Catalog):
     """One release of the Allen Brain Cell Atlas on disk.
 
     Parameters
@@ -52,6 +45,9 @@ class Atlas:
     dataset : str, optional
         Read the feature matrices of this dataset in place of those that cell_metadata
         names: imputed values, sections.
+    taxonomy : str, optional
+        Directory of the taxonomy, whose term sets are joined by cluster_alias and whose
+        order terms have; the only one whose name starts like that of the metadata.
 
     Raises
     ------
@@ -72,156 +68,6 @@ class Atlas:
     >>> folder.cleanup()
     """
 
-    def __init__(
-        self,
-        download_base: str | Path,
-        release: str | None = None,
-        metadata: str | None = None,
-        *,
-        gene_directory: str | None = None,
-        dataset: str | None = None,
-    ) -> None:
-        self.release = Release.open(download_base, release)
-        manifest = self.release.manifest
-        self.metadata = metadata_directory(manifest, metadata)
-        self._source = Source(
-            release=self.release,
-            metadata=self.metadata,
-            gene_directory=gene_directory,
-            dataset=dataset,
-            cache=Cache.beside(self.release.download_base, setting("cache-directory")),
-        )
-
-    @classmethod
-    def remote(
-        cls,
-        download_base: str | Path,
-        release: str | None = None,
-        metadata: str | None = None,
-        *,
-        gene_directory: str | None = None,
-        dataset: str | None = None,
-    ) -> Atlas:
-        """Open an atlas that need not be on disk yet: its manifest and tables are fetched.
-
-        Parameters are those of `Atlas`; `release` is the newest on disk, or where there
-        is none the newest that the server has. What is on disk is not fetched again.
-
-        Raises
-        ------
-        DownloadError
-            If something cannot be brought.
-        """
-        from abc_dask.acquire.download import fetch
-        from abc_dask.acquire.remote import fetch_manifest
-
-        version = fetch_manifest(release, download_base).version
-        atlas = cls(
-            download_base, version, metadata, gene_directory=gene_directory, dataset=dataset
-        )
-        fetch(atlas.release, atlas._source.tables)
-        return atlas
-
-    @property
-    def download_base(self) -> Path:
-        """Folder that mirrors the bucket."""
-        return self.release.download_base
-
-    @cached_property
-    def feature_matrices(self) -> pd.DataFrame:
-        """Feature matrices that hold the cells of this metadata.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index dataset_label and feature_matrix_label; columns cell_count (cells that
-            the metadata assigns to it; missing where only labels can tell), file
-            (relative path of the log2 file), size (bytes), present.
-        """
-        return self.list_matrices("log2")
-
-    def list_matrices(self, normalization: str) -> pd.DataFrame:
-        """Give `feature_matrices` for another normalization."""
-        import pandas as pd
-
-        rows = [
-            {
-                DATASET_LABEL: a.feature_matrix.dataset_label,
-                FEATURE_MATRIX_LABEL: a.feature_matrix.feature_matrix_label,
-                "cell_count": pd.NA if a.cells is None else len(a.cells),
-                "file": a.feature_matrix.file.relative_path,
-                "size": a.feature_matrix.file.size,
-                "present": self.release.is_present(a.feature_matrix.file),
-            }
-            for a in self._source.assignments(normalization)
-        ]
-        names = [DATASET_LABEL, FEATURE_MATRIX_LABEL, "cell_count", "file", "size", "present"]
-        frame = pd.DataFrame(rows, columns=names).set_index(names[:2])
-        counted = frame["cell_count"].notna().all()
-        return frame.astype({"cell_count": "int64" if counted else "Int64"})
-
-    def matrix_files(self, normalization: str = "log2") -> list[FileEntry]:
-        """Give the manifest's entries of the matrices that hold the cells."""
-        return [a.feature_matrix.file for a in self._source.assignments(normalization)]
-
-    @cached_property
-    def cells(self) -> pd.DataFrame:
-        """The cell_metadata table: index cell_label, all columns, in its own order."""
-        return self._source.cells.to_pandas()
-
-    @cached_property
-    def genes(self) -> pd.DataFrame:
-        """The gene table: index gene_identifier, column gene_symbol and what else it has."""
-        frame: pd.DataFrame = self._source.genes().to_pandas()
-        return frame.set_index(GENE_IDENTIFIER)
-
-    def find_genes(self, names: Iterable[str]) -> pd.DataFrame:
-        """Find genes by symbol or identifier.
-
-        Parameters
-        ----------
-        names : iterable of str
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index gene_identifier in the order asked, column gene_symbol.
-
-        Raises
-        ------
-        UsageError
-            If none is asked for.
-        GeneError
-            If one is unknown, ambiguous or asked for twice.
-        """
-        import pandas as pd
-
-        found = find_genes(self._source.genes(), _names(names))
-        index = pd.Index([gene.identifier for gene in found], name=GENE_IDENTIFIER)
-        return pd.DataFrame({GENE_SYMBOL: [gene.symbol for gene in found]}, index=index)
-
-    def search_genes(self, text: str) -> pd.DataFrame:
-        """Give the genes whose symbol or identifier contains a text.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index gene_identifier, columns gene_symbol and ambiguous (other genes have
-            the same symbol); exact matches first.
-        """
-        import pandas as pd
-
-        names = self._source.gene_names()
-        found = names.search(text)
-        index = pd.Index([gene.identifier for gene in found], name=GENE_IDENTIFIER, dtype="str")
-        return pd.DataFrame(
-            {
-                GENE_SYMBOL: [gene.symbol for gene in found],
-                "ambiguous": [len(names.by_symbol.get(gene.symbol, [])) > 1 for gene in found],
-            },
-            index=index,
-        )
-
     def plan(
         self,
         genes: Iterable[str],
@@ -229,6 +75,9 @@ class Atlas:
         *,
         columns: str = "gene_symbol",
         block_size: int | str | None = None,
+        annotate: Iterable[str] = (),
+        where: str | None = None,
+        cells: Iterable[str] | str | Path | None = None,
         progress: bool = False,
     ) -> Plan:
         """Plan an extraction: which rows of which file, and what is missing.
@@ -237,10 +86,12 @@ class Atlas:
         """
         return prepare(
             self._source,
-            _names(genes),
+            names_of(genes),
             normalization=normalization,
             columns=columns,
             block_size=_block_bytes(block_size),
+            annotate=names_of(annotate),
+            cells=Cells.of(where, cells),
             progress=_index_bar if progress else None,
         )
 
@@ -251,6 +102,9 @@ class Atlas:
         *,
         columns: str = "gene_symbol",
         block_size: int | str | None = None,
+        annotate: Iterable[str] = (),
+        where: str | None = None,
+        cells: Iterable[str] | str | Path | None = None,
     ) -> dd.DataFrame:
         """Give the expression of genes in all cells, lazily.
 
@@ -264,6 +118,13 @@ class Atlas:
             ``gene_symbol`` or ``gene_identifier``: what names the columns.
         block_size : int or str, optional
             Bytes of stored values that one partition reads.
+        annotate : iterable of str
+            Columns of annotations, as for `View.annotate`; they come after the genes.
+        where : str, optional
+            Condition on columns of the metadata, as for `pandas.DataFrame.query`: only
+            cells that fit, such as ``"class == '01 IT-ET Glut' and x > 3"``.
+        cells : iterable of str, or path, optional
+            Only these cells: labels, or a CSV file with cell_label or abc_sample_id.
 
         Returns
         -------
@@ -279,9 +140,16 @@ class Atlas:
         """
         from abc_dask.expression import expression_frame
 
-        return expression_frame(
-            self.plan(genes, normalization, columns=columns, block_size=block_size)
+        plan = self.plan(
+            genes,
+            normalization,
+            columns=columns,
+            block_size=block_size,
+            annotate=annotate,
+            where=where,
+            cells=cells,
         )
+        return expression_frame(plan)
 
     def extract(
         self,
@@ -291,15 +159,15 @@ class Atlas:
         normalization: str = "log2",
         format: str | None = None,  # noqa: A002 - the word of the command line
         columns: str = "gene_symbol",
+        annotate: Iterable[str] = (),
+        where: str | None = None,
+        cells: Iterable[str] | str | Path | None = None,
         overwrite: bool = False,
-        scheduler: str | None = None,
-        workers: int | None = None,
-        threads_per_worker: int | None = None,
-        memory_limit: str | None = None,
         block_size: int | str | None = None,
         fetch: bool = False,
         discard: bool = False,
         progress: bool = False,
+        **cluster: Unpack[ClusterOptions],
     ) -> View:
         """Extract genes in all cells into a view that is complete or absent.
 
@@ -315,14 +183,15 @@ class Atlas:
             ``parquet``, ``zarr`` or ``csv``; from the suffix of `output`, else Parquet.
         columns : str
             ``gene_symbol`` or ``gene_identifier``: what names the columns.
+        annotate : iterable of str
+            Columns of annotations, as for `View.annotate`; they come after the genes.
+        where : str, optional
+            Condition on columns of the metadata, as for `pandas.DataFrame.query`: only
+            cells that fit, such as ``"class == '01 IT-ET Glut' and x > 3"``.
+        cells : iterable of str, or path, optional
+            Only these cells: labels, or a CSV file with cell_label or abc_sample_id.
         overwrite : bool
             Replace the view at `output`; it stays until the new one is complete.
-        scheduler : str, optional
-            Address of a Dask scheduler. Where not given an active
-            `distributed.Client` is used, else a LocalCluster is started and closed.
-        workers, threads_per_worker, memory_limit : optional
-            Of the LocalCluster. Without `workers` and `memory_limit` it is one process
-            with a thread a core, and opens no port.
         block_size : int or str, optional
             Bytes of stored values that one task reads (setting ``abc-dask.block-size``).
         fetch : bool
@@ -332,7 +201,11 @@ class Atlas:
             With `fetch`: remove each matrix file that this call fetched once its values
             are safe, so that two of them need room at a time.
         progress : bool
-            Show progress on stderr, if that is a terminal.
+            Show progress on stderr.
+        **cluster
+            Where tasks run: see `abc_dask.cluster.ClusterOptions`. Where nothing is said
+            an active `distributed.Client` is used, else a LocalCluster is started and
+            closed, one process with a thread a core, which opens no port.
 
         Returns
         -------
@@ -358,26 +231,22 @@ class Atlas:
         if discard and not fetch:
             raise UsageError("discard removes what fetch brought; ask for both")
         path, chosen = check_output(output, format, overwrite=overwrite)
-        if runs_here(scheduler=scheduler, workers=workers, memory_limit=memory_limit):
+        if runs_here(**cluster):
             # the first task would wait for it; meanwhile tables are read
             Thread(target=load_loops, daemon=True).start()
-        cluster: dict[str, Any] = {
-            "scheduler": scheduler,
-            "workers": workers,
-            "threads_per_worker": threads_per_worker,
-            "memory_limit": memory_limit,
-        }
         if fetch:
             request = Request(
                 source=self._source,
-                genes=tuple(_names(genes)),
+                genes=tuple(names_of(genes)),
                 normalization=normalization,
                 columns=columns,
                 block_size=_block_bytes(block_size),
+                annotate=tuple(names_of(annotate)),
+                cells=Cells.of(where, cells),
             )
             shown = progress_on(quiet=not progress)
             request.fetch_tables(shown)
-            with connected(**cluster) as client:
+            with connected(output=path, **cluster) as client:
                 return extract_while_fetching(
                     request,
                     path,
@@ -388,32 +257,84 @@ class Atlas:
                     progress=shown,
                 )
         plan = self.plan(
-            genes, normalization, columns=columns, block_size=block_size, progress=progress
+            genes,
+            normalization,
+            columns=columns,
+            block_size=block_size,
+            annotate=annotate,
+            where=where,
+            cells=cells,
+            progress=progress,
         )
-        with connected(**cluster) as client:
+        with connected(output=path, **cluster) as client:
             return run(plan, path, chosen, client, overwrite=overwrite, progress=progress)
 
-    def __repr__(self) -> str:
-        """Say in one line which atlas this is."""
-        return (
-            f"<Atlas {str(self.download_base)!r}: release {self.release.version}, {self.metadata}>"
+    def subset(
+        self,
+        output: str | Path,
+        *,
+        where: str | None = None,
+        cells: Iterable[str] | str | Path | None = None,
+        genes: Iterable[str] | None = None,
+        normalization: str = "log2",
+        annotate: Iterable[str] = (),
+        genes_in_common: bool = False,
+        format: str | None = None,  # noqa: A002 - the word of the command line
+        overwrite: bool = False,
+        block_size: int | str | None = None,
+        progress: bool = False,
+        **cluster: Unpack[ClusterOptions],
+    ) -> Subset:
+        """Write chosen cells with all their genes, or some, as one AnnData on disk.
+
+        Parameters
+        ----------
+        output : path
+            An h5ad file or a Zarr store, complete or absent.
+        where, cells : optional
+            Which cells, as for `extract`.
+        genes : iterable of str, optional
+            Symbols or identifiers; all genes where not given, in the order of the gene
+            table.
+        normalization : str
+            ``log2`` or ``raw``.
+        annotate : iterable of str
+            Columns of obs.
+        genes_in_common : bool
+            Leave out genes that some matrix of these cells lacks. Otherwise they are
+            stored as NaN in its cells: absent is not zero.
+        format : str, optional
+            ``h5ad`` or ``zarr``; from the suffix of `output`.
+        overwrite, block_size, progress, **cluster
+            As for `extract`.
+
+        Returns
+        -------
+        abc_dask.subset.Subset
+            X is CSR, columns rising in each row; obs has the cell labels, matrix by matrix in
+            the order of their files; var the gene identifiers, with symbols.
+
+        Raises
+        ------
+        AbcDaskError
+            As `extract`; after any error the same call completes the work.
+        """
+        from abc_dask.cluster import connected
+        from abc_dask.extraction import check_output
+        from abc_dask.subset import FORMATS, plan_subset, run_subset
+
+        path, chosen = check_output(output, format, overwrite=overwrite, known=FORMATS)
+        wish = plan_subset(
+            self._source,
+            Cells.of(where, cells),
+            None if genes is None else names_of(genes),
+            normalization=normalization,
+            annotate=names_of(annotate),
+            in_common=genes_in_common,
+            block_size=_block_bytes(block_size),
         )
-
-    def _repr_html_(self) -> str:
-        matrices = self.feature_matrices
-        rows = {
-            "download_base": str(self.download_base),
-            "release": self.release.version,
-            "metadata": self.metadata,
-            "cells": f"{self._source.cells.n_cells:,}",
-            "feature matrices": f"{len(matrices):,}, {matrices['present'].sum():,} present",
-        }
-        return html_table(rows)
-
-
-def _names(genes: Iterable[str]) -> Sequence[str]:
-    """Take one gene given as text for a list of one, not for its letters."""
-    return [genes] if isinstance(genes, str) else [str(gene) for gene in genes]
+        with connected(output=path, **cluster) as client:
+            return run_subset(wish, path, chosen, client, overwrite=overwrite, progress=progress)
 
 
 def _block_bytes(block_size: int | str | None) -> int:

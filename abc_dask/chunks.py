@@ -247,7 +247,8 @@ def _range(path: str | Path, names: Sequence[str], start: int, stop: int) -> lis
         return [np.zeros(0, np.int64) for _ in names]
     first, last = start // _ROW_GROUP, (stop - 1) // _ROW_GROUP
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        part = file.read_row_groups(range(first, last + 1), columns=list(names))
+        # small: more threads would only wait for each other
+        part = file.read_row_groups(range(first, last + 1), columns=list(names), use_threads=False)
     part = part.slice(start - first * _ROW_GROUP, stop - start)
     # writable, as all other arrays that the loops are given: they are compiled for one kind
     return [part[name].to_numpy().copy() for name in names]

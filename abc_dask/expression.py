@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 
 from abc_dask.errors import DamagedFileError
 from abc_dask.h5ad import MatrixFile, MatrixReader, open_matrix
-from abc_dask.index import read_row_labels
+from abc_dask.index import read_details, read_row_labels
 from abc_dask.kernels import add_column, add_hits, exact, lookup_table, value_dtype
 from abc_dask.pieces import RowReader
 from abc_dask.plan import Plan, RowBlock
 from abc_dask.segments import open_rows
 from abc_dask.tables import CELL_LABEL
+from abc_dask.terms import Annotation
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -49,6 +51,11 @@ class BlockTask:
         Column of each gene in the matrix, -1 where it is absent.
     dtype : str
         NumPy name of the result's type.
+    details : str
+        Path of the cached table that says which rows are wanted, with their
+        annotations; "" where all that the metadata lists are, and there are none.
+    annotations : tuple of str
+        Paths of the descriptions of the columns of annotations.
     """
 
     block: RowBlock
@@ -59,6 +66,8 @@ class BlockTask:
     columns: tuple[str, ...]
     positions: tuple[int, ...]
     dtype: str
+    details: str = ""
+    annotations: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -78,11 +87,14 @@ class Partition:
         Expression; NaN for genes that the matrix lacks, 0 where nothing is stored.
     bytes_read : int
         Decoded bytes of values and indices.
+    annotations : list of (Annotation, array)
+        Codes or numbers of every kept row.
     """
 
     labels: pa.Array
     values: NDArray[Any]
     bytes_read: int
+    annotations: list[tuple[Annotation, NDArray[Any]]] = field(default_factory=list)
 
 
 def tasks_of(plan: Plan) -> list[BlockTask]:
@@ -100,6 +112,8 @@ def tasks_of(plan: Plan) -> list[BlockTask]:
                 columns=plan.columns,
                 positions=matrix.positions,
                 dtype=plan.dtype,
+                details=matrix.details,
+                annotations=tuple(annotation.table for annotation in plan.annotations),
             )
         )
     return tasks
@@ -120,12 +134,13 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
         If the file changed, cannot be read, or holds an index out of range.
     """
     block = task.block
-    labels, cells = read_row_labels(task.rows, block.start, block.stop)
-    kept = cells.to_numpy() >= 0
+    found = [Annotation.load(Path(table)) for table in task.annotations]
+    asked = [a for a in found if columns is None or a.name in columns]
+    labels, kept, beside = read_cells(task, [annotation.name for annotation in asked])
     if int(kept.sum()) != block.n_cells:
         raise DamagedFileError(f"{task.where}: {task.rows} does not fit the plan; remove that file")
     named = dict(zip(task.columns, task.positions, strict=True))
-    chosen = task.columns if columns is None else columns
+    chosen = task.columns if columns is None else [name for name in columns if name in named]
     positions = np.array([named[name] for name in chosen], dtype=np.int64)
     values, bytes_read = _read_values(task, positions, kept)
     values = values.astype(task.dtype, copy=False)
@@ -133,7 +148,19 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
         values = np.ascontiguousarray(values[:, kept])
         labels = labels.filter(pa.array(kept))
     values[positions < 0] = np.nan
-    return Partition(labels, values, bytes_read)
+    annotated = [(annotation, beside[annotation.name][kept]) for annotation in asked]
+    return Partition(labels, values, bytes_read, annotated)
+
+
+def read_cells(
+    task: BlockTask, names: Sequence[str]
+) -> tuple[pa.Array, NDArray[np.bool_], dict[str, NDArray[Any]]]:
+    """Read labels, whether they are wanted, and annotations of the rows of a block."""
+    labels, listed = read_row_labels(task.rows, task.block.start, task.block.stop)
+    if not task.details:
+        return labels, listed.to_numpy() >= 0, {}
+    cells, beside = read_details(task.details, task.block.start, task.block.stop, names)
+    return labels, cells >= 0, beside
 
 
 def _read_values(
@@ -146,16 +173,16 @@ def _read_values(
     if (positions < 0).all():
         return out, 0
     if matrix.layout == "csr":
-        with open_rows(matrix) as rows, _named(task):
+        with open_rows(matrix) as rows, named_block(task):
             _fill_csr(rows, task, positions, kept, out)
         return out, rows.bytes_read
-    with open_matrix(matrix) as reader, _named(task):
+    with open_matrix(matrix) as reader, named_block(task):
         _FILL[matrix.layout](reader, block, positions, out)
     return out, reader.bytes_read
 
 
 @contextlib.contextmanager
-def _named(task: BlockTask) -> Iterator[None]:
+def named_block(task: BlockTask) -> Iterator[None]:
     """Say in which rows a kernel found nonsense."""
     try:
         yield
@@ -197,23 +224,30 @@ _FILL = {"csc": _fill_csc, "dense": _fill_dense}
 
 
 def to_frame(partition: Partition, columns: Sequence[str]) -> pd.DataFrame:
-    """Give a partition as a DataFrame: index cell_label, one column a gene."""
+    """Give a partition as a DataFrame: index cell_label, genes, then annotations."""
     import pandas as pd
 
     index = pd.Index(partition.labels.to_pandas(), name=CELL_LABEL)
     # a 2-D block as it is: no copy a column
-    return pd.DataFrame(partition.values.T, index=index, columns=list(columns), copy=False)
+    frame = pd.DataFrame(partition.values.T, index=index, columns=list(columns), copy=False)
+    for annotation, values in partition.annotations:
+        frame[annotation.name] = annotation.cells(values).array
+    return frame
 
 
 def read_partition(task: BlockTask, columns: Sequence[str]) -> pd.DataFrame:
     """Read one partition of the Dask DataFrame; only the genes in `columns` are read."""
-    return to_frame(read_block(task, columns), columns)
+    genes = [name for name in columns if name in task.columns]
+    return to_frame(read_block(task, columns), genes)[list(columns)]
 
 
-def empty_frame(columns: Sequence[str], dtype: str) -> pd.DataFrame:
+def empty_frame(
+    columns: Sequence[str], dtype: str, annotations: Sequence[Annotation] = ()
+) -> pd.DataFrame:
     """Give the meta of the Dask DataFrame."""
-    labels = pa.array([], pa.string())
-    return to_frame(Partition(labels, np.zeros((len(columns), 0), dtype), 0), columns)
+    nothing = [(a, np.empty(0, a.dtype if a.is_numeric else np.int32)) for a in annotations]
+    values = np.zeros((len(columns), 0), dtype)
+    return to_frame(Partition(pa.array([], pa.string()), values, 0, nothing), columns)
 
 
 def expression_frame(plan: Plan) -> dd.DataFrame:
@@ -222,13 +256,14 @@ def expression_frame(plan: Plan) -> dd.DataFrame:
     Returns
     -------
     dask.dataframe.DataFrame
-        Index cell_label, one float column a gene in the order asked; divisions are
-        unknown, since labels have no order. Choosing columns reads only those genes.
+        Index cell_label, one float column a gene in the order asked, then annotations;
+        divisions are unknown, since labels have no order. Choosing columns reads only
+        those genes.
     """
     import dask.dataframe as dd
 
     tasks = tasks_of(plan)
-    meta = empty_frame(plan.columns, plan.dtype)
+    meta = empty_frame(plan.columns, plan.dtype, plan.annotations)
     if not tasks:
         return dd.from_pandas(meta, npartitions=1)
     return dd.from_map(read_partition, tasks, meta=meta, label="abc-expression")

@@ -1,10 +1,9 @@
-"""Run a plan: blocks as delayed tasks, receipts, progress, and the commit at the end."""
+"""From a plan to a view: what is held, what is to do, and the commit at the end."""
 
 from __future__ import annotations
 
 import datetime as dt
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -14,15 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask import __version__
-from abc_dask.errors import AbcDaskError, ClusterError, ReleaseError, ViewError
-from abc_dask.expression import BlockTask, tasks_of
+from abc_dask.errors import ReleaseError, ViewError
+from abc_dask.expression import tasks_of
 from abc_dask.parts import PARTS, Receipt, make_part
 from abc_dask.plan import FORMAT_VERSION, Plan, PlannedMatrix, RowBlock
+from abc_dask.planfile import plan_to_json
 from abc_dask.prepare import provenance
-from abc_dask.publishing import VIEW, commit, format_of, publish, refuse_existing
-from abc_dask.readers import CELL_ORDER, PartsReader, save_order
+from abc_dask.publishing import FORMATS, VIEW, commit, format_of, publish, refuse_existing
+from abc_dask.readers import PartsReader
+from abc_dask.reading import CELL_ORDER, save_order
+from abc_dask.running import Progress, Work, run_tasks
 from abc_dask.staging import Staging
 from abc_dask.tables import read_cached
+from abc_dask.terms import is_missing
 from abc_dask.view import View, open_view
 
 if TYPE_CHECKING:
@@ -31,7 +34,13 @@ if TYPE_CHECKING:
 _VERSIONS = ("dask", "distributed", "numpy", "pandas", "pyarrow", "h5py")
 
 
-def check_output(output: str | Path, format: str | None, *, overwrite: bool) -> tuple[Path, str]:  # noqa: A002
+def check_output(
+    output: str | Path,
+    format: str | None,  # noqa: A002 - the word of the command line
+    *,
+    overwrite: bool,
+    known: tuple[str, ...] = FORMATS,
+) -> tuple[Path, str]:
     """Check the place and format of a view before any work.
 
     Returns
@@ -46,7 +55,7 @@ def check_output(output: str | Path, format: str | None, *, overwrite: bool) -> 
         If the format is unknown, or something is there and may not be replaced.
     """
     path = Path(output).expanduser().absolute()
-    chosen = format_of(path, format)
+    chosen = format_of(path, format, known=known)
     if path.name in {"", ".", ".."}:
         raise ViewError(f"{str(output)!r} is not a name for a view")
     refuse_existing(path, overwrite=overwrite)
@@ -90,113 +99,128 @@ def run(
         If a block cannot be read or written; finished blocks are kept, and the same
         call completes the work.
     """
-    if not plan.blocks:
-        raise ReleaseError(
-            f"none of the {plan.n_asked:,} cells of {plan.metadata} is in a feature matrix"
-        )
     began = time.perf_counter()
-    described = provenance(plan)
     staging = Staging.beside(output)
     with staging.locked():
         # what may have happened while we waited for nothing: another driver's commit
         refuse_existing(output, overwrite=overwrite)
-        try:
-            staging.begin(plan.identity, plan.digest, overwrite=overwrite)
-            staging.begin_parts(described)
-        except OSError as error:
-            raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
-        held = staging.receipts(plan)
-        todo = [task for task in tasks_of(plan) if task.block.number not in held]
-        done = _run_tasks(todo, plan, staging, client, held, progress=progress)
-        receipts = [(held | done)[block.number] for block in plan.blocks]
-        _check(receipts, plan, staging)
-        content = sum(int(receipt.content, 16) for receipt in receipts)
-        seconds = time.perf_counter() - began
-        info = described | run_info(_measured(plan, receipts), content, len(held), seconds)
-        _finish(plan, receipts, staging, chosen, info)
+        begin(plan, staging, chosen, overwrite=overwrite)
+        found, kept = make_parts(make_part, plan, staging, client, progress=progress)
+        complete(plan, found, staging, chosen, kept=kept, began=began)
     return open_view(output)
 
 
-def _run_tasks(
-    todo: list[BlockTask],
+def begin(
     plan: Plan,
     staging: Staging,
-    client: Client,
-    held: dict[int, Receipt],
+    chosen: str,
     *,
-    progress: bool,
-) -> dict[int, Receipt]:
-    """Run one delayed task a block; on the first error the rest is cancelled."""
-    import dask
-    from distributed import as_completed
+    described: dict[str, Any] | None = None,
+    overwrite: bool,
+) -> None:
+    """Write down what is being made, or find that the folder holds the same.
 
-    extract = dask.delayed(make_part, pure=False)
-    futures = client.compute(
-        [
-            extract(task, str(staging.folder), plan.digest, dask_key_name=_key(task, plan))
-            for task in todo
-        ]
-    )
-    tasks = dict(zip(futures, todo, strict=True))
-    done: dict[int, Receipt] = {}
-    with _bar(plan, held, enabled=progress) as bar:
-        try:
-            for future in as_completed(futures, loop=client.loop):
-                receipt = _result(future, tasks[future])
-                done[receipt.block] = receipt
-                bar.update(receipt.rows)
-        except BaseException:
-            client.cancel(futures)
-            raise
-    return done
+    Parameters
+    ----------
+    plan : Plan
+    staging : Staging
+        Locked by the caller.
+    chosen : str
+        Format.
+    described : dict, optional
+        Provenance; that of a view where not given.
+    overwrite : bool
+        Remove what was done for another request.
 
-
-def _key(task: BlockTask, plan: Plan) -> str:
-    """Name a task after its matrix and block, as dashboards and logs show it."""
-    return f"extract-{task.feature_matrix_label}-{task.block.number:05d}-{plan.digest[:12]}"
-
-
-def _result(future: Any, task: BlockTask) -> Receipt:
-    from concurrent.futures import CancelledError
-
-    from distributed import KilledWorker
-
+    Raises
+    ------
+    ReleaseError
+        If no cell was found.
+    ViewError
+        If the folder holds another request, or cannot be written.
+    """
+    if not plan.blocks:
+        raise ReleaseError(
+            f"none of the {plan.n_asked:,} cells of {plan.metadata} is in a feature matrix"
+        )
     try:
-        receipt: Receipt = future.result()
-    except AbcDaskError:
-        raise
-    except KilledWorker as error:
-        raise ClusterError(
-            f"{task.where}: every worker that took this block died "
-            f"({error.allowed_failures + 1} tries), perhaps for lack of memory; "
-            "finished blocks are kept: run again with a larger --memory-limit or a smaller "
-            "--block-size"
-        ) from None
-    except (CancelledError, OSError, TimeoutError) as error:
-        raise ClusterError(
-            f"{task.where}: the cluster lost this block ({error}); "
-            "finished blocks are kept, run the command again"
-        ) from error
-    return receipt
+        staging.begin(plan.identity, plan.digest, overwrite=overwrite)
+        staging.begin_parts(provenance(plan) if described is None else described)
+        staging.save_tasks({"format": chosen} | plan_to_json(plan))
+    except OSError as error:
+        raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
 
 
-def _bar(plan: Plan, held: dict[int, Receipt], *, enabled: bool) -> Any:
-    from tqdm import tqdm
+def make_parts(
+    work: Work, plan: Plan, staging: Staging, client: Client, *, progress: bool
+) -> tuple[dict[int, Receipt], int]:
+    """Make the parts of a plan that are not there yet.
 
-    return tqdm(
-        desc="extract",
-        total=plan.n_cells,
-        initial=sum(receipt.rows for receipt in held.values()),
-        unit=" cells",
-        unit_scale=True,
-        file=sys.stderr,
-        disable=None if enabled else True,
-        leave=False,
-    )
+    Parameters
+    ----------
+    work : callable
+        Makes a part of a block's task in a folder, for the plan of a digest.
+    plan : Plan
+    staging : Staging
+        Begun, and locked by the caller.
+    client : distributed.Client
+    progress : bool
+
+    Returns
+    -------
+    receipts : dict of int to Receipt
+        One a block, by its number.
+    n_held : int
+        How many were there from an earlier run.
+    """
+    held = staging.receipts(plan)
+    todo = [task for task in tasks_of(plan) if task.block.number not in held]
+    bar = Progress(plan.n_cells, len(plan.blocks), held.values(), enabled=progress)
+    try:
+        done = run_tasks(work, todo, str(staging.folder), plan.digest, client, progress=bar)
+    finally:
+        bar.close()
+    return held | done, len(held)
 
 
-def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
-    """Believe receipts only if the parts are here: workers may see another file system."""
+def complete(
+    plan: Plan,
+    found: dict[int, Receipt],
+    staging: Staging,
+    chosen: str,
+    *,
+    kept: int,
+    began: float,
+) -> None:
+    """Put the parts of all blocks together, and publish them.
+
+    Parameters
+    ----------
+    plan : Plan
+    found : dict of Receipt
+        One a block.
+    staging : Staging
+        Locked by the caller.
+    chosen : str
+        Format.
+    kept : int
+        Blocks that were there before.
+    began : float
+        When this run began, by `time.perf_counter`.
+    """
+    receipts = in_order(plan, found, staging)
+    content = sum(int(receipt.content, 16) for receipt in receipts)
+    seconds = time.perf_counter() - began
+    info = provenance(plan) | run_info(measured(plan, receipts), content, kept, seconds)
+    _finish(plan, receipts, staging, chosen, info)
+
+
+def in_order(plan: Plan, found: dict[int, Receipt], staging: Staging) -> list[Receipt]:
+    """Give one receipt a block, in the plan's order.
+
+    They are believed only if the parts are here: workers may see another file system.
+    """
+    receipts = [found[block.number] for block in plan.blocks]
     for receipt, block in zip(receipts, plan.blocks, strict=True):
         part = staging.folder / PARTS / receipt.name
         if receipt.rows != block.n_cells:
@@ -206,12 +230,15 @@ def _check(receipts: Sequence[Receipt], plan: Plan, staging: Staging) -> None:
                 f"{part} was written by a worker but is not here; "
                 "the output must lie on a file system that all workers share"
             )
+    return receipts
 
 
 def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Give the position in cell_metadata of every row of the parts, in the plan's order."""
     cells = [
-        read_cached(matrix.rows, ["cell"])["cell"].to_numpy() if blocks else np.empty(0, np.int64)
+        read_cached(matrix.details or matrix.rows, ["cell"])["cell"].to_numpy()
+        if blocks
+        else np.empty(0, np.int64)
         for matrix, blocks in _by_matrix(plan)
     ]
     pieces = [cells[block.matrix][block.start : block.stop] for block in plan.blocks]
@@ -258,7 +285,7 @@ def run_info(
     }
 
 
-def _measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+def measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
     """Give the provenance of each matrix with the time and bytes of its tasks."""
     matrices: list[dict[str, Any]] = provenance(plan)["matrices"]
     for matrix, (_, blocks) in zip(matrices, _by_matrix(plan), strict=True):
@@ -275,6 +302,11 @@ def _finish(
     order = cell_order(plan)
     if len(np.unique(order)) != plan.n_cells:
         raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")
+    annotations = tuple(
+        a.counted(int(is_missing(a.values()[order]).sum())) for a in plan.annotations
+    )
+    if annotations:
+        info = info | {"annotations": [a.describe() for a in annotations]}
     if chosen == "parquet":
         save_order(parts, order)
         staging.sweep({CELL_ORDER, VIEW} | {receipt.name for receipt in receipts})
@@ -283,5 +315,5 @@ def _finish(
         publish(staging, parts, chosen, info, rows=rows, digests=digests)
     else:
         paths = tuple(parts / receipt.name for receipt in receipts)
-        reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype))
+        reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype), annotations)
         commit(staging, chosen, reader, info)

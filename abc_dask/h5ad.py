@@ -33,6 +33,9 @@ from abc_dask.hdf5 import (
 # Stored values that are in memory at once: 2^21 of 8 to 16 bytes, and their look-ups.
 PIECE_VALUES = 1 << 21
 
+# Stored values of unwanted rows that are read along: a chunk or two of what files have.
+_SKIPPED = 1 << 15
+
 # HDF5's own cache of decoded chunks, an open dataset; a chunk larger than the cache
 # would be decoded anew for every slice of it.
 _CHUNK_CACHE = 8 << 20
@@ -233,9 +236,15 @@ class MatrixReader:
         self._file = file
 
     def rows(
-        self, start: int, stop: int, most: int = PIECE_VALUES
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[Any], NDArray[Any]]]:
         """Yield CSR rows in pieces of at most `most` stored values (or one row).
+
+        Rows that are not wanted are left out where that saves reading.
 
         Yields
         ------
@@ -245,7 +254,7 @@ class MatrixReader:
             As of a CSR matrix of these rows alone.
         """
         indptr = self._file["X/indptr"][start : stop + 1].astype(np.int64)
-        for first, last in pieces(indptr, most):
+        for first, last in wanted_pieces(indptr, wanted, most):
             low, high = int(indptr[first]), int(indptr[last])
             yield (
                 start + first,
@@ -312,6 +321,33 @@ def pieces(indptr: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
         last = min(max(last, first + 1), n_rows)
         yield first, last
         first = last
+
+
+def wanted_pieces(
+    indptr: NDArray[np.int64], wanted: NDArray[np.bool_] | None, most: int
+) -> list[tuple[int, int]]:
+    """Cut rows into pieces like `pieces`, without stretches of rows that nobody wants.
+
+    Every wanted row is in exactly one piece, in order. A stretch of few stored values is
+    read along: the chunks around it are needed anyway.
+
+    Examples
+    --------
+    >>> wanted_pieces(np.array([0, 9, 10**6, 10**6 + 9]), np.array([True, False, True]), 10)
+    [(0, 1), (2, 3)]
+    """
+    if wanted is None or wanted.all():
+        return list(pieces(indptr, most))
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        return []
+    skipped = indptr[rows[1:]] - indptr[rows[:-1] + 1]
+    cuts = np.flatnonzero(skipped > _SKIPPED) + 1
+    found = []
+    for run in np.split(rows, cuts):
+        first, last = int(run[0]), int(run[-1]) + 1
+        found += [(first + a, first + b) for a, b in pieces(indptr[first : last + 1], most)]
+    return found
 
 
 def _sparse_layout(x: h5py.Group, path: str | Path) -> tuple[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ Tasks read the labels of their rows from the second, so that no task carries a t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ from abc_dask.h5ad import (
     read_row_sizes,
 )
 from abc_dask.tables import CELL_LABEL, GENE_IDENTIFIER, read_cached
+from abc_dask.terms import Annotation
 from abc_dask.words import plural
 
 _LAYOUT = b"abc_dask.layout"
@@ -226,12 +227,58 @@ def read_row_labels(table: str | Path, start: int, stop: int) -> tuple[pa.Array,
     -------
     labels, cells : pyarrow arrays, length stop - start
     """
-    first, last = start // _ROW_GROUP, (stop - 1) // _ROW_GROUP
-    with pq.ParquetFile(table, page_checksum_verification=True) as file:
-        part = file.read_row_groups(range(first, last + 1), columns=[CELL_LABEL, "cell"])
-    part = part.slice(start - first * _ROW_GROUP, stop - start).combine_chunks()
+    part = _read_range(table, start, stop, [CELL_LABEL, "cell"])
     labels, cells = (part[name].combine_chunks() for name in (CELL_LABEL, "cell"))
     return labels, cells
+
+
+def write_details(
+    cells: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
+    annotations: Sequence[Annotation],
+    target: Path,
+) -> None:
+    """Write which rows of a matrix are wanted, and their annotations, a row group a range.
+
+    Parameters
+    ----------
+    cells : array of int64, shape (n_rows,)
+        Position of each row's cell in cell_metadata, -1 where it is not listed.
+    wanted : array of bool, shape (n_rows,)
+    annotations : sequence of Annotation
+    target : Path
+    """
+    columns: dict[str, Any] = {"cell": np.where(wanted, cells, -1)}
+    for annotation in annotations:
+        columns[_beside(annotation.name)] = annotation.values()[np.where(wanted, cells, 0)]
+    pq.write_table(
+        pa.table({name: pa.array(values) for name, values in columns.items()}),
+        target,
+        compression="zstd",
+        row_group_size=_ROW_GROUP,
+        write_page_checksum=True,
+    )
+
+
+def _beside(name: str) -> str:
+    """Keep names of annotations apart from our own."""
+    return f"annotation:{name}"
+
+
+def read_details(
+    table: str | Path, start: int, stop: int, names: Sequence[str]
+) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+    """Read cell (-1: not wanted) and annotations (codes or numbers) of a row range."""
+    part = _read_range(table, start, stop, ["cell", *map(_beside, names)])
+    found = {name: part[_beside(name)].to_numpy() for name in names}
+    return part["cell"].to_numpy(), found
+
+
+def _read_range(table: str | Path, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
+    first, last = start // _ROW_GROUP, (stop - 1) // _ROW_GROUP
+    with pq.ParquetFile(table, page_checksum_verification=True) as file:
+        part = file.read_row_groups(range(first, last + 1), columns=list(columns))
+    return part.slice(start - first * _ROW_GROUP, stop - start).combine_chunks()
 
 
 def _duplicates(names: NDArray[np.object_]) -> list[str]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.errors import ViewError
-from abc_dask.expression import BlockTask, read_block
+from abc_dask.expression import BlockTask, Partition, read_block
 from abc_dask.files import Fingerprint, replacing, sha256, write_whole
 from abc_dask.tables import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 
@@ -31,6 +31,7 @@ SCHEMA_KEY = b"abc_dask"
 
 # DuckDB's row group; others are content with anything near 10^5.
 ROW_GROUP = 122_880
+_DICTIONARY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def make_part(task: BlockTask, staging: str, plan: str) -> Receipt:
     name = part_file_name(task.block.number, task.feature_matrix_label, rows)
     path = folder / PARTS / name
     try:
-        table = part_table(task, partition.labels, partition.values, folder)
+        table = part_table(task, partition, folder)
         with replacing(path) as temporary:
             write_table(table, temporary)
             size, digest = temporary.stat().st_size, sha256(temporary)
@@ -160,7 +161,9 @@ def write_table(table: pa.Table, path: Path) -> None:
         path,
         compression="zstd",
         row_group_size=ROW_GROUP,
-        use_dictionary=[DATASET_LABEL, FEATURE_MATRIX_LABEL],
+        use_dictionary=[f.name for f in table.schema if pa.types.is_dictionary(f.type)],
+        # every part has all terms, also those of columns with tens of thousands
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
         write_page_checksum=True,
     )
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -169,13 +172,15 @@ def write_table(table: pa.Table, path: Path) -> None:
         raise OSError(f"{rows:,} of {len(table):,} rows read back")
 
 
-def part_table(task: BlockTask, labels: pa.Array, values: NDArray[Any], staging: Path) -> pa.Table:
-    """Give the table of a part: cell_label, the genes, and whose rows they are."""
+def part_table(task: BlockTask, partition: Partition, staging: Path) -> pa.Table:
+    """Give the table of a part: cell_label, genes, annotations, and whose rows they are."""
     provenance = (staging / PROVENANCE).read_bytes()
     matrices = json.loads(provenance)["matrices"]
+    columns: dict[str, Any] = dict(zip(task.columns, partition.values, strict=True))
+    columns |= {a.name: a.arrow(values) for a, values in partition.annotations}
     return view_table(
-        labels,
-        dict(zip(task.columns, values, strict=True)),
+        partition.labels,
+        columns,
         {DATASET_LABEL: task.dataset_label, FEATURE_MATRIX_LABEL: task.feature_matrix_label},
         matrices,
         provenance,
@@ -184,7 +189,7 @@ def part_table(task: BlockTask, labels: pa.Array, values: NDArray[Any], staging:
 
 def view_table(
     labels: pa.Array,
-    columns: dict[str, NDArray[Any]],
+    columns: Mapping[str, Any],
     constants: Mapping[str, str | None],
     matrices: list[dict[str, Any]],
     provenance: bytes,
@@ -195,7 +200,10 @@ def view_table(
     every part, so that categories agree when parts are put together.
     """
     arrays: dict[str, Any] = {CELL_LABEL: labels}
-    arrays |= {name: pa.array(values) for name, values in columns.items()}
+    arrays |= {
+        name: values if isinstance(values, pa.Array) else pa.array(values)
+        for name, values in columns.items()
+    }
     for name, value in constants.items():
         names = list(dict.fromkeys(matrix[name] for matrix in matrices))
         code = None if value is None else names.index(value)
@@ -213,8 +221,10 @@ def _pandas_metadata(table: pa.Table) -> bytes:
     for field in table.schema:
         if pa.types.is_dictionary(field.type):
             n = len(table[field.name].chunk(0).dictionary) if len(table) else 0
-            kind = ("categorical", "int16", {"num_categories": n, "ordered": False})
-        elif pa.types.is_floating(field.type):
+            codes = np.dtype(field.type.index_type.to_pandas_dtype()).name
+            described = {"num_categories": n, "ordered": field.type.ordered}
+            kind = ("categorical", codes, described)
+        elif pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
             name = np.dtype(field.type.to_pandas_dtype()).name
             kind = (name, name, None)
         else:

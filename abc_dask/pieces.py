@@ -39,8 +39,17 @@ class RowReader(Protocol):
     def bytes_read(self) -> int:
         """Bytes of values and indices so far, decoded."""
 
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
-        """Yield the rows of a range in pieces of at most `most` stored values (or one row)."""
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
+        """Yield the rows of a range in pieces of at most `most` stored values (or one row).
+
+        Stretches of rows that are not wanted are left out where that saves reading.
+        """
 
     def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """Give values of the current piece by the places of their entries, which rise."""
@@ -65,7 +74,7 @@ def hits_in_pieces(
     reader: RowReader, start: int, stop: int, table: NDArray[np.int32], wanted: NDArray[np.bool_]
 ) -> Iterator[tuple[Hits, NDArray[Any]]]:
     """Do as `RowReader.hits` by way of its pieces."""
-    for piece in reader.pieces(start, stop):
+    for piece in reader.pieces(start, stop, wanted=wanted):
         first, n_rows = piece.row - start, len(piece.indptr) - 1
         hits = find_hits(
             piece.indptr,

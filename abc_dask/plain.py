@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.chunks import StoredArray, read_chunks, read_pointers
-from abc_dask.h5ad import PIECE_VALUES, MatrixFile, pieces
+from abc_dask.h5ad import PIECE_VALUES, MatrixFile, wanted_pieces
 from abc_dask.kernels import SEARCH_COST, Hits, is_searchable, out_of_range, signed
 from abc_dask.pieces import Piece, hits_in_pieces
 from abc_dask.sources import Bytes, FileSource
@@ -50,10 +50,16 @@ class PlainRows:
         self._low = 0
         self.bytes_read = 0
 
-    def pieces(self, start: int, stop: int, most: int = PIECE_VALUES) -> Iterator[Piece]:
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
         """Yield pieces; what a piece gave is gone with the next."""
         indptr = self._look(start, stop)
-        for first, last in self._cuts(indptr, most):
+        for first, last in self._ahead(indptr, wanted_pieces(indptr, wanted, most)):
             self._low, high = int(indptr[first]), int(indptr[last])
             indices = self._held[0].between(self._low, high)
             self.bytes_read += indices.nbytes
@@ -72,14 +78,14 @@ class PlainRows:
         if not is_searchable(indices.dtype):
             yield from hits_in_pieces(self, start, stop, table, wanted)
             return
-        cuts = list(self._cuts(indptr, PIECE_VALUES))
+        cuts = wanted_pieces(indptr, wanted, PIECE_VALUES)
         sizes = np.diff(indptr)
         most = max((int(indptr[last] - indptr[first]) for first, last in cuts), default=0)
         found = Hits(np.empty(most, np.int64), np.empty(most, np.int64))
         longest = int(sizes.max(initial=0)) * indices.dtype.itemsize
         buffer = np.empty(max(_BUFFER, longest) // 8 * 8 + 8, np.uint8)
         search = _Search(indices, table, buffer, found, stop - start)
-        for first, last in cuts:
+        for first, last in self._ahead(indptr, cuts):
             rows = wanted[first:last]
             hits = search.run(indptr[first : last + 1], rows, first)
             self.bytes_read += int(sizes[first:last][rows].sum()) * indices.dtype.itemsize
@@ -96,11 +102,12 @@ class PlainRows:
         )
         return indptr
 
-    def _cuts(self, indptr: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-        """Cut the rows, and have the indices of the next cut read ahead."""
-        cuts = list(pieces(indptr, most))
+    def _ahead(
+        self, indptr: NDArray[np.int64], cuts: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, int]]:
+        """Go through cuts, and have the indices of the next one read ahead."""
         for number, cut in enumerate(cuts):
-            for first, last in cuts[number : number + 2] if number == 0 else cuts[number + 1 :][:1]:
+            for first, last in cuts[:2] if number == 0 else cuts[number + 1 : number + 2]:
                 self._held[0].expect(int(indptr[first]), int(indptr[last]))
             yield cut
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from abc_dask.genes import Gene
 from abc_dask.h5ad import MatrixFile
+from abc_dask.terms import Annotation
 
 # Part of every plan's digest: raise it when parts or receipts change their layout.
 FORMAT_VERSION = 1
@@ -72,6 +75,8 @@ class PlannedMatrix:
         Cells that the metadata assigns to it, and how many of them it holds.
     n_extra : int
         Rows that the metadata does not list.
+    details : str
+        Path of the cached table of wanted rows and annotations; "" where there is none.
     """
 
     dataset_label: str
@@ -85,6 +90,7 @@ class PlannedMatrix:
     n_asked: int
     n_found: int
     n_extra: int
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,16 @@ class Plan:
         Sorted by name.
     blocks : tuple of RowBlock
         In the order of the matrices and their rows.
+    download_base : str
+        Where the atlas lies, for what comes after; no part of the identity.
+    taxonomy : str or None
+        Directory of the taxonomy that was named.
+    annotations : tuple of Annotation
+        Columns of annotations, in the order asked.
+    selection : dict or None
+        How cells were chosen, with counts; None: all.
+    kind : str
+        ``rows`` where parts hold whole rows; "" where they hold chosen genes.
     """
 
     release: str
@@ -124,6 +140,11 @@ class Plan:
     block_size: int
     matrices: tuple[PlannedMatrix, ...]
     blocks: tuple[RowBlock, ...]
+    download_base: str = ""
+    taxonomy: str | None = None
+    annotations: tuple[Annotation, ...] = ()
+    selection: Mapping[str, Any] | None = None
+    kind: str = ""
 
     @property
     def n_cells(self) -> int:
@@ -147,13 +168,25 @@ class Plan:
                 m.relative_path: list(asdict(m.matrix.fingerprint).values()) for m in self.matrices
             },
             "blocks": [[b.matrix, b.start, b.stop, b.n_cells] for b in self.blocks],
-        }
+        } | self._choices
+
+    @property
+    def _choices(self) -> dict[str, Any]:
+        """What is told only where it is used: plans without it are as they ever were."""
+        kind = {"kind": self.kind} if self.kind else {}
+        return kind | annotations_identity(self.annotations)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of `identity`: equal plans give equal views."""
         text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def annotations_identity(annotations: Sequence[Annotation]) -> dict[str, Any]:
+    """Give what tells columns of annotations from others; nothing where there are none."""
+    named = [[annotation.name, Path(annotation.table).name] for annotation in annotations]
+    return {"annotations": named} if named else {}
 
 
 def row_costs(
@@ -219,7 +252,10 @@ def cut(costs: NDArray[np.int64], block_size: int) -> list[tuple[int, int]]:
 
 
 def plan_blocks(
-    matrices: list[tuple[NDArray[np.int64], NDArray[np.bool_]]], block_size: int
+    matrices: list[tuple[NDArray[np.int64], NDArray[np.bool_]]],
+    block_size: int,
+    *,
+    trim: bool = False,
 ) -> tuple[RowBlock, ...]:
     """Plan the blocks of several matrices; blocks without a wanted row are left out.
 
@@ -229,6 +265,8 @@ def plan_blocks(
         For each matrix the cost of every row, and whether it is wanted.
     block_size : int
         Upper bound of a block's cost.
+    trim : bool
+        Let each block start and end with a wanted row.
     """
     blocks: list[RowBlock] = []
     for position, (costs, wanted) in enumerate(matrices):
@@ -236,5 +274,8 @@ def plan_blocks(
         for start, stop in cut(costs, block_size):
             n_cells = int(counts[stop] - counts[start])
             if n_cells:
+                if trim:
+                    inside = np.flatnonzero(wanted[start:stop])
+                    start, stop = start + int(inside[0]), start + int(inside[-1]) + 1  # noqa: PLW2901
                 blocks.append(RowBlock(len(blocks), position, start, stop, n_cells))
     return tuple(blocks)

@@ -11,11 +11,12 @@ from typing import Any
 from abc_dask import writers
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.files import sha256, write_whole
-from abc_dask.readers import Reader
+from abc_dask.reading import Reader
 from abc_dask.staging import Staging
 from abc_dask.words import enumerate_names
 
 VIEW = "_view.json"
+CELLS = "_cells.json"
 FORMATS = ("parquet", "zarr", "csv")
 EXPORTS = (*FORMATS, "h5ad")
 
@@ -48,7 +49,8 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
         raise ViewError(f"{output} exists; pass --overwrite to replace it, or name another output")
     if output.is_symlink():
         raise ViewError(f"{output} is a symbolic link; name the place it points to")
-    if output.is_dir() and not (output / VIEW).is_file() and any(output.iterdir()):
+    ours = (output / VIEW).is_file() or (output / CELLS).is_file()
+    if output.is_dir() and not ours and any(output.iterdir()):
         raise ViewError(f"{output} is a folder that is not a view, and is not replaced")
 
 

@@ -1,15 +1,12 @@
-"""Views as arrays: the one way in which statistics, exports and conversions read them.
-
-A reader gives cells in the order of cell_metadata, whatever the order on disk.
-"""
+"""Views as arrays, by format: Parquet parts, Zarr, CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,72 +14,20 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from abc_dask.tables import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.reading import (
+    MATRIX_COLUMNS,
+    ViewBlock,
+    codes_of,
+    empty_rows,
+    label_index,
+    read_rows,
+)
+from abc_dask.tables import CELL_LABEL
+from abc_dask.terms import Annotation
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
     import pandas as pd
-
-CELL_ORDER = "_cell_order.npy"
-MATRIX_COLUMNS = (DATASET_LABEL, FEATURE_MATRIX_LABEL)
-
-# Memory for columns that are brought into order at once.
-_BATCH_BYTES = 256 << 20
-
-
-def save_order(folder: Path, order: NDArray[Any]) -> None:
-    """Keep where in cell_metadata each row of a view's parts stands."""
-    with (folder / CELL_ORDER).open("wb") as file:
-        np.save(file, order.astype(np.uint32), allow_pickle=False)
-
-
-def load_order(folder: Path) -> NDArray[Any]:
-    """Read what `save_order` kept."""
-    with (folder / CELL_ORDER).open("rb") as file:
-        order: NDArray[Any] = np.load(file, allow_pickle=False)
-    return order
-
-
-class Reader(Protocol):
-    """Columns of a table of cells."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the gene columns."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        ...
-
-    @property
-    def n_cells(self) -> int:
-        """Number of cells."""
-        ...
-
-    def labels(self) -> pa.Array:
-        """Read the cell labels, in order."""
-        ...
-
-    def matrices(self) -> dict[str, pd.Categorical]:
-        """Read dataset_label and feature_matrix_label of every cell; empty if not kept."""
-        ...
-
-    def values(self, columns: Sequence[str]) -> NDArray[Any]:
-        """Read some columns as an array of n_cells x columns, in order."""
-        ...
-
-    def frame(self, columns: Sequence[str]) -> dd.DataFrame:
-        """Give the lazy Dask DataFrame; its rows are in the order on disk."""
-        ...
-
-
-def column_batches(reader: Reader) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the first column's position and the values of as many as memory allows."""
-    width = max(1, _BATCH_BYTES // max(1, reader.n_cells * reader.dtype.itemsize))
-    for first in range(0, len(reader.columns), width):
-        yield first, reader.values(reader.columns[first : first + width])
 
 
 @dataclass(frozen=True)
@@ -97,12 +42,14 @@ class PartsReader:
         Position in cell_metadata of every row of the parts put together.
     columns : tuple of str
     dtype : numpy.dtype
+    annotations : tuple of Annotation
     """
 
     paths: tuple[Path, ...]
     order: NDArray[Any]
     columns: tuple[str, ...]
     dtype: np.dtype[Any]
+    annotations: tuple[Annotation, ...] = ()
 
     @property
     def n_cells(self) -> int:
@@ -153,19 +100,26 @@ class PartsReader:
             row += len(part)
         return out
 
+    def annotation(self, annotation: Annotation) -> NDArray[Any]:
+        """Read the codes or numbers of a column of annotations, in order."""
+        return codes_of(self._column(annotation.name), annotation)[self._rank]
+
+    def blocks(self) -> list[ViewBlock]:
+        """Give the parts."""
+        found: list[ViewBlock] = []
+        start = 0
+        for path in self.paths:
+            stop = start + pq.read_metadata(path).num_rows
+            found.append(PartBlock(str(path), start, stop, self.annotations))
+            start = stop
+        return found
+
     def frame(self, columns: Sequence[str]) -> dd.DataFrame:
         """Give the lazy Dask DataFrame, one partition a part."""
         import dask.dataframe as dd
-        import pandas as pd
 
-        index = pd.Index(pa.array([], pa.string()).to_pandas(), name=CELL_LABEL)
-        empty: dict[str, Any] = {name: np.empty(0, self.dtype) for name in self.columns}
-        categories = self.matrices_meta()
-        empty |= {n: pd.Categorical([], categories=c) for n, c in categories.items()}
-        meta = pd.DataFrame(empty, index=index)
-        return dd.from_map(_read_part, [str(p) for p in self.paths], meta=meta, label="abc-view")[
-            list(columns)
-        ]
+        meta = empty_rows(label_index(pa.array([], pa.string())), self, self.matrices_meta())
+        return dd.from_map(read_rows, self.blocks(), meta=meta, label="abc-view")[list(columns)]
 
     def matrices_meta(self) -> dict[str, Any]:
         """Give the categories of the label columns, the same in every part."""
@@ -174,11 +128,26 @@ class PartsReader:
         return {n: part[n].chunk(0).dictionary.to_pandas() for n in MATRIX_COLUMNS}
 
 
-def _read_part(path: str, columns: Sequence[str]) -> pd.DataFrame:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        table = file.read(columns=[CELL_LABEL, *columns])
-    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
-    return frame.set_index(CELL_LABEL)[list(columns)]
+@dataclass(frozen=True)
+class PartBlock:
+    """One part file of a view."""
+
+    path: str
+    start: int
+    stop: int
+    annotations: tuple[Annotation, ...]
+
+    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Read columns of the part, index cell_label."""
+        with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+            table = file.read(columns=[CELL_LABEL, *columns])
+        coded = {a.name: a for a in self.annotations if a.name in columns}
+        plain = [name for name in columns if name not in coded]
+        frame: pd.DataFrame = table.select(plain).replace_schema_metadata(None).to_pandas()
+        frame.index = label_index(table[CELL_LABEL])
+        for name, annotation in coded.items():
+            frame[name] = annotation.cells(codes_of(table[name], annotation)).array
+        return frame[list(columns)]
 
 
 @dataclass(frozen=True)
@@ -191,12 +160,14 @@ class ZarrReader:
     columns : tuple of str
     dtype : numpy.dtype
     n_cells : int
+    annotations : tuple of Annotation
     """
 
     path: Path
     columns: tuple[str, ...]
     dtype: np.dtype[Any]
     n_cells: int
+    annotations: tuple[Annotation, ...] = ()
 
     def _obs(self) -> pd.DataFrame:
         import anndata.io
@@ -214,35 +185,52 @@ class ZarrReader:
         import pandas as pd
 
         obs = self._obs()
-        return {name: pd.Categorical(obs[name]) for name in MATRIX_COLUMNS}
+        return {name: pd.Categorical(obs[name]) for name in MATRIX_COLUMNS if name in obs}
+
+    def annotation(self, annotation: Annotation) -> NDArray[Any]:
+        """Read the codes or numbers of a column of annotations."""
+        return _zarr_codes(self._obs()[annotation.name], annotation)
 
     def values(self, columns: Sequence[str]) -> NDArray[Any]:
         """Read some columns as an array of n_cells x columns."""
         return _read_zarr(self.path, 0, self.n_cells, [self.columns.index(c) for c in columns])
 
-    def frame(self, columns: Sequence[str]) -> dd.DataFrame:
-        """Give the lazy Dask DataFrame, a partition a row of shards."""
-        import dask.dataframe as dd
-        import pandas as pd
+    def blocks(self) -> list[ViewBlock]:
+        """Give rows of shards."""
         import zarr
 
         array = zarr.open_array(self.path / "X", mode="r")
         step = (array.shards or array.chunks)[0]
-        index = pd.Index(pa.array([], pa.string()).to_pandas(), name=CELL_LABEL)
-        empty: dict[str, Any] = {name: np.empty(0, self.dtype) for name in self.columns}
-        for name, values in self.matrices().items():
-            empty[name] = pd.Categorical([], categories=values.categories)
-        starts = list(range(0, self.n_cells, step))
-        stops = [min(start + step, self.n_cells) for start in starts]
-        return dd.from_map(
-            _read_zarr_rows,
-            starts,
-            stops,
-            path=str(self.path),
-            names=self.columns,
-            meta=pd.DataFrame(empty, index=index),
-            label="abc-view",
-        )[list(columns)]
+        return [
+            ZarrBlock(
+                str(self.path),
+                start,
+                min(start + step, self.n_cells),
+                self.columns,
+                self.annotations,
+            )
+            for start in range(0, self.n_cells, step)
+        ]
+
+    def frame(self, columns: Sequence[str]) -> dd.DataFrame:
+        """Give the lazy Dask DataFrame, a partition a row of shards."""
+        import dask.dataframe as dd
+
+        matrices = {name: values.categories for name, values in self.matrices().items()}
+        meta = empty_rows(label_index(pa.array([], pa.string())), self, matrices)
+        return dd.from_map(read_rows, self.blocks(), meta=meta, label="abc-view")[list(columns)]
+
+
+def _zarr_codes(column: Any, annotation: Annotation) -> NDArray[Any]:
+    import pandas as pd
+
+    if annotation.terms is None:
+        numbers: NDArray[Any] = np.asarray(column).astype(annotation.dtype, copy=False)
+        return numbers
+    coded = pd.Categorical(column)
+    places = pd.Index(list(annotation.terms)).get_indexer(coded.categories)
+    codes: NDArray[Any] = np.append(places, -1).astype(np.int32)[coded.codes]
+    return codes
 
 
 def _read_zarr(path: Path, start: int, stop: int, positions: Sequence[int]) -> NDArray[Any]:
@@ -255,24 +243,38 @@ def _read_zarr(path: Path, start: int, stop: int, positions: Sequence[int]) -> N
     return out
 
 
-def _read_zarr_rows(
-    start: int, stop: int, *, path: str, names: Sequence[str], columns: Sequence[str]
-) -> pd.DataFrame:
-    import anndata.io
-    import pandas as pd
-    import zarr
+@dataclass(frozen=True)
+class ZarrBlock:
+    """Some rows of a Zarr view."""
 
-    obs = zarr.open_group(path, mode="r")["obs"]
-    labels = anndata.io.read_elem(obs[obs.attrs["_index"]])[start:stop]
-    plain = pa.array(np.asarray(labels, dtype=object), pa.string())
-    index = pd.Index(plain.to_pandas(), name=CELL_LABEL)
-    genes = [name for name in columns if name in names]
-    values = _read_zarr(Path(path), start, stop, [list(names).index(g) for g in genes])
-    frame = pd.DataFrame(values, index=index, columns=genes)
-    for name in columns:
-        if name not in genes:
-            frame[name] = anndata.io.read_elem(obs[name])[start:stop]
-    return frame[list(columns)]
+    path: str
+    start: int
+    stop: int
+    names: tuple[str, ...]
+    annotations: tuple[Annotation, ...]
+
+    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Read columns of these rows, index cell_label."""
+        import anndata.io
+        import pandas as pd
+        import zarr
+
+        rows = slice(self.start, self.stop)
+        obs = zarr.open_group(self.path, mode="r")["obs"]
+        labels = np.asarray(anndata.io.read_elem(obs[obs.attrs["_index"]])[rows], dtype=object)
+        genes = [name for name in columns if name in self.names]
+        positions = [self.names.index(name) for name in genes]
+        values = _read_zarr(Path(self.path), self.start, self.stop, positions)
+        index = label_index(pa.array(labels, pa.string()))
+        frame = pd.DataFrame(values, index=index, columns=genes)
+        coded = {annotation.name: annotation for annotation in self.annotations}
+        for name in columns:
+            if name in coded:
+                codes = _zarr_codes(anndata.io.read_elem(obs[name])[rows], coded[name])
+                frame[name] = coded[name].cells(codes).array
+            elif name not in genes:
+                frame[name] = anndata.io.read_elem(obs[name])[rows]
+        return frame[list(columns)]
 
 
 @dataclass(frozen=True)
@@ -285,12 +287,14 @@ class CsvReader:
     columns : tuple of str
     dtype : numpy.dtype
     n_cells : int
+    annotations : tuple of Annotation
     """
 
     path: Path
     columns: tuple[str, ...]
     dtype: np.dtype[Any]
     n_cells: int
+    annotations: tuple[Annotation, ...] = ()
 
     def _read(self, names: Sequence[str]) -> pa.Table:
         value = pa.from_numpy_dtype(self.dtype)
@@ -298,7 +302,10 @@ class CsvReader:
         return pyarrow.csv.read_csv(
             self.path,
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=types, include_columns=list(names), null_values=[""]
+                column_types=types,
+                include_columns=list(names),
+                null_values=[""],
+                strings_can_be_null=True,
             ),
         )
 
@@ -309,6 +316,14 @@ class CsvReader:
     def matrices(self) -> dict[str, pd.Categorical]:
         """Give nothing: the reference workflow's file has no such columns."""
         return {}
+
+    def annotation(self, annotation: Annotation) -> NDArray[Any]:
+        """Read the codes or numbers of a column of annotations."""
+        return codes_of(self._read([annotation.name])[annotation.name], annotation)
+
+    def blocks(self) -> list[ViewBlock]:
+        """Give all rows as one block: where a row starts in a CSV is not known."""
+        return [CsvBlock(self)]
 
     def values(self, columns: Sequence[str]) -> NDArray[Any]:
         """Read some columns as an array of n_cells x columns."""
@@ -322,16 +337,49 @@ class CsvReader:
         """Give the lazy Dask DataFrame, partitions of some 64 MB of text."""
         import dask.dataframe as dd
 
+        texts = [a.name for a in self.annotations if a.terms is not None]
+        kinds = dict.fromkeys(self.columns, self.dtype) | {CELL_LABEL: "str"}
+        kinds |= {a.name: "str" if a.terms is not None else a.dtype for a in self.annotations}
         frame = dd.read_csv(
             self.path,
             usecols=[CELL_LABEL, *columns],
-            dtype={CELL_LABEL: "str"} | dict.fromkeys(columns, self.dtype),
+            dtype={name: kinds[name] for name in (CELL_LABEL, *columns)},
             keep_default_na=False,
             na_values={name: [""] for name in columns},
             **exact_decimals(),
             blocksize=64_000_000,
         )
-        return frame.map_partitions(_index_by_label, list(columns))
+        coded = [a for a in self.annotations if a.name in columns and a.name in texts]
+        return frame.map_partitions(_index_by_label, list(columns), coded)
+
+
+@dataclass(frozen=True)
+class CsvBlock:
+    """All rows of a CSV view."""
+
+    reader: CsvReader
+
+    @property
+    def start(self) -> int:
+        """First row."""
+        return 0
+
+    @property
+    def stop(self) -> int:
+        """Behind the last row."""
+        return self.reader.n_cells
+
+    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Read columns, index cell_label."""
+        import pandas as pd
+
+        genes = [name for name in columns if name in self.reader.columns]
+        index = label_index(self.reader.labels())
+        frame = pd.DataFrame(self.reader.values(genes), index=index, columns=genes)
+        for annotation in self.reader.annotations:
+            if annotation.name in columns:
+                frame[annotation.name] = annotation.cells(self.reader.annotation(annotation)).array
+        return frame[list(columns)]
 
 
 def exact_decimals() -> dict[str, str]:
@@ -342,5 +390,10 @@ def exact_decimals() -> dict[str, str]:
     return {"float_precision": "round_trip"} if old else {}
 
 
-def _index_by_label(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    return frame.set_index(CELL_LABEL)[columns]
+def _index_by_label(
+    frame: pd.DataFrame, columns: list[str], coded: Sequence[Annotation]
+) -> pd.DataFrame:
+    frame = frame.set_index(CELL_LABEL)[columns]
+    for annotation in coded:
+        frame[annotation.name] = frame[annotation.name].astype(annotation.pandas_dtype())
+    return frame

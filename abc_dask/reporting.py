@@ -10,6 +10,7 @@ from abc_dask.words import enumerate_names, format_bytes, plural, text_table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from abc_dask.subset import Subset
     from abc_dask.view import View
 
 MATRIX = "feature matrix"
@@ -94,6 +95,7 @@ def view_text(view: View) -> str:
     if counts["cells_without_matrix"]:
         missing = plural(counts["cells_without_matrix"], "cell")
         lines.append(f"         of the missing, {missing} without a feature matrix")
+    lines += [f"chosen   {line}" for line in selection_lines(info.get("selection"))]
     left_out = plural(counts["rows_without_metadata"], "row")
     lines.append(f"rows     {left_out} without metadata left out")
     lines += [
@@ -102,12 +104,58 @@ def view_text(view: View) -> str:
         for gene in info["genes"]
         if gene["absent_in"]
     ]
+    lines += [
+        f"notes    {a.name}: "
+        + ("numbers" if a.terms is None else plural(len(a.terms), "term"))
+        + f", {plural(a.n_missing, 'cell')} without"
+        for a in view.annotations
+    ]
     unverified = sum(not matrix["md5_verified"] for matrix in info["matrices"])
     if unverified:
         checked = plural(unverified, "input file")
         lines.append(f"inputs   {checked} checked by size, not by the manifest's hash")
     lines.append(f"content  {info['content']}")
     return "\n".join(lines)
+
+
+def subset_text(subset: Subset) -> str:
+    """Sum up chosen cells: what they are and where they are from."""
+    info, counts, run = subset.info, subset.info["counts"], subset.info["run"]
+    asked, found, missing = (counts[n] for n in ("cells_asked", "cells", "cells_missing"))
+    source = f"{info['metadata']}, {info['normalization']}"
+    lines = [
+        f"cells    {subset.path}",
+        f"source   release {info['release']}, {source}, {plural(len(info['matrices']), MATRIX)}",
+        f"cells    {asked:,} asked, {found:,} found, {missing:,} missing",
+        *(f"chosen   {line}" for line in selection_lines(info.get("selection"))),
+        f"genes    {counts['genes']:,}",
+    ]
+    if counts["genes_not_in_common"]:
+        lines.append(f"         {counts['genes_not_in_common']:,} left out: not in all matrices")
+    if counts["genes_absent_somewhere"]:
+        absent = plural(counts["genes_absent_somewhere"], "gene")
+        lines.append(f"absent   {absent} not in all matrices: NaN there, not zero")
+    read = format_bytes(run["bytes_read"])
+    lines.append(
+        f"time     {run['seconds']:.2f} s for {plural(counts['blocks'], 'block')}, {read} read"
+    )
+    return "\n".join(lines)
+
+
+def selection_lines(selection: dict[str, Any] | None) -> list[str]:
+    """Say how cells were chosen, and how many."""
+    if selection is None:
+        return []
+    of_all = f"{selection['cells_chosen']:,} of {plural(selection['cells_in_metadata'], 'cell')}"
+    lines = []
+    if selection["where"] is not None:
+        lines.append(f"{of_all}: {' '.join(selection['where'].split())}")
+    if "labels_asked" in selection:
+        lines.append(
+            f"{of_all}, out of {plural(selection['labels_asked'], 'label')} "
+            f"({selection['labels_unknown']:,} unknown, {selection['labels_duplicate']:,} repeated)"
+        )
+    return lines
 
 
 def _rate(size: float, seconds: float) -> str:

@@ -31,8 +31,10 @@ class Source(Protocol):
     def name(self) -> str:
         """What messages call it."""
 
-    def read(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Bytes:
-        """Give the bytes of some ranges, one after the other."""
+    def read(
+        self, starts: NDArray[np.int64], sizes: NDArray[np.int64], room: Bytes | None = None
+    ) -> Bytes:
+        """Give the bytes of some ranges, one after the other; in `room`, where that is given."""
 
     def expect(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
         """Say that some ranges will soon be read."""
@@ -86,15 +88,24 @@ class FileSource:
         """For loops that read by themselves."""
         return self._descriptor
 
-    def read(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Bytes:
-        """Copy ranges into new memory; neighbours are read at once.
+    def read(
+        self, starts: NDArray[np.int64], sizes: NDArray[np.int64], room: Bytes | None = None
+    ) -> Bytes:
+        """Copy ranges; neighbours are read at once.
+
+        Parameters
+        ----------
+        starts, sizes : arrays of int64, shape (n,)
+        room : array of uint8, optional
+            Memory for all of it; new memory where not given.
 
         Raises
         ------
         DamagedFileError
             If the file ends before, or the disk fails.
         """
-        out = np.empty(int(sizes.sum()), np.uint8)
+        n_bytes = int(sizes.sum())
+        out = np.empty(n_bytes, np.uint8) if room is None else room[:n_bytes]
         ends = np.cumsum(sizes)
         cuts = np.flatnonzero(starts[1:] != starts[:-1] + sizes[:-1]) + 1
         ranges = [0, *cuts.tolist(), len(starts)] if len(starts) else []

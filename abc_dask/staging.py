@@ -5,11 +5,14 @@
     OUT.partial/
         .lock              held by the driver that works here
         plan.json          what is being made; another plan is refused
+        tasks.json         all that is needed to go on with it in another process
         provenance.json    what every part carries in its schema
         parts/             finished parts, and hidden temporary files of unfinished ones
         receipts/          one a finished part
         matrices/          views of single matrices, where they are fetched one by one
         finished/          the view in its final form, where that is not the parts
+        logs/              of batch jobs
+        tls-*/             credentials of a cluster that runs, removed when it ends
 
 `OUT` appears by one rename of a complete folder or file, and not before. A worker left
 over from a killed run can only add files that nobody lists.
@@ -21,7 +24,8 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +40,14 @@ from abc_dask.files import (
     write_whole,
 )
 from abc_dask.parts import PARTS, PROVENANCE, RECEIPTS, Receipt, receipt_path
-from abc_dask.plan import Plan
+from abc_dask.plan import Plan, RowBlock
 
 PLAN = "plan.json"
+TASKS = "tasks.json"
 FINISHED = "finished"
 MATRICES = "matrices"
 _LOCK = ".lock"
+_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,14 @@ class Staging:
         return cls(output, output.with_name(output.name + ".partial"))
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Hold the folder against a second driver; made first where it is not there.
+
+        Parameters
+        ----------
+        shared : bool
+            Hold it together with others that also share it: they make parts, and none
+            of them commits.
 
         Raises
         ------
@@ -81,14 +93,14 @@ class Staging:
                 f"{self.output} cannot be written: {self.folder}: {error.strerror}"
             ) from None
         try:
-            self._lock(descriptor)
+            self._lock(descriptor, shared=shared)
             yield
         finally:
             os.close(descriptor)
 
-    def _lock(self, descriptor: int) -> None:
+    def _lock(self, descriptor: int, *, shared: bool) -> None:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.pread(descriptor, 100, 0).decode("ascii", "replace").strip()
             raise ViewError(
@@ -99,6 +111,8 @@ class Staging:
             return  # a file system without locks: receipts alone keep the result right
         with contextlib.suppress(FileNotFoundError):
             if (self.folder / _LOCK).stat().st_ino == os.fstat(descriptor).st_ino:
+                if shared:
+                    return
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
                 return
@@ -133,11 +147,34 @@ class Staging:
                     f"({_difference(held.get('plan', {}), identity)}); finish that one, "
                     "remove the folder, or pass --overwrite"
                 )
-            for name in (PLAN, RECEIPTS, PARTS, FINISHED, MATRICES):
+            for name in (PLAN, TASKS, RECEIPTS, PARTS, FINISHED, MATRICES):
                 remove(self.folder / name)
             held = None
         if held is None:
             write_whole(path, json.dumps({"digest": digest, "plan": identity}).encode())
+
+    def save_tasks(self, values: dict[str, Any]) -> None:
+        """Write down the whole plan, for processes that know nothing but this folder."""
+        write_whole(self.folder / TASKS, json.dumps(values).encode())
+
+    def load_tasks(self) -> dict[str, Any]:
+        """Read what `save_tasks` wrote.
+
+        Raises
+        ------
+        ViewError
+            If there is none.
+        """
+        try:
+            values: dict[str, Any] = json.loads((self.folder / TASKS).read_bytes())
+        except FileNotFoundError:
+            raise ViewError(
+                f"{self.output} has no plan ({self.folder / TASKS} is missing); "
+                "make one by abc-dask extract ... --plan-only"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ViewError(f"{self.folder / TASKS} cannot be read: {error}") from None
+        return values
 
     def begin_parts(self, provenance: dict[str, Any]) -> None:
         """Make place for parts, and write down what each of them carries."""
@@ -145,14 +182,25 @@ class Staging:
             (self.folder / name).mkdir(exist_ok=True)
         write_whole(self.folder / PROVENANCE, json.dumps(provenance).encode())
 
-    def receipts(self, plan: Plan) -> dict[int, Receipt]:
-        """Give the receipts that can be trusted: part there, size and digest as said."""
-        found = {}
-        for block in plan.blocks:
+    def receipts(self, plan: Plan, blocks: Sequence[RowBlock] | None = None) -> dict[int, Receipt]:
+        """Give the receipts that can be trusted: part there, size and digest as said.
+
+        Parameters
+        ----------
+        plan : Plan
+        blocks : sequence of RowBlock, optional
+            Look for these only.
+        """
+
+        def look(block: RowBlock) -> Receipt | None:
             receipt = Receipt.load(receipt_path(self.folder, block.number))
-            if receipt is not None and self._is_good(receipt, plan, block.number, block.n_cells):
-                found[block.number] = receipt
-        return found
+            good = receipt and self._is_good(receipt, plan, block.number, block.n_cells)
+            return receipt if good else None
+
+        # many small files, perhaps on a slow file system: several at a time
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = list(pool.map(look, plan.blocks if blocks is None else blocks))
+        return {receipt.block: receipt for receipt in found if receipt is not None}
 
     def _is_good(self, receipt: Receipt, plan: Plan, number: int, rows: int) -> bool:
         part = self.folder / PARTS / receipt.name
@@ -204,8 +252,9 @@ class Staging:
         self.discard()
 
     def discard(self) -> None:
-        """Remove the staging folder."""
-        remove(self.folder)
+        """Remove the staging folder, as far as jobs that still log there let that be."""
+        with contextlib.suppress(OSError):
+            remove(self.folder)
 
 
 def sidecar_path(output: Path) -> Path:

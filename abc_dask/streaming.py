@@ -24,13 +24,23 @@ from abc_dask.errors import AbcDaskError, GeneError, ReleaseError, TableError, V
 from abc_dask.extraction import run, run_info
 from abc_dask.files import remove, write_whole
 from abc_dask.genes import Gene, choose_gene_table
+from abc_dask.inputs import Source
 from abc_dask.manifest import FileEntry
-from abc_dask.plan import FORMAT_VERSION
-from abc_dask.prepare import Source, column_names, prepare, provenance, require_somewhere
+from abc_dask.plan import FORMAT_VERSION, annotations_identity
+from abc_dask.prepare import (
+    column_names,
+    find_annotations,
+    prepare,
+    provenance,
+    require_somewhere,
+)
 from abc_dask.publishing import commit, refuse_existing
-from abc_dask.readers import PartsReader, load_order
+from abc_dask.readers import PartsReader
+from abc_dask.reading import load_order
+from abc_dask.selection import Cells, Selection
 from abc_dask.staging import MATRICES, Staging
 from abc_dask.tables import Assignment
+from abc_dask.terms import Annotation
 from abc_dask.view import View, open_view
 from abc_dask.words import plural
 
@@ -54,6 +64,10 @@ class Request:
         ``gene_symbol`` or ``gene_identifier``.
     block_size : int
         Bytes of stored values that one task reads.
+    annotate : tuple of str
+        Columns of annotations.
+    cells : Cells or None
+        Which cells; None: all.
     """
 
     source: Source
@@ -61,6 +75,8 @@ class Request:
     normalization: str
     columns: str
     block_size: int
+    annotate: tuple[str, ...] = ()
+    cells: Cells | None = None
 
     def fetch_tables(self, progress: Progress) -> None:
         """Bring the tables that say which cells and genes there are.
@@ -80,25 +96,39 @@ class Request:
                 "matrices are fetched; name one with --gene-directory"
             )
         fetch(source.release, source.tables, progress=progress)
+        needed = [*self.annotate, *(self.cells.columns if self.cells else ())]
+        fetch(source.release, source.annotations.entries(needed), progress=progress)
+
+    @property
+    def selection(self) -> Selection | None:
+        """The chosen cells; None: all."""
+        return self.source.choose(self.cells)
+
+    def assignments(self) -> list[Assignment]:
+        """Group the chosen cells by feature matrix."""
+        return self.source.assignments(self.normalization, self.selection)
 
     def matrix_files(self) -> list[FileEntry]:
         """Give the matrix files, in the order in which they are read."""
-        return [a.feature_matrix.file for a in self.source.assignments(self.normalization)]
+        return [a.feature_matrix.file for a in self.assignments()]
 
     def identity(self, genes: list[Gene]) -> dict[str, Any]:
         """Give what tells this request from another; files count by size and hash."""
+        names = column_names(genes, self.columns)
+        annotations = find_annotations(self.source, self.annotate, names)
+        chosen = {"selection": self.selection.digest} if self.selection else {}
         return {
             "format_version": FORMAT_VERSION,
             "release": self.source.release.version,
             "metadata": self.source.metadata,
             "normalization": self.normalization,
             "genes": [gene.identifier for gene in genes],
-            "columns": list(column_names(genes, self.columns)),
+            "columns": list(names),
             "cell_selection": list(self.source.cells.state),
             "block_size": self.block_size,
             "inputs": {e.relative_path: [e.size, e.file_hash] for e in self.matrix_files()},
             "matrix by matrix": True,
-        }
+        } | (annotations_identity(annotations) | chosen)
 
 
 def extract_while_fetching(
@@ -146,7 +176,7 @@ def extract_while_fetching(
             (staging.folder / MATRICES).mkdir(exist_ok=True)
         except OSError as error:
             raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
-        assignments = request.source.assignments(request.normalization)
+        assignments = request.assignments()
         places = {
             a.feature_matrix.file: staging.folder / MATRICES / f"{number:05d}.parquet"
             for number, a in enumerate(assignments)
@@ -163,7 +193,9 @@ def extract_while_fetching(
             described={
                 "plan": digest,
                 "block_size": request.block_size,
-                "cells_asked": request.source.cells.n_cells,
+                "cells_asked": request.selection.n_chosen
+                if request.selection
+                else request.source.cells.n_cells,
                 "kept": kept,
                 "seconds": time.perf_counter() - began,
             },
@@ -193,6 +225,8 @@ def _extract_each(
                 normalization=request.normalization,
                 columns=request.columns,
                 block_size=request.block_size,
+                annotate=request.annotate,
+                cells=request.cells,
                 only=assigned[fetched.entry],
             )
             if plan.blocks:
@@ -252,13 +286,26 @@ def _publish(
         raise ReleaseError(f"none of the {described['cells_asked']:,} cells is in a feature matrix")
     columns = tuple(gene["column"] for gene in infos[0]["genes"])
     dtype = np.result_type(*(np.dtype(info["dtype"]) for info in infos))
-    reader = PartsReader(tuple(p for part in parts for p in part.paths), order, columns, dtype)
+    annotations = _annotations([part.info for part in parts if part.paths])
+    paths = tuple(p for part in parts for p in part.paths)
+    reader = PartsReader(paths, order, columns, dtype, annotations)
     content = sum(int(part.info["content"], 16) for part in parts if part.paths)
     matrices = [matrix for info in infos for matrix in info["matrices"]]
     info = _together(infos, matrices, described, len(order))
     info |= {"dtype": dtype.name}
+    if annotations:
+        info["annotations"] = [annotation.describe() for annotation in annotations]
     info |= run_info(matrices, content, described["kept"], described["seconds"])
     commit(staging, chosen, reader, info)
+
+
+def _annotations(infos: list[dict[str, Any]]) -> tuple[Annotation, ...]:
+    """Give the columns of annotations of all matrices, their missing values added up."""
+    described = [info.get("annotations", []) for info in infos]
+    return tuple(
+        Annotation.from_description(same[0]).counted(sum(one["cells_missing"] for one in same))
+        for same in zip(*described, strict=True)
+    )
 
 
 def _together(
@@ -282,8 +329,8 @@ def _together(
         "rows_without_metadata": sum(matrix["rows_without_metadata"] for matrix in matrices),
         "blocks": sum(info["counts"]["blocks"] for info in infos),
     }
-    kept = ("release", "metadata", "normalization")
-    return {name: first[name] for name in kept} | {
+    kept = ("release", "metadata", "normalization", "atlas", "selection")
+    return {name: first[name] for name in kept if name in first} | {
         "genes": genes,
         "counts": counts,
         "plan": described["plan"],

@@ -93,7 +93,7 @@ def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
 def _csv_to_parquet(source: Path, target: Path) -> None:
     """Convert a CSV table; a column is typed by its first block, and widened where that fails."""
     try:
-        columns = _header(source)
+        columns = csv_header(source)
         missing = [""] if GENE_IDENTIFIER in columns else _MISSING
         types = {name: pa.string() for name in columns if _TEXT_COLUMN.search(name)}
         while True:
@@ -111,7 +111,14 @@ def _csv_to_parquet(source: Path, target: Path) -> None:
         raise TableError(f"{source} is not a CSV table: {' '.join(str(error).split())}") from None
 
 
-def _header(source: Path) -> list[str]:
+def csv_header(source: Path) -> list[str]:
+    """Read the names of a CSV table's columns.
+
+    Raises
+    ------
+    TableError
+        If there is none, or one stands twice.
+    """
     with source.open(newline="", encoding="utf-8-sig") as file:
         columns = next(csv.reader(file), [])
     if not columns:

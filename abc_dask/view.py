@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,19 +12,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask import writers
+from abc_dask.annotations import term_colors
+from abc_dask.attach import attach, attached_frame, open_annotations, view_key
 from abc_dask.errors import UsageError, ViewError
-from abc_dask.files import sha256
+from abc_dask.integrity import load_info, problems
 from abc_dask.parts import content_digest
-from abc_dask.plan import FORMAT_VERSION
-from abc_dask.publishing import EXPORTS, VIEW, commit, format_of, info_digest, refuse_existing, tree
-from abc_dask.readers import CsvReader, PartsReader, Reader, ZarrReader, column_batches, load_order
-from abc_dask.staging import Staging, sidecar_path
-from abc_dask.words import enumerate_names, format_bytes, plural
+from abc_dask.publishing import EXPORTS, commit, format_of, refuse_existing
+from abc_dask.readers import CsvReader, PartsReader, ZarrReader
+from abc_dask.reading import Reader, column_batches, load_order
+from abc_dask.staging import Staging
+from abc_dask.terms import Annotation
+from abc_dask.where import Condition
+from abc_dask.words import enumerate_names, format_bytes, names_of, nearest, plural
 
 if TYPE_CHECKING:
     import anndata
     import dask.dataframe as dd
     import pandas as pd
+
+    from abc_dask.summary import Summary
 
 
 def open_view(path: str | Path) -> View:
@@ -46,7 +52,7 @@ def open_view(path: str | Path) -> View:
         files are missing or of the wrong size.
     """
     view = View(Path(path).expanduser().absolute(), {})
-    view.info.update(_load_info(view.path))
+    view.info.update(load_info(view.path))
     view.check_sizes()
     return view
 
@@ -98,9 +104,96 @@ class View:
         """Columns of the view as arrays, in cell_metadata's order."""
         dtype = np.dtype(self.info["dtype"])
         if self.format == "parquet":
-            return PartsReader(self.parts, load_order(self.path), self.columns, dtype)
+            order = load_order(self.path)
+            return PartsReader(self.parts, order, self.columns, dtype, self.annotations)
         kind = ZarrReader if self.format == "zarr" else CsvReader
-        return kind(self.path, self.columns, dtype, self.n_cells)
+        return kind(self.path, self.columns, dtype, self.n_cells, self.annotations)
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """Columns of annotations that the view carries, in the order asked."""
+        return tuple(Annotation.from_description(d) for d in self.info.get("annotations", []))
+
+    def find_annotations(
+        self, columns: Iterable[str], *, download_base: str | Path | None = None
+    ) -> tuple[Annotation, ...]:
+        """Find columns of annotations: the view's own, else those of its atlas.
+
+        Parameters are those of `annotate`.
+
+        Returns
+        -------
+        tuple of Annotation
+            Terms, colours and the number of the view's cells without a value; those of
+            the atlas are kept in its cache in the order of the view's rows.
+        """
+        names = names_of(columns)
+        found = {annotation.name: annotation for annotation in self.annotations}
+        others = [name for name in names if name not in found]
+        if others:
+            tables = open_annotations(self.info, download_base)
+            on_disk = load_order(self.path) if self.format == "parquet" else None
+            places = None if on_disk is None else on_disk.astype(np.int64)
+            attached = attach(self.reader, places, view_key(self.info), others, tables)
+            found |= {annotation.name: annotation for annotation in attached}
+        return tuple(found[name] for name in names)
+
+    def annotate(
+        self, columns: Iterable[str], *, download_base: str | Path | None = None
+    ) -> dd.DataFrame:
+        """Give the view with columns of annotations, as a lazy Dask DataFrame.
+
+        Parameters
+        ----------
+        columns : iterable of str
+            Columns of cell_metadata, of the tables of cells beside it, or term sets of
+            the taxonomy, such as ``class``, ``neurotransmitter``,
+            ``region_of_interest_acronym``, ``x``, ``y``. Those that the view carries
+            are taken from it, the others from its atlas, aligned by cell_label.
+        download_base : path, optional
+            Where the atlas lies now, if not where it lay when the view was made.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            Index cell_label, one column a gene, then `columns` in the order asked; rows
+            and partitions as `dataframe` has them (a CSV view is one partition). Text is
+            an ordered categorical with all terms of the taxonomy in its order, the same
+            in every partition; numbers stay numbers. Missing is NaN.
+
+        Raises
+        ------
+        UsageError
+            If a column is unknown; names the nearest ones.
+        ViewError, ReleaseError, MissingFileError, TableError
+            If the atlas is not where it was, or does not fit the view.
+        """
+        names = names_of(columns)
+        found = self.find_annotations(names, download_base=download_base)
+        own = [a.name for a in self.annotations if a.name in names]
+        beside = tuple(annotation for annotation in found if annotation.table)
+        frame = self.reader.frame([*self.columns, *own])
+        if not beside:
+            return frame[[*self.columns, *names]]
+        return attached_frame(frame, self.reader, beside, [*self.columns, *names])
+
+    def term_colors(
+        self, column: str, *, download_base: str | Path | None = None
+    ) -> dict[str, str]:
+        """Give the atlas's colour of each term of a column of annotations.
+
+        Parameters
+        ----------
+        column : str
+        download_base : path, optional
+            As for `annotate`.
+
+        Returns
+        -------
+        dict of str to str
+            ``#RRGGBB`` by term, in the order of the terms; empty where the atlas has none.
+        """
+        return term_colors(self.find_annotations([column], download_base=download_base)[0])
 
     def dataframe(self, *, matrices: bool = False) -> dd.DataFrame:
         """Give the view as a lazy Dask DataFrame.
@@ -172,9 +265,80 @@ class View:
             uns=writers.uns_dict(self.info),
         )
 
+    def summarize(
+        self,
+        by: Iterable[str],
+        statistics: Iterable[str] = ("mean",),
+        *,
+        missing: str = "group",
+        where: str | None = None,
+        genes: Iterable[str] | None = None,
+        download_base: str | Path | None = None,
+    ) -> Summary:
+        """Give statistics of genes by groups of cells.
+
+        Parameters
+        ----------
+        by : iterable of str
+            Columns of terms, as for `annotate`; several make a group of each combination
+            that occurs.
+        statistics : iterable of str
+            ``mean``, ``fraction`` (share of cells with a value above 0), ``median``,
+            ``count`` (values that are there), ``sum``, ``std`` (with n - 1).
+        missing : str
+            ``group``: cells without a term make a group (NaN in the index), the last
+            one; ``drop``: they are left out, and counted.
+        where : str, optional
+            Only cells that fit a condition on annotations and genes, as for
+            `pandas.DataFrame.query`.
+        genes : iterable of str, optional
+            Some of the view's columns; all where not given.
+        download_base : path, optional
+            As for `annotate`.
+
+        Returns
+        -------
+        abc_dask.summary.Summary
+            ``summary["mean"]`` is a table of groups x genes; float64 throughout. NaN
+            (a gene that the matrix lacks) is in no statistic.
+
+        Raises
+        ------
+        UsageError
+            If a column, statistic or gene is unknown, a column holds numbers, or no cell
+            is left.
+        ViewError, ReleaseError, MissingFileError, TableError
+            As `annotate`.
+        """
+        from abc_dask.summary import check_request, summarize
+
+        columns, wanted = names_of(by), names_of(statistics)
+        chosen = list(self.columns) if genes is None else names_of(genes)
+        unknown = next((g for g in chosen if g not in self.columns), None)
+        if unknown is not None:
+            raise UsageError(f"the view has no gene {unknown!r}{nearest(unknown, self.columns)}")
+        condition = None if where is None else Condition.parse(where)
+        named = condition.columns if condition else ()
+        others = [n for n in named if n not in {*columns, *self.columns, "cell_label"}]
+        check_request(columns, wanted, missing, ())
+        found = self.find_annotations([*columns, *others], download_base=download_base)
+        check_request(columns, wanted, missing, found[: len(columns)])
+        frame = self.annotate([*columns, *others], download_base=download_base)
+        summary = summarize(
+            frame,
+            chosen,
+            found[: len(columns)],
+            statistics=wanted,
+            missing=missing,
+            condition=condition,
+        )
+        if not len(summary.cells):
+            raise UsageError("no cell of the view is left to summarize")
+        return summary
+
     def check_sizes(self) -> None:
         """Raise `ViewError` unless all files are there with their sizes, and no others."""
-        problem = next(self._problems(rehash=False), None)
+        problem = next(problems(self.path, self.info, rehash=False), None)
         if problem:
             raise ViewError(f"{self.path} is damaged: {problem}; run the extraction again")
 
@@ -186,29 +350,12 @@ class View:
         ViewError
             Naming the parts that are missing, added, cut or changed.
         """
-        problems = list(self._problems(rehash=True))
-        if problems:
+        found = list(problems(self.path, self.info, rehash=True))
+        if found:
             raise ViewError(
-                f"{self.path} is damaged: {enumerate_names(problems, most=5)}; "
+                f"{self.path} is damaged: {enumerate_names(found, most=5)}; "
                 "run the extraction again"
             )
-
-    def _problems(self, *, rehash: bool) -> Iterator[str]:
-        root = self.path.parent if self.format == "csv" else self.path
-        listed = {file["name"]: file for file in self.info["files"]}
-        for name, file in listed.items():
-            path = root / name
-            if not path.is_file():
-                yield f"{name} is missing"
-            elif (size := path.stat().st_size) != file["size"]:
-                yield f"{name} has {size:,} bytes, expected {file['size']:,}"
-            elif rehash and sha256(path) != file["sha256"]:
-                yield f"{name} was changed after it was written (SHA-256 differs)"
-        if self.format != "csv":
-            # hidden files are read by nobody: a worker left over may have one open
-            for name in sorted(set(tree(root)) - set(listed) - {VIEW}):
-                if not Path(name).name.startswith("."):
-                    yield f"{name} does not belong to the view"
 
     def content(self) -> str:
         """Compute the digest of labels and values anew, from what is on disk.
@@ -294,30 +441,3 @@ def html_table(rows: dict[str, str]) -> str:
         for k, v in rows.items()
     )
     return f"<table>{cells}</table>"
-
-
-def _load_info(path: Path) -> dict[str, Any]:
-    source = path / VIEW if path.is_dir() else sidecar_path(path)
-    partial = Staging.beside(path).folder
-    hint = (
-        f"an unfinished one lies in {partial}: run the extraction again to complete it"
-        if partial.exists()
-        else "give the folder or file that extract made"
-    )
-    try:
-        info: Any = json.loads(source.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
-    except (OSError, ValueError) as error:
-        raise ViewError(f"{source} cannot be read: {error}") from None
-    version = info.get("format_version") if isinstance(info, dict) else None
-    if version != FORMAT_VERSION:
-        raise ViewError(
-            f"{source} has format version {version!r}, this abc_dask reads {FORMAT_VERSION}; "
-            "run the extraction again"
-        )
-    seal = info.pop("digest", None)
-    if seal != info_digest(info):
-        raise ViewError(f"{source} was changed after it was written; run the extraction again")
-    described: dict[str, Any] = info
-    return described

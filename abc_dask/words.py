@@ -44,6 +44,17 @@ def enumerate_names(names: Sequence[str], *, most: int | None = None) -> str:
     return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
 
 
+def names_of(names: Iterable[str]) -> list[str]:
+    """Take one name given as text for a list of one, not for its letters.
+
+    Examples
+    --------
+    >>> names_of("Tac2"), names_of(("Tac2", "Slc17a7"))
+    (['Tac2'], ['Tac2', 'Slc17a7'])
+    """
+    return [names] if isinstance(names, str) else [str(name) for name in names]
+
+
 def format_bytes(size: float) -> str:
     """Give a size in decimal units, as the atlas's own pages do.
 

@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 
 from abc_dask.files import temporary_name
 from abc_dask.parts import ROW_GROUP, part_file_name, view_table, write_table
-from abc_dask.readers import MATRIX_COLUMNS, Reader, column_batches, save_order
+from abc_dask.reading import (
+    MATRIX_COLUMNS,
+    Reader,
+    annotation_columns,
+    column_batches,
+    save_order,
+)
 from abc_dask.tables import CELL_LABEL, GENE_IDENTIFIER
 
 if TYPE_CHECKING:
@@ -36,11 +42,11 @@ _CSV_CELLS = 1 << 16
 
 
 def obs_frame(reader: Reader) -> pd.DataFrame:
-    """Give AnnData's obs: index cell_label, and whose rows they are."""
+    """Give AnnData's obs: index cell_label, annotations, and whose rows they are."""
     import pandas as pd
 
     index = pd.Index(reader.labels().to_numpy(zero_copy_only=False), dtype=object, name=CELL_LABEL)
-    return pd.DataFrame(reader.matrices(), index=index)
+    return pd.DataFrame(annotation_columns(reader) | reader.matrices(), index=index)
 
 
 def var_frame(info: dict[str, Any]) -> pd.DataFrame:
@@ -138,30 +144,41 @@ def write_h5ad(target: Path, reader: Reader, info: dict[str, Any]) -> None:
 
 
 def write_csv(target: Path, reader: Reader, info: dict[str, Any]) -> None:  # noqa: ARG001 - one shape
-    """Write the reference workflow's table: cell_label, then one column a gene.
+    """Write the reference workflow's table: cell_label, one column a gene, then annotations.
 
     Numbers are the shortest decimals that parse back to the same float; a missing value
     is empty.
     """
     labels = reader.labels()
+    beside = [a.arrow(reader.annotation(a)) for a in reader.annotations]
     # text that needs quotes is rare, and the reference workflow writes none otherwise
-    special = pc.any(pc.match_substring_regex(labels, r'[",\r\n]')).as_py()
+    texts = [labels, *(pa.array(a.terms, pa.string()) for a in reader.annotations if a.terms)]
+    special = any(pc.any(pc.match_substring_regex(t, r'[",\r\n]')).as_py() for t in texts)
     style = "needed" if special else "none"
+    names = (CELL_LABEL, *reader.columns, *(a.name for a in reader.annotations))
     with _ordered_columns(reader, target) as values, target.open("wb") as file:
-        csv.writer(text := _Lines(), lineterminator="\n").writerow([CELL_LABEL, *reader.columns])
+        csv.writer(text := _Lines(), lineterminator="\n").writerow(names)
         file.write(text.content)
-        schema = pa.schema([(name, pa.string()) for name in (CELL_LABEL, *reader.columns)])
+        schema = pa.schema([(name, pa.string()) for name in names])
         options = pyarrow.csv.WriteOptions(include_header=False, quoting_style=style)
         with pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
             for first in range(0, reader.n_cells, _CSV_CELLS):
                 rows = slice(first, first + _CSV_CELLS)
                 columns = [_decimals(column[rows]) for column in values]
-                writer.write_table(pa.table([labels[rows], *columns], schema=schema))
+                others = [
+                    column[rows].dictionary_decode()
+                    if pa.types.is_dictionary(column.type)
+                    else _decimals(column[rows].to_numpy(zero_copy_only=False))
+                    for column in beside
+                ]
+                writer.write_table(pa.table([labels[rows], *columns, *others], schema=schema))
 
 
 def _decimals(values: NDArray[Any]) -> pa.Array:
-    """Format floats as pandas does: shortest, and with a point, so that they stay floats."""
+    """Format numbers as pandas does: floats shortest, with a point, so that they stay floats."""
     text = pa.array(values, from_pandas=True).cast(pa.string())
+    if values.dtype.kind in "iu":
+        return text
     whole = pc.invert(pc.match_substring_regex(text, "[.en]"))  # neither 0.5, 1e-9 nor inf
     return pc.if_else(whole, pc.binary_join_element_wise(text, ".0", ""), text)
 
@@ -207,7 +224,9 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict
     import pandas as pd
 
     labels, matrices = reader.labels(), reader.matrices()
-    provenance = json.dumps(info).encode()
+    annotations = [(a, reader.annotation(a)) for a in reader.annotations]
+    light = [{"name": a.name, "source": a.source} for a, _ in annotations]
+    provenance = json.dumps(info | ({"annotations": light} if light else {})).encode()
     if matrices:
         found = pd.DataFrame(matrices).groupby(list(MATRIX_COLUMNS), observed=True).indices
         names = [tuple(matrix[name] for name in MATRIX_COLUMNS) for matrix in info["matrices"]]
@@ -221,9 +240,10 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict
             for first in range(0, len(rows), ROW_GROUP):
                 chosen = rows[first : first + ROW_GROUP]
                 columns = zip(reader.columns, (column[chosen] for column in values), strict=True)
+                beside = {a.name: a.arrow(values[chosen]) for a, values in annotations}
                 table = view_table(
                     labels.take(pa.array(chosen)),
-                    dict(columns),
+                    dict(columns) | beside,
                     dict(zip(MATRIX_COLUMNS, name, strict=True)),
                     info["matrices"],
                     provenance,

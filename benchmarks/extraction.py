@@ -4,7 +4,8 @@
         [--compression none,gzip] [--cold] [--rounds 3] [--folder DIR]
 
 Contestants, each a process of its own, in turn, a number of rounds; seconds are those behind
-imports and the start of a cluster (`benchmarks.contestants`):
+imports, the loading of compiled code and the start of a cluster (`benchmarks.contestants`).
+Unless --cold is given, the files are read into the page cache before each run:
 
 - reference: the reference workflow, a backed slice of each matrix;
 - chunked: one process, chunked_X(8192), made dense, placed by label;
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 from dataclasses import replace
@@ -31,7 +31,7 @@ import numpy as np
 
 from abc_dask import Atlas
 from abc_dask.testing import write_atlas
-from benchmarks.measure import Run, drop_page_cache, run_command, write_row
+from benchmarks.measure import Run, prepare_page_cache, run_command, table, write_row
 
 RAW = ("sequential", "parallel", "indices")
 
@@ -42,7 +42,9 @@ def main() -> None:
     parser.add_argument("--genes", default="10", help="how many, such as 1,10,100,500")
     parser.add_argument("--compression", default="none", help="none,gzip")
     parser.add_argument("--threads", default="2", help="such as 1,2,4")
-    parser.add_argument("--lazy-rows", default="4000", help="chunk sizes of anndata's lazy reading")
+    parser.add_argument(
+        "--lazy-rows", default="4000,8192", help="chunk sizes of anndata's lazy reading"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--leave-out", default="", help="contestants, such as reference,chunked")
     parser.add_argument("--folder", type=Path, help="keep the atlases here and use them again")
@@ -100,8 +102,7 @@ def measure(
     runs: dict[str, list[Run]] = {name: [] for name in jobs}
     for turn in range(options.rounds):
         for name, more in jobs.items():
-            if options.cold:
-                drop_page_cache(files)
+            prepare_page_cache(files, cold=options.cold)
             whole = {"way": name, **job, **more, "output": str(scratch / f"{name}.npz")}
             run = run_command([sys.executable, "-m", "benchmarks.contestants", json.dumps(whole)])
             seconds = json.loads(run.output.splitlines()[-1])["seconds"]
@@ -116,7 +117,9 @@ def measure(
         "threads": threads,
         "cold": options.cold,
     }
-    report(runs, about, options.results)
+    print(json.dumps(about))
+    rows = table(runs, "package")
+    write_row(options.results, "extraction", about | {"contestants": rows})
 
 
 def compare(scratch: Path, names: list[str]) -> None:
@@ -126,26 +129,6 @@ def compare(scratch: Path, names: list[str]) -> None:
         same = np.array_equal(first["labels"], other["labels"])
         if not same or not np.array_equal(first["values"], other["values"], equal_nan=True):
             raise SystemExit(f"{name} differs from {names[0]}")
-
-
-def report(runs: dict[str, list[Run]], about: dict[str, Any], results: Path) -> None:
-    """Print medians, and how many times as long as the package, round by round."""
-    print(json.dumps(about))
-    print(f"{'':12} {'median s':>9} {'min':>7} {'max':>7} {'x package':>22} {'peak MB':>8}")
-    rows = {}
-    for name, own in runs.items():
-        seconds = [run.seconds for run in own]
-        pairs = zip(seconds, runs["package"], strict=True)
-        ratios = sorted(mine / package.seconds for mine, package in pairs)
-        peak = max(run.peak_bytes for run in own)
-        middle, ratio = statistics.median(seconds), statistics.median(ratios)
-        rows[name] = {"seconds": seconds, "ratios": ratios, "peak_bytes": peak}
-        spread = f"{ratio:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        print(
-            f"{name:12} {middle:9.3f} {min(seconds):7.3f} {max(seconds):7.3f} "
-            f"{spread:>22} {peak / 1e6:8.0f}"
-        )
-    write_row(results, "extraction", about | {"contestants": rows})
 
 
 if __name__ == "__main__":

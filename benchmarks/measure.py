@@ -6,11 +6,12 @@ import datetime as dt
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -80,13 +81,43 @@ def _family(root: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def drop_page_cache(paths: Sequence[Path]) -> None:
-    """Ask the kernel to forget files' pages, so that the next read comes from the disk."""
+def prepare_page_cache(paths: Sequence[Path], *, cold: bool) -> None:
+    """Read files into the page cache, or have the kernel forget them."""
+    if not cold:
+        for path in paths:
+            with path.open("rb", buffering=0) as file:
+                while file.read(1 << 24):
+                    pass
+        return
     os.sync()
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
+
+
+def table(runs: Mapping[str, Sequence[Run]], base: str) -> dict[str, dict[str, object]]:
+    """Print medians, how many times as long each takes as one of them, round by round, and memory.
+
+    Returns
+    -------
+    dict
+        The same, all values, for `write_row`.
+    """
+    print(f"{'':12} {'median s':>9} {'min':>7} {'max':>7} {'x ' + base:>24} {'peak MB':>8}")
+    rows: dict[str, dict[str, object]] = {}
+    for name, own in runs.items():
+        seconds = [run.seconds for run in own]
+        pairs = zip(seconds, runs[base], strict=True)
+        ratios = sorted(mine / other.seconds for mine, other in pairs)
+        peak = max(run.peak_bytes for run in own)
+        rows[name] = {"seconds": seconds, "ratios": ratios, "peak_bytes": peak}
+        spread = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        print(
+            f"{name:12} {statistics.median(seconds):9.3f} {min(seconds):7.3f} {max(seconds):7.3f} "
+            f"{spread:>24} {peak / 1e6:8.0f}"
+        )
+    return rows
 
 
 def write_row(path: Path, name: str, row: dict[str, object]) -> None:

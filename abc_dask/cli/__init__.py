@@ -29,7 +29,12 @@ _COMMANDS = {
     "matrices": "abc_dask.cli.tables",
     "genes": "abc_dask.cli.tables",
     "extract": "abc_dask.cli.extract",
+    "extract-part": "abc_dask.cli.job_array",
+    "finalize": "abc_dask.cli.job_array",
+    "credentials": "abc_dask.cli.credentials",
+    "cells": "abc_dask.cli.cells",
     "view": "abc_dask.cli.view",
+    "summarize": "abc_dask.cli.summarize",
 }
 
 
@@ -48,7 +53,9 @@ class Commands(click.Group):
         """Import a command."""
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        command: click.Command = getattr(
+            importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_")
+        )
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

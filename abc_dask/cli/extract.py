@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abc_dask.cli.options import atlas_options, normalization, open_atlas, verbose
+from abc_dask.cli.cluster_options import NAMES, cluster_options
+from abc_dask.cli.options import (
+    annotate,
+    atlas_options,
+    cells_options,
+    normalization,
+    open_atlas,
+    split_names,
+    verbose,
+)
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,10 +48,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="What names the columns.",
 )
-@click.option("--workers", type=int, metavar="N", help="Processes; one with threads by default.")
-@click.option("--threads-per-worker", type=int, metavar="N", help="By default all cores.")
-@click.option("--memory-limit", metavar="M", help="Of each process, such as '2 GB'.")
-@click.option("--scheduler", metavar="ADDRESS", help="Join a running Dask cluster.")
+@annotate
+@cells_options
+@cluster_options
 @click.option(
     "--block-size",
     metavar="BYTES",
@@ -61,6 +69,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With --fetch: remove each matrix file that this run fetched once its values are safe.",
 )
+@click.option(
+    "--plan-only",
+    is_flag=True,
+    help="Write the plan beside OUT for extract-part and finalize, and read nothing.",
+)
+@click.option(
+    "--print-job-script", is_flag=True, help="With --cluster: show what would be submitted."
+)
 @click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large download.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @verbose
@@ -77,6 +93,12 @@ def extract(
     GENE is a symbol or an identifier; columns come in the order asked. If the command
     ends early, the same command completes the work.
     """
+    cluster = {name: options.pop(name) for name in NAMES}
+    if options["print_job_script"]:
+        from abc_dask.cluster import job_script
+
+        click.echo(job_script(Path(output).expanduser().absolute(), **cluster), nl=False)
+        return
     asked = [*genes, *(read_genes_file(genes_file) if genes_file else [])]
     if not asked:
         raise UsageError("no gene asked for; give symbols or identifiers, or --genes-file")
@@ -88,24 +110,44 @@ def extract(
         "discard",
         "normalization",
         "columns",
-        "workers",
-        "threads_per_worker",
-        "memory_limit",
-        "scheduler",
+        "where",
+        "cells",
         "block_size",
         "overwrite",
     )
+    if options["plan_only"]:
+        _plan_only(atlas, asked, output, options)
+        return
     view = atlas.extract(
         asked,
         output,
         format=options["format_"],
+        annotate=split_names(options["annotate"]),
         progress=not quiet,
         **{name: options[name] for name in names},
+        **cluster,
     )
     if not quiet:
         from abc_dask.reporting import extraction_text
 
         click.echo(extraction_text(view))
+
+
+def _plan_only(atlas: Atlas, genes: list[str], output: str, options: dict[str, Any]) -> None:
+    from abc_dask.extraction import check_output
+    from abc_dask.jobarray import write_plan
+    from abc_dask.words import plural
+
+    overwrite = options["overwrite"]
+    path, chosen = check_output(output, options["format_"], overwrite=overwrite)
+    names = ("normalization", "columns", "block_size")
+    plan = atlas.plan(genes, **{name: options[name] for name in names})
+    todo = write_plan(plan, path, chosen, overwrite=overwrite)
+    click.echo(
+        f"{plural(len(plan.blocks), 'block')}, {todo:,} to do: "
+        f"abc-dask extract-part {output} --index I --of N for each I from 0 to N-1, "
+        f"then abc-dask finalize {output}"
+    )
 
 
 def _open_and_agree(options: dict[str, Any], *, yes: bool) -> Atlas:

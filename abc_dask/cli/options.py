@@ -65,16 +65,55 @@ def atlas_options(command: Command) -> Command:
             metavar="NAME",
             help="Read this dataset's matrices in place of those that cell_metadata names.",
         ),
+        click.option(
+            "--taxonomy",
+            metavar="NAME",
+            help="Directory of the taxonomy; the one named like the metadata by default.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
+def cells_options(command: Command) -> Command:
+    """Add the options that choose cells."""
+    options = [
+        click.option(
+            "--where",
+            metavar="CONDITION",
+            help="Only cells that fit, such as \"class == '01 IT-ET Glut' and x > 3\": a query "
+            "in the words of pandas over columns of the metadata.",
+        ),
+        click.option(
+            "--cells-from",
+            "cells",
+            metavar="F",
+            help="Only the cells of a CSV file with the column cell_label or abc_sample_id.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+annotate = click.option(
+    "--annotate",
+    multiple=True,
+    metavar="COLUMN,...",
+    help="Columns of the metadata or the taxonomy to add, such as class,x,y.",
+)
+
+
+def split_names(values: tuple[str, ...]) -> list[str]:
+    """Take names apart that were joined by commas."""
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
 def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
     """Open the atlas that `atlas_options` chose; a remote one need not be on disk."""
     from abc_dask.atlas import Atlas
 
-    names = ("download_base", "release", "metadata", "gene_directory", "dataset")
+    names = ("download_base", "release", "metadata", "gene_directory", "dataset", "taxonomy")
     opened = Atlas.remote if remote else Atlas
     return opened(**{name: options[name] for name in names})

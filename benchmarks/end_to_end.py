@@ -1,6 +1,6 @@
 """The whole command, from start to committed view, against the reference workflow as a script.
 
-    python -m benchmarks.main_job [--scale 0.025] [--rounds 3] [--folder DIR] [--cold]
+    python -m benchmarks.end_to_end [--scale 0.05] [--rounds 3] [--folder DIR] [--cold]
 
 Contestants, each a process of its own, in turn, a number of rounds:
 
@@ -10,7 +10,9 @@ Contestants, each a process of its own, in turn, a number of rounds:
 - csv: the same to CSV;
 - cat: all bytes of the matrices read once, one after the other (the raw read).
 
-Results are compared value for value before anything is printed.
+Results are compared value for value before anything is printed. Unless --cold is given,
+the files are read into the page cache before each run. Then, once more a round, when each
+phase of a run with kept tables ends (`benchmarks.timeline`).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import pandas as pd
 
 from abc_dask import Atlas, open_view
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS, write_atlas
-from benchmarks.measure import Run, drop_page_cache, run_command, write_row
+from benchmarks.measure import Run, prepare_page_cache, run_command, table, write_row
 
 REFERENCE = """
 import json, sys
@@ -41,7 +43,7 @@ table.to_csv(job["output"])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--scale", type=float, default=0.025, help="of 4 million cells")
+    parser.add_argument("--scale", type=float, default=0.05, help="of 4 million cells")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="keep the atlas here and use it again")
     parser.add_argument("--cold", action="store_true", help="drop the page cache before each run")
@@ -78,12 +80,16 @@ def measure(atlas: Atlas, scratch: Path, options: argparse.Namespace) -> None:
         for name, command in commands.items():
             if name == "first":
                 shutil.rmtree(base / ".abc_dask", ignore_errors=True)
-            if options.cold:
-                drop_page_cache(files)
+            prepare_page_cache(files, cold=options.cold)
             runs[name].append(run_command(command))
             print(f"round {number + 1} {name}: {runs[name][-1].seconds:.2f} s", file=sys.stderr)
     compare(scratch)
-    report(atlas, runs, options)
+    phases = [sys.executable, "-m", "benchmarks.timeline", *commands["again"][3:], "--quiet"]
+    timelines = []
+    for _ in range(options.rounds):
+        prepare_page_cache(files, cold=options.cold)
+        timelines.append(json.loads(run_command(phases).output.splitlines()[-1]))
+    report(atlas, runs, timelines, options)
 
 
 def compare(scratch: Path) -> None:
@@ -97,25 +103,21 @@ def compare(scratch: Path) -> None:
             raise SystemExit(f"{name} differs from the reference workflow's table")
 
 
-def report(atlas: Atlas, runs: dict[str, list[Run]], options: argparse.Namespace) -> None:
-    slowest = statistics.median(run.seconds for run in runs["reference"])
+def report(
+    atlas: Atlas,
+    runs: dict[str, list[Run]],
+    timelines: list[dict[str, float]],
+    options: argparse.Namespace,
+) -> None:
     size = int(atlas.feature_matrices["size"].sum())
-    print(
-        f"{len(atlas.cells):,} cells, {len(atlas.feature_matrices)} matrices, {size / 1e9:.2f} GB"
-    )
-    print(f"{'':10} {'median s':>9} {'min':>7} {'max':>7} {'ratio':>7} {'peak MB':>8}")
-    rows = {}
-    for name, own in runs.items():
-        seconds = sorted(run.seconds for run in own)
-        median = statistics.median(seconds)
-        peak = max(run.peak_bytes for run in own)
-        rows[name] = {"seconds": seconds, "ratio": slowest / median, "peak_bytes": peak}
-        print(
-            f"{name:10} {median:9.2f} {seconds[0]:7.2f} {seconds[-1]:7.2f} "
-            f"{slowest / median:6.1f}x {peak / 1e6:8.0f}"
-        )
     about = {"cells": len(atlas.cells), "bytes": size, "cold": options.cold}
-    write_row(options.results, "main_job", about | {"contestants": rows})
+    print(json.dumps(about))
+    rows = table(runs, "reference")
+    print("seconds from the start of the command, medians:")
+    phases = {name: statistics.median(t[name] for t in timelines) for name in timelines[0]}
+    for name, seconds in phases.items():
+        print(f"  {seconds:6.2f} {name}")
+    write_row(options.results, "end_to_end", about | {"contestants": rows, "phases": phases})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,204 @@
+"""One release on disk: its tables, genes and matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from abc_dask.cache import Cache
+from abc_dask.config import setting
+from abc_dask.genes import GENE_SYMBOL
+from abc_dask.inputs import Source
+from abc_dask.manifest import FileEntry
+from abc_dask.release import Release
+from abc_dask.tables import (
+    DATASET_LABEL,
+    FEATURE_MATRIX_LABEL,
+    GENE_IDENTIFIER,
+    metadata_directory,
+)
+from abc_dask.view import html_table
+from abc_dask.words import names_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Catalog:
+    """What there is in a release; `abc_dask.Atlas` adds what is done with it."""
+
+    def __init__(
+        self,
+        download_base: str | Path,
+        release: str | None = None,
+        metadata: str | None = None,
+        *,
+        gene_directory: str | None = None,
+        dataset: str | None = None,
+        taxonomy: str | None = None,
+    ) -> None:
+        self.release = Release.open(download_base, release)
+        manifest = self.release.manifest
+        self.metadata = metadata_directory(manifest, metadata)
+        self._source = Source(
+            release=self.release,
+            metadata=self.metadata,
+            gene_directory=gene_directory,
+            dataset=dataset,
+            cache=Cache.beside(self.release.download_base, setting("cache-directory")),
+            taxonomy=taxonomy,
+        )
+
+    @classmethod
+    def remote(
+        cls,
+        download_base: str | Path,
+        release: str | None = None,
+        metadata: str | None = None,
+        *,
+        gene_directory: str | None = None,
+        dataset: str | None = None,
+        taxonomy: str | None = None,
+    ) -> Self:
+        """Open an atlas that need not be on disk yet: its manifest and tables are fetched.
+
+        Parameters are those of `Atlas`; `release` is the newest on disk, or where there
+        is none the newest that the server has. What is on disk is not fetched again.
+
+        Raises
+        ------
+        DownloadError
+            If something cannot be brought.
+        """
+        from abc_dask.acquire.download import fetch
+        from abc_dask.acquire.remote import fetch_manifest
+
+        version = fetch_manifest(release, download_base).version
+        atlas = cls(
+            download_base,
+            version,
+            metadata,
+            gene_directory=gene_directory,
+            dataset=dataset,
+            taxonomy=taxonomy,
+        )
+        fetch(atlas.release, atlas._source.tables)
+        return atlas
+
+    @property
+    def download_base(self) -> Path:
+        """Folder that mirrors the bucket."""
+        return self.release.download_base
+
+    @cached_property
+    def feature_matrices(self) -> pd.DataFrame:
+        """Feature matrices that hold the cells of this metadata.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index dataset_label and feature_matrix_label; columns cell_count (cells that
+            the metadata assigns to it; missing where only labels can tell), file
+            (relative path of the log2 file), size (bytes), present.
+        """
+        return self.list_matrices("log2")
+
+    def list_matrices(self, normalization: str) -> pd.DataFrame:
+        """Give `feature_matrices` for another normalization."""
+        import pandas as pd
+
+        rows = [
+            {
+                DATASET_LABEL: a.feature_matrix.dataset_label,
+                FEATURE_MATRIX_LABEL: a.feature_matrix.feature_matrix_label,
+                "cell_count": pd.NA if a.cells is None else len(a.cells),
+                "file": a.feature_matrix.file.relative_path,
+                "size": a.feature_matrix.file.size,
+                "present": self.release.is_present(a.feature_matrix.file),
+            }
+            for a in self._source.assignments(normalization)
+        ]
+        names = [DATASET_LABEL, FEATURE_MATRIX_LABEL, "cell_count", "file", "size", "present"]
+        frame = pd.DataFrame(rows, columns=names).set_index(names[:2])
+        counted = frame["cell_count"].notna().all()
+        return frame.astype({"cell_count": "int64" if counted else "Int64"})
+
+    def matrix_files(self, normalization: str = "log2") -> list[FileEntry]:
+        """Give the manifest's entries of the matrices that hold the cells."""
+        return [a.feature_matrix.file for a in self._source.assignments(normalization)]
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """The cell_metadata table: index cell_label, all columns, in its own order."""
+        return self._source.cells.to_pandas()
+
+    @cached_property
+    def genes(self) -> pd.DataFrame:
+        """The gene table: index gene_identifier, column gene_symbol and what else it has."""
+        frame: pd.DataFrame = self._source.genes().to_pandas()
+        return frame.set_index(GENE_IDENTIFIER)
+
+    def find_genes(self, names: Iterable[str]) -> pd.DataFrame:
+        """Find genes by symbol or identifier.
+
+        Parameters
+        ----------
+        names : iterable of str
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index gene_identifier in the order asked, column gene_symbol.
+
+        Raises
+        ------
+        UsageError
+            If none is asked for.
+        GeneError
+            If one is unknown, ambiguous or asked for twice.
+        """
+        import pandas as pd
+
+        found = self._source.gene_names().find(names_of(names))
+        index = pd.Index([gene.identifier for gene in found], name=GENE_IDENTIFIER)
+        return pd.DataFrame({GENE_SYMBOL: [gene.symbol for gene in found]}, index=index)
+
+    def search_genes(self, text: str) -> pd.DataFrame:
+        """Give the genes whose symbol or identifier contains a text.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index gene_identifier, columns gene_symbol and ambiguous (other genes have
+            the same symbol); exact matches first.
+        """
+        import pandas as pd
+
+        names = self._source.gene_names()
+        found = names.search(text)
+        index = pd.Index([gene.identifier for gene in found], name=GENE_IDENTIFIER, dtype="str")
+        return pd.DataFrame(
+            {
+                GENE_SYMBOL: [gene.symbol for gene in found],
+                "ambiguous": [len(names.by_symbol.get(gene.symbol, [])) > 1 for gene in found],
+            },
+            index=index,
+        )
+
+    def __repr__(self) -> str:
+        """Say in one line which atlas this is."""
+        what = f"release {self.release.version}, {self.metadata}"
+        return f"<{type(self).__name__} {str(self.download_base)!r}: {what}>"
+
+    def _repr_html_(self) -> str:
+        matrices = self.feature_matrices
+        rows = {
+            "download_base": str(self.download_base),
+            "release": self.release.version,
+            "metadata": self.metadata,
+            "cells": f"{self._source.cells.n_cells:,}",
+            "feature matrices": f"{len(matrices):,}, {matrices['present'].sum():,} present",
+        }
+        return html_table(rows)

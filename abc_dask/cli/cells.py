@@ -1,0 +1,62 @@
+"""Chosen cells as one AnnData: cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from abc_dask.cli.cluster_options import NAMES, cluster_options
+from abc_dask.cli.options import (
+    annotate,
+    atlas_options,
+    cells_options,
+    normalization,
+    open_atlas,
+    split_names,
+    verbose,
+)
+
+
+@click.command()
+@click.argument("genes", metavar="[GENE]...", nargs=-1)
+@atlas_options
+@normalization
+@cells_options
+@annotate
+@click.option("-o", "--output", required=True, metavar="X.h5ad|X.zarr", help="What to write.")
+@click.option(
+    "--genes-in-common",
+    is_flag=True,
+    help="Leave out genes that some matrix of these cells lacks; they are NaN there otherwise.",
+)
+@cluster_options
+@click.option("--block-size", metavar="BYTES", help="Stored values that one task reads.")
+@click.option("--overwrite", is_flag=True, help="Replace the output.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@verbose
+def cells(genes: tuple[str, ...], output: str, *, quiet: bool, **options: Any) -> None:
+    """Write chosen cells with all their genes, or the GENEs named, as one AnnData on disk.
+
+    Across matrices, genes are aligned by identifier. If the command ends early, the same
+    command completes the work.
+    """
+    names = (
+        "normalization",
+        "where",
+        "cells",
+        "genes_in_common",
+        "block_size",
+        "overwrite",
+    )
+    made = open_atlas(options).subset(
+        output,
+        genes=list(genes) or None,
+        annotate=split_names(options["annotate"]),
+        progress=not quiet,
+        **{name: options[name] for name in (*names, *NAMES)},
+    )
+    if not quiet:
+        from abc_dask.reporting import subset_text
+
+        click.echo(subset_text(made))

@@ -1,0 +1,25 @@
+"""Credentials for a Dask cluster that is started by hand or by a job script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from abc_dask.cli.options import verbose
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@verbose
+def credentials(folder: str) -> None:
+    """Make TLS credentials for one cluster in DIR, for your eyes only.
+
+    Commands of Dask's own take them up by DASK_CONFIG=DIR; 'extract --scheduler FILE' finds
+    them where DIR is the folder 'tls' beside FILE.
+    """
+    from abc_dask.credentials import write_credentials
+
+    place = Path(folder).expanduser().absolute()
+    write_credentials(place)
+    click.echo(f"export DASK_CONFIG={place}")

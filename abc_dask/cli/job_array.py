@@ -1,0 +1,38 @@
+"""A view without a Dask scheduler: extract-part for each index of a job array, finalize."""
+
+from __future__ import annotations
+
+import click
+
+from abc_dask.cli.options import verbose
+
+
+@click.command("extract-part")
+@click.argument("output", metavar="OUT")
+@click.option("--index", type=int, required=True, metavar="I", help="This share, from 0.")
+@click.option("--of", type=int, required=True, metavar="N", help="Number of shares.")
+@click.option("--threads", type=int, metavar="T", help="Blocks at a time; by default all cores.")
+@verbose
+def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
+    """Make one share of the view that 'extract --plan-only' planned.
+
+    Any share can be made again, at the same time as others, or by 'extract' itself.
+    """
+    from abc_dask.jobarray import extract_part as make
+
+    made, kept = make(output, index, of, threads=threads)
+    click.echo(f"share {index} of {of}: {made:,} blocks made, {kept:,} were there")
+
+
+@click.command()
+@click.argument("output", metavar="OUT")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace OUT; it stays until the new view is complete."
+)
+@verbose
+def finalize(output: str, overwrite: bool) -> None:  # noqa: FBT001 - a flag
+    """Commit the view whose shares were made; refuse, and name what is missing."""
+    from abc_dask.jobarray import finalize as commit
+    from abc_dask.reporting import extraction_text
+
+    click.echo(extraction_text(commit(output, overwrite=overwrite)))
