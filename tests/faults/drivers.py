@@ -69,9 +69,7 @@ class Zygote:
         assert not expected or line == expected, line
         return line
 
-    def run(
-        self, *argv: object, fault: dict[str, Any] | None = None, **more: Any
-    ) -> Outcome:
+    def run(self, *argv: object, fault: dict[str, Any] | None = None, **more: Any) -> Outcome:
         """Run one command with a fault (see `tests.faults.injection.install`)."""
         self._number += 1
         files = {name: self._folder / f"{name}-{self._number}" for name in ("out", "err", "log")}
@@ -90,9 +88,7 @@ class Zygote:
         found = {n: f.read_text() if f.exists() else "" for n, f in files.items()}
         for file in files.values():
             file.unlink(missing_ok=True)
-        return Outcome(
-            answer["code"], found["out"], found["err"], tuple(found["log"].splitlines())
-        )
+        return Outcome(answer["code"], found["out"], found["err"], tuple(found["log"].splitlines()))
 
     def close(self) -> None:
         assert self._process.stdin is not None

@@ -106,9 +106,7 @@ def install(
 
     import abc_dask.files
 
-    _wrap(
-        abc_dask.files, "_exchange", lambda arguments: ("exchange", str(arguments[0])), steps
-    )
+    _wrap(abc_dask.files, "_exchange", lambda arguments: ("exchange", str(arguments[0])), steps)
     pyarrow.parquet.write_table = _half_written(pyarrow.parquet.write_table, steps)
 
 

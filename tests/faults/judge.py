@@ -122,7 +122,9 @@ def judge(path: Path, work: Path) -> Verdict:
         import traceback
 
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return Verdict("untyped", f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})")
+        return Verdict(
+            "untyped", f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        )
     # HDF5 follows a damaged index of chunks to the wrong chunk; who does not is no worse
     if _same(found, undamaged()):
         return Verdict("same as undamaged")

@@ -53,9 +53,10 @@ def write_base(
     x = matrix()
     write_h5ad(path, (x.indptr, x.indices, x.data), LABELS, GENES, chunk_values=256)
     options = {"chunks": None if contiguous else (256,), **STORED[stored]}
-    with h5py.File(path, "r") as old, h5py.File(
-        path.with_suffix(".new"), "w", libver="latest" if latest else "earliest"
-    ) as new:
+    with (
+        h5py.File(path, "r") as old,
+        h5py.File(path.with_suffix(".new"), "w", libver="latest" if latest else "earliest") as new,
+    ):
         new.attrs.update(old.attrs)
         for name in ("obs", "var", "uns"):
             if name in old:
@@ -64,9 +65,7 @@ def write_base(
         group.attrs.update(old["X"].attrs)
         for name in ("data", "indices", "indptr"):
             values = old[f"X/{name}"][:]
-            array = group.create_dataset(
-                name, data=values, **(options if name != "indptr" else {})
-            )
+            array = group.create_dataset(name, data=values, **(options if name != "indptr" else {}))
             array.attrs.update(old[f"X/{name}"].attrs)
     path.with_suffix(".new").replace(path)
     return path
