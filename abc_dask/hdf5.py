@@ -205,10 +205,9 @@ def _require_sound_heap(file: BinaryIO, at: int, path: str | Path) -> None:
     if head[:8] != _HEAP:
         return  # none at all, which HDF5 says by itself
     size = int.from_bytes(head[8:16], "little")
-    if size > os.fstat(file.fileno()).st_size - at:
-        return  # as well
-    heap = head[:size] if size <= len(head) else os.pread(file.fileno(), size, at)
-    if not heap_is_sound(np.frombuffer(heap, np.uint8)):
+    is_inside = size <= os.fstat(file.fileno()).st_size - at
+    heap = head[:size] if size <= len(head) or not is_inside else os.pread(file.fileno(), size, at)
+    if not (is_inside and heap_is_sound(np.frombuffer(heap, np.uint8))):
         raise DamagedFileError(
             f"{path}: the text at byte {at:,} is damaged (zeros may stand in its place); "
             "bring the file again"

@@ -29,7 +29,7 @@ from .mutations import ASKED, GENES, LABELS, N_COLUMNS, N_ROWS, matrix
 _SECONDS = 5
 _MEMORY = 12 << 30
 
-GOOD = {"same as anndata", "same as h5py", "same as undamaged", "refused"}
+GOOD = {"same as anndata", "same as h5py", "same as h5py's columns", "same as undamaged", "refused"}
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,18 @@ def _by_h5py(path: Path) -> Table:
     return _table(x, labels, genes)
 
 
+def _by_columns(path: Path) -> Table:
+    """Read the asked columns of a dense matrix alone: other chunks may be damaged."""
+    with h5py.File(path, "r") as file:
+        labels, genes = (
+            file[name].asstr()[:].tolist() for name in ("obs/cell_label", "var/gene_identifier")
+        )
+        x = np.full(file["X"].shape, np.nan, file["X"].dtype)
+        for name in set(ASKED) & set(genes):
+            x[:, genes.index(name)] = file["X"][:, genes.index(name)]
+    return _table(x, labels, genes)
+
+
 def judge(path: Path, work: Path) -> Verdict:
     """Read a file as an extraction does, and as others do; in this very process."""
     try:
@@ -129,7 +141,8 @@ def judge(path: Path, work: Path) -> Verdict:
     if _same(found, undamaged()):
         return Verdict("same as undamaged")
     others = []
-    for name, read in (("anndata", _by_anndata), ("h5py", _by_h5py)):
+    readers = {"anndata": _by_anndata, "h5py": _by_h5py, "h5py's columns": _by_columns}
+    for name, read in readers.items():
         try:
             expected = read(path)
         except Exception as error:  # noqa: BLE001 - it cannot read the file

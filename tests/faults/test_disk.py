@@ -18,11 +18,11 @@ from .drivers import FOLDER, Job, command, opened, require_absent, require_equal
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 kB of its own."""
+    """A file system of 2 MB of its own."""
     place = tmp_path / "small"
     place.mkdir()
     mounted = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("mount")
-    call = ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(place)]
+    call = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(place)]
     if not mounted or subprocess.run(call, check=False, capture_output=True).returncode:
         pytest.skip("a file system can be mounted by root alone")
     try:
@@ -36,7 +36,7 @@ def test_a_full_disk(warm, job, small, undisturbed, format):
     """Whatever room there is: a view, or one line and no view; with room the same command ends."""
     output = small / f"v.{format}"
     ended_well = 0
-    for free in (4, 40, 90, 130):
+    for free in (4, 40, 90, 400, 900):
         left = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
         filler = small / "filler"
         filler.write_bytes(bytes(max(0, left - free * 1024)))
