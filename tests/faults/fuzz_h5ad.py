@@ -1,12 +1,14 @@
-"""Damage h5ad files for as long as asked: ``python -m tests.faults.fuzz_h5ad MINUTES SEED``.
+"""Damage h5ad files for as long as asked: ``python -m tests.faults.fuzz_h5ad --minutes 60``.
 
-Prints counts of what became of them; keeps the files that were not read well in FOLDER.
+Prints counts of what became of them, and keeps the files that were not read well.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
-import sys
+import lzma
+import math
 import tempfile
 import time
 from collections import Counter
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .judge import judged, warm_up
+from .judge import Verdict, judged, warm_up
 from .mutations import STORED, Regions, mutate, write_base
 
 Base = tuple[str, bytes, Regions]
@@ -44,26 +46,52 @@ def damaged(files: list[Base], seed: int) -> Iterator[tuple[str, bytes]]:
         yield f"{title} {name} {seed}/{number}", content
 
 
-def main(minutes: float, seed: int, folder: Path) -> None:
+def _say(name: str, verdict: Verdict) -> None:
+    print(name, verdict.word, verdict.detail, flush=True)
+
+
+def fuzz(work: Path, seed: int, *, minutes: float, files: float, keep: Path) -> None:
+    """Judge damaged files, and keep those that were not read well."""
     end = time.monotonic() + 60 * minutes
     counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as work:
-        warm_up(write_base(Path(work) / "warm.h5ad", "gzip+shuffle"), Path(work))
-        warm_up(write_base(Path(work) / "warm.h5ad", "plain"), Path(work))
-        files = damaged(bases(Path(work)), seed)
-        for name, content, verdict in judged(files, Path(work)):
-            counts[verdict.word] += 1
-            if not verdict.is_good:
-                print(name, verdict.word, verdict.detail, flush=True)
-                folder.mkdir(parents=True, exist_ok=True)
-                place = folder / f"{name.replace(' ', '_').replace('/', '-')}.h5ad"
-                place.write_bytes(content)
-            if counts.total() % 1000 == 0:
-                print(dict(counts), flush=True)
-            if time.monotonic() > end:
-                break
+    for name, content, verdict in judged(damaged(bases(work), seed), work):
+        counts[verdict.word] += 1
+        if not verdict.is_good:
+            _say(name, verdict)
+            keep.mkdir(parents=True, exist_ok=True)
+            place = keep / f"{name.replace(' ', '_').replace('/', '-')}.h5ad"
+            place.write_bytes(content)
+        if counts.total() % 1000 == 0:
+            print(dict(counts), flush=True)
+        if time.monotonic() > end or counts.total() >= files:
+            break
     print(counts.total(), "files", dict(counts), flush=True)
 
 
+def judge_again(paths: list[Path], work: Path) -> None:
+    """Judge files that were kept."""
+    files = ((path.name, lzma.decompress(path.read_bytes())) for path in paths)
+    for name, _, verdict in judged(files, work):
+        _say(name, verdict)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--files", type=float, default=math.inf)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path("fuzzed"))
+    parser.add_argument("--judge", type=Path, nargs="+", metavar="FILE.h5ad.xz")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for stored in ("gzip+shuffle", "plain"):
+            warm_up(write_base(work / "warm.h5ad", stored), work)
+        if asked.judge:
+            judge_again(asked.judge, work)
+        else:
+            fuzz(work, asked.seed, minutes=asked.minutes, files=asked.files, keep=asked.keep)
+
+
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main()
