@@ -10,8 +10,8 @@ from typing import Any
 from abc_dask.errors import ViewError
 from abc_dask.files import sha256
 from abc_dask.plan import FORMAT_VERSION
-from abc_dask.publishing import VIEW, info_digest, tree
-from abc_dask.staging import Staging, sidecar_path
+from abc_dask.publishing import info_digest, tree
+from abc_dask.staging import VIEW, Staging, sidecar_path
 
 
 def problems(path: Path, info: dict[str, Any], *, rehash: bool) -> Iterator[str]:
