@@ -23,7 +23,7 @@ import scipy.sparse
 from abc_dask.errors import AbcDaskError
 
 from ..strategies import plan_of, read_all
-from .mutations import ASKED, GENES, LABELS, N_COLUMNS, N_ROWS, matrix
+from .mutations import ASKED, GENES, LABELS, matrix
 
 # Time of the processor, not of the clock, which others share.
 _SECONDS = 5
