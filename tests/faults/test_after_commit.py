@@ -6,7 +6,6 @@ Parquet parts are damaged in tests/test_view.py; here the other formats, and the
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def test_deleted_cut_flipped_and_swapped(warm, views, tmp_path, format):
         second.write_bytes(b)
         (whole / "X/c/0/9").write_bytes(a)
         assert "X/c/0/9 does not belong to the view" in verified(warm, whole).error
-        os.unlink(whole / "X/c/0/9")
+        (whole / "X/c/0/9").unlink()
     assert verified(warm, whole).code == 0
 
 

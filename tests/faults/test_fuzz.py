@@ -35,6 +35,10 @@ def atlas(tiny):
     return Atlas(tiny.download_base)
 
 
+def require_one_line(error: AbcDaskError) -> None:
+    assert "\n" not in str(error)
+
+
 @settings(derandomize=True, max_examples=150)
 @given(st.lists(st.sampled_from(WORDS) | st.text(max_size=12), max_size=4))
 @example(["\ud800"])
@@ -43,7 +47,7 @@ def test_any_words_as_genes(atlas, words):
     try:
         found = atlas.find_genes(words)
     except AbcDaskError as error:
-        assert "\n" not in str(error)
+        require_one_line(error)
         return
     symbols = atlas.genes["gene_symbol"]
     for word, (identifier, symbol) in zip(words, found["gene_symbol"].items(), strict=True):
@@ -77,6 +81,6 @@ def test_any_text_as_condition(atlas, text):
         try:
             plan = atlas.plan(["Slc17a7"], where=text)
         except AbcDaskError as error:
-            assert "\n" not in str(error), text
+            require_one_line(error)
             raise
         assert 0 <= plan.n_cells <= plan.n_asked
