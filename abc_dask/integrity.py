@@ -63,7 +63,7 @@ def load_info(path: Path) -> dict[str, Any]:
         info: Any = json.loads(source.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ViewError(f"{source} cannot be read: {error}") from None
     version = info.get("format_version") if isinstance(info, dict) else None
     if version != FORMAT_VERSION:

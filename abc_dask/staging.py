@@ -150,7 +150,8 @@ class Staging:
         path = self.folder / PLAN
         try:
             held = json.loads(path.read_bytes()) if path.exists() else None
-        except ValueError:
+            held = held if held is None or isinstance(held, dict) else {}
+        except (ValueError, RecursionError):
             held = {}
         if held is not None and held.get("digest") != digest:
             if not overwrite:

@@ -114,10 +114,10 @@ def _full(path: Any, folder: int) -> str:
     """Give a path that may be a descriptor, or relative to one."""
     try:
         if isinstance(path, int):
-            return os.readlink(f"/proc/self/fd/{path}")
+            return str(Path(f"/proc/self/fd/{path}").readlink())
         name = os.fsdecode(path)
         if folder >= 0:
-            return str(Path(os.readlink(f"/proc/self/fd/{folder}")) / name)
+            return str(Path(f"/proc/self/fd/{folder}").readlink() / name)
     except OSError:
         return ""
     return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ import numpy as np
 import scipy.sparse
 
 from abc_dask.testing import write_h5ad
-
-from ..strategies import identifiers_of, labels_of
+from tests.strategies import identifiers_of, labels_of
 
 N_ROWS, N_COLUMNS, N_GENES = 300, 100, 10
 LABELS, GENES = labels_of(N_ROWS), identifiers_of(N_COLUMNS)
@@ -107,7 +107,7 @@ class Regions:
         size = path.stat().st_size
         taken = sorted(one for ranges in places.values() for one in ranges)
         edges = [(0, 0), *taken, (size, size)]
-        gaps = [(a[1], b[0]) for a, b in zip(edges, edges[1:], strict=False) if b[0] > a[1]]
+        gaps = [(a[1], b[0]) for a, b in pairwise(edges) if b[0] > a[1]]
         places["rest"] = gaps
         return cls(places, size)
 

@@ -16,6 +16,7 @@ from abc_dask import Atlas
 from .conftest import BLOCK, GENES
 from .drivers import FOLDER, Job, command, opened, require_absent, require_equal
 
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB of its own."""

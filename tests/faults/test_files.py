@@ -20,10 +20,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abc_dask import Atlas
-
 from .conftest import BLOCK, GENES
-from .drivers import FOLDER, Job, abc_dask, command, ended, n_receipts, require_absent, require_equal
+from .drivers import (
+    FOLDER,
+    Job,
+    abc_dask,
+    command,
+    ended,
+    n_receipts,
+    require_absent,
+    require_equal,
+)
 from .mutations import Regions, mutate
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -146,9 +153,7 @@ def _missing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_directory, _fifo, _loop, _cut, _missing])
-def test_something_else_in_the_file_s_place(
-    warm, base, matrix, tmp_path, undisturbed, damage
-):
+def test_something_else_in_the_file_s_place(warm, base, matrix, tmp_path, undisturbed, damage):
     job, output = Job.of(base, GENES, BLOCK), tmp_path / "out" / "v.parquet"
     output.parent.mkdir()
     kept = matrix.read_bytes()
@@ -163,7 +168,9 @@ def test_something_else_in_the_file_s_place(
     require_equal(output, undisturbed.content)
 
 
-@pytest.mark.skipif(not hasattr(os, "setuid") or os.geteuid() != 0, reason="root alone becomes another")
+@pytest.mark.skipif(
+    not hasattr(os, "setuid") or os.geteuid() != 0, reason="root alone becomes another"
+)
 def test_a_file_that_may_not_be_read(base, matrix, tmp_path):
     """Root may read all files: so the command runs as somebody else."""
     _unreadable(matrix)
@@ -176,7 +183,11 @@ def test_a_file_that_may_not_be_read(base, matrix, tmp_path):
     out = tmp_path / "out"
     out.mkdir(mode=0o777)
     out.chmod(0o777)
-    env = {"HOME": str(out), "XDG_CACHE_HOME": str(out / "cache"), "NUMBA_CACHE_DIR": str(out / "n")}
+    env = {
+        "HOME": str(out),
+        "XDG_CACHE_HOME": str(out / "cache"),
+        "NUMBA_CACHE_DIR": str(out / "n"),
+    }
     process = abc_dask(*Job.of(base, GENES, BLOCK).to(out / "v.parquet"), user=65534, env=env)
     assert f"{matrix} cannot be read" in ended(process).error
     require_absent(out / "v.parquet")

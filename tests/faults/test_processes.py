@@ -125,9 +125,7 @@ def test_two_drivers_on_one_view(job, tmp_path, undisturbed):
     require_equal(output, undisturbed.content)
 
 
-def test_a_late_worker_of_a_killed_run_writes_into_nothing_that_is_read(
-    job, tmp_path, undisturbed
-):
+def test_a_late_worker_of_a_killed_run_writes_into_nothing_that_is_read(job, tmp_path, undisturbed):
     """A worker that hangs in a block is left over; it wakes up when the view is complete."""
     output = tmp_path / "out" / "v.parquet"
     output.parent.mkdir()
