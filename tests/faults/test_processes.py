@@ -136,7 +136,9 @@ def test_a_late_worker_of_a_killed_run_writes_into_nothing_that_is_read(job, tmp
     for one in workers:
         one.suspend()
     process.kill()
-    process.communicate()
+    process.wait()  # its workers, which are stopped, hold its pipes
+    process.stdout.close()
+    process.stderr.close()
     assert ended(abc_dask(*job.to(output))).code == 0
     before = require_equal(output, undisturbed.content).info["files"]
     for one in workers:
