@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,17 +185,14 @@ class _Run:
 
         for task in tasks:  # one that was not trusted must not be taken for the new one
             receipt_path(Path(self.staging), task.block.number).unlink(missing_ok=True)
-        extract = dask.delayed(make_safely, pure=False)
+        # bound to its arguments: Dask would look for collections in all their fields
+        bound = [partial(make_safely, self.work, task, self.staging, self.plan) for task in tasks]
         futures = self.client.compute(
             [
-                extract(
-                    self.work,
-                    task,
-                    self.staging,
-                    self.plan,
-                    dask_key_name=self._key(task, attempt),
+                dask.delayed(make, pure=False, traverse=False)(
+                    dask_key_name=self._key(task, attempt)
                 )
-                for task in tasks
+                for make, task in zip(bound, tasks, strict=True)
             ]
         )
         return dict(zip(futures, tasks, strict=True))

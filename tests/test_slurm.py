@@ -368,6 +368,7 @@ def test_scheduler_workers_and_command_in_one_job(job, content, commands, tmp_pa
     assert not list(tmp_path.glob("abc-dask-run-*")), "credentials are gone"
 
 
+@pytest.mark.slow
 def test_command_in_a_job(job, content, commands, tmp_path):
     """For sites that end long processes on login nodes; it takes its jobs with it."""
     log = tmp_path / "log"
@@ -389,6 +390,7 @@ def test_command_in_a_job(job, content, commands, tmp_path):
     assert_done(job, content)
 
 
+@pytest.mark.slow
 def test_scheduler_file_beside_its_credentials(job, content, tmp_path):
     """A scheduler and a worker that were started by hand, with credentials of one folder."""
     folder = Path(tmp_path)
