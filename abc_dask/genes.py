@@ -115,14 +115,14 @@ def check_genes(table: pa.Table, source: str) -> pa.Table:
 
 def find_genes(table: pa.Table, names: Sequence[str]) -> list[Gene]:
     """Find genes in a table, as `GeneNames.find` does, without naming all of the others."""
-    asked = pa.array(names, pa.string())
-    named = [
-        pc.is_in(table[column].cast(pa.string()), value_set=asked)
-        for column in (GENE_IDENTIFIER, GENE_SYMBOL)
-    ]
     try:
+        asked = pa.array(names, pa.string())
+        named = [
+            pc.is_in(table[column].cast(pa.string()), value_set=asked)
+            for column in (GENE_IDENTIFIER, GENE_SYMBOL)
+        ]
         return GeneNames.of(table.filter(pc.or_(*named))).find(names)
-    except GeneError:
+    except (GeneError, UnicodeEncodeError):  # the latter: half a character, on the command line
         return GeneNames.of(table).find(names)  # whose message knows what is near
 
 

@@ -32,7 +32,10 @@ def small(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=False)
 
 
-@pytest.mark.parametrize("format", ["parquet", "csv", "zarr"])
+@pytest.mark.parametrize(
+    "format",
+    ["parquet", *(pytest.param(f, marks=pytest.mark.slow) for f in ("csv", "zarr"))],
+)
 def test_a_full_disk(warm, job, small, undisturbed, format):
     """Whatever room there is: a view, or one line and no view; with room the same command ends."""
     output = small / f"v.{format}"
@@ -67,7 +70,7 @@ def test_output_that_becomes_read_only(warm, job, small, undisturbed):
     require_equal(output, undisturbed.content)
 
 
-@pytest.mark.parametrize("at", [1, 4, 11, 17])
+@pytest.mark.parametrize("at", [1, 11])
 def test_no_room_for_the_tables_beside_the_atlas(warm, tiny, tmp_path, undisturbed, at):
     """What is read once of a file is kept beside it; without room that is said."""
     base = shutil.copytree(
@@ -117,7 +120,7 @@ def strace() -> list[str]:
     return call
 
 
-@pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.parametrize("at", [3])
 def test_the_disk_fails_under_the_loops(tiny, tmp_path, undisturbed, at):
     """The compiled loops call the C library by themselves: EIO in their `pread` is seen."""
     call = strace()

@@ -25,7 +25,14 @@ def listeners(process: psutil.Process) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["demo", "fetch", "extract"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("demo", marks=pytest.mark.slow),
+        pytest.param("fetch", marks=pytest.mark.slow),
+        "extract",
+    ],
+)
 def test_nothing_listens(job: Job, tmp_path: Path, name: str):
     argv = {
         "demo": ("demo", "--scale", "0.0003", "--output", tmp_path / "demo"),
