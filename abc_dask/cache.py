@@ -65,6 +65,11 @@ class Cache:
             JSON-serialisable state of all inputs.
         make : callable
             Called with a temporary path to write to.
+
+        Raises
+        ------
+        ReleaseError
+            If it cannot be written.
         """
         key = json.dumps([_LAYOUT, kind, depends_on], sort_keys=True)
         name = f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
@@ -72,8 +77,14 @@ class Cache:
             if (folder / name).is_file():
                 return folder / name
         path = self._writable_folder() / name
-        with replacing(path) as temporary:
-            make(temporary)
+        try:
+            with replacing(path) as temporary:
+                make(temporary)
+        except OSError as error:
+            raise ReleaseError(
+                f"{error.filename or path} cannot be written: {error.strerror or error}; "
+                "make room, or set abc-dask.cache-directory (or DASK_ABC_DASK__CACHE_DIRECTORY)"
+            ) from error
         return path
 
     def _writable_folder(self) -> Path:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from abc_dask.codecs import Filter, can_decode
 from abc_dask.errors import DamagedFileError
 from abc_dask.h5ad import MatrixFile, read_indptr
-from abc_dask.hdf5 import opened
+from abc_dask.hdf5 import opened, stored_filters
 
 _LAYOUT = b"abc_dask.chunks"
 _ROW_GROUP = 1 << 14
@@ -146,7 +146,7 @@ def _look(file: h5py.File, name: str, first: int) -> tuple[StoredArray, NDArray[
     # numbers of odd precision, which HDF5 converts
     if not array.id.get_type().equal(h5py.h5t.py_create(array.dtype, logical=True)):
         return None
-    filters = _filters(array)
+    filters = stored_filters(array)
     if array.chunks is None:
         offset = array.id.get_offset()
         if offset is None:  # compact: within the object's header
@@ -168,12 +168,6 @@ def _look(file: h5py.File, name: str, first: int) -> tuple[StoredArray, NDArray[
     return stored, rows
 
 
-def _filters(array: h5py.Dataset) -> tuple[Filter, ...]:
-    plist = array.id.get_create_plist()
-    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
-    return tuple((int(code), tuple(int(v) for v in values)) for code, _, values, _ in found)
-
-
 def _told(array: h5py.Dataset) -> list[Any]:
     """Give what HDF5 says of every chunk, in the order of its index."""
     found: list[Any] = []
@@ -193,7 +187,7 @@ def _chunk_rows(array: h5py.Dataset) -> NDArray[np.int64]:
         raise DamagedFileError(
             f"{array.file.filename}: {array.name} has chunks missing or twice; bring the file again"
         )
-    if not _filters(array) and (rows[:, 2] != array.chunks[0] * array.dtype.itemsize).any():
+    if not stored_filters(array) and (rows[:, 2] != array.chunks[0] * array.dtype.itemsize).any():
         raise DamagedFileError(
             f"{array.file.filename}: {array.name} has chunks of a wrong length; "
             "bring the file again"

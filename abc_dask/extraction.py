@@ -19,11 +19,11 @@ from abc_dask.parts import PARTS, Receipt, make_part
 from abc_dask.plan import FORMAT_VERSION, Plan, RowBlock
 from abc_dask.planfile import plan_to_json
 from abc_dask.prepare import provenance
-from abc_dask.publishing import FORMATS, VIEW, commit, format_of, publish, refuse_existing
+from abc_dask.publishing import FORMATS, commit, format_of, publish, refuse_existing
 from abc_dask.readers import PartsReader
 from abc_dask.reading import CELL_ORDER, save_order
 from abc_dask.running import Progress, Work, run_tasks
-from abc_dask.staging import Staging
+from abc_dask.staging import VIEW, Staging
 from abc_dask.tables import read_cached
 from abc_dask.terms import is_missing
 from abc_dask.view import View, open_view

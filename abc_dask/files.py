@@ -7,6 +7,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -80,6 +81,12 @@ def sha256(path: str | Path) -> str:
 def temporary_name(path: Path) -> Path:
     """Give a hidden name in the same folder that no other attempt can have."""
     return path.with_name(f".{path.name[:180]}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+
+
+def is_temporary_of(path: Path, other: Path) -> bool:
+    """Tell whether `temporary_name` may have given a name to an attempt on `path`."""
+    number = r"\d+-[0-9a-f]{12}"
+    return bool(re.fullmatch(rf"\.{re.escape(path.name[:180])}\.{number}\.tmp", other.name))
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from abc_dask.hdf5 import (
     filter_names,
     member,
     opened,
+    require_sound_start,
     strings,
     text,
 )
@@ -111,6 +112,7 @@ def describe(path: str | Path) -> MatrixFile:
     """
     fingerprint = Fingerprint.of(path)
     with opened(path) as file:
+        require_sound_start(path)
         x = member(file, "X")
         if isinstance(x, h5py.Dataset):
             layout, shape, arrays = "dense", x.shape, [x]

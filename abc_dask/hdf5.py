@@ -2,20 +2,23 @@
 
 HDF5 can point into other files (external links, external storage, virtual datasets),
 declare sizes that it does not hold, and name filters that are not installed. Whatever
-h5py raises comes out as `DamagedFileError`.
+h5py raises comes out as `DamagedFileError`. Where HDF5 itself would walk without end (the heaps
+in which text lies, where zeros stand instead), the file is looked at before HDF5 does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.codecs import Filter, can_decode, decode
 from abc_dask.errors import AbcDaskError, DamagedFileError
 from abc_dask.files import Fingerprint
 
@@ -24,6 +27,13 @@ _LARGEST_RATIO = 100_000
 
 # A chunk is decoded whole.
 _LARGEST_CHUNK = 1 << 30
+
+# A global heap collection begins with its name, version 1 and zeros; it has at least 4,096 bytes.
+_HEAP = b"GCOL\x01\x00\x00\x00"
+_HEAP_LEAST = 4096
+_START = 1 << 20
+# What stands for a text in an array: its length, heap, and number within the heap.
+_REFERENCE = 16
 
 
 @contextlib.contextmanager
@@ -153,8 +163,83 @@ def _string_array(array: Any, path: str) -> NDArray[np.object_]:
             raise DamagedFileError(f"{path}: {array.name} holds {array.dtype}, expected text")
         numbers: NDArray[np.object_] = array[:].astype(str).astype(object)
         return numbers
+    if h5py.check_string_dtype(array.dtype).length is None:
+        _require_sound_heaps(array, path)
     names: NDArray[np.object_] = array.asstr()[:].astype(object)
     return names
+
+
+def require_sound_start(path: str | Path) -> None:
+    """Look at the heaps in a file's first MiB, where the text of its attributes lies.
+
+    Raises
+    ------
+    DamagedFileError
+        If HDF5 would not come to an end in one of them.
+    """
+    with Path(path).open("rb") as file:
+        start = file.read(_START)
+        at = start.find(_HEAP)
+        while at >= 0:
+            _require_sound_heap(file, at, path)
+            at = start.find(_HEAP, at + 1)
+
+
+def _require_sound_heaps(array: h5py.Dataset, path: str) -> None:
+    """Look at the heaps that an array of text points into."""
+    stored = _stored_bytes(array)
+    if stored is None:
+        return
+    # of each element: length (4 bytes), heap (8 bytes), number within the heap (4 bytes)
+    elements = stored[: len(array) * _REFERENCE].reshape(-1, _REFERENCE)
+    heaps = np.unique(np.ascontiguousarray(elements[:, 4:12]).view("<u8"))
+    with Path(path).open("rb") as file:
+        for at in heaps[(heaps > 0) & (heaps < np.uint64(2**63))].tolist():
+            _require_sound_heap(file, at + array.file.userblock_size, path)
+
+
+def _require_sound_heap(file: BinaryIO, at: int, path: str | Path) -> None:
+    from abc_dask.loops import heap_is_sound
+
+    head = os.pread(file.fileno(), _HEAP_LEAST, at)
+    if head[:8] != _HEAP:
+        return  # none at all, which HDF5 says by itself
+    size = int.from_bytes(head[8:16], "little")
+    is_inside = size <= os.fstat(file.fileno()).st_size - at
+    heap = head[:size] if size <= len(head) or not is_inside else os.pread(file.fileno(), size, at)
+    if not (is_inside and heap_is_sound(np.frombuffer(heap, np.uint8))):
+        raise DamagedFileError(
+            f"{path}: the text at byte {at:,} is damaged (zeros may stand in its place); "
+            "bring the file again"
+        )
+
+
+def _stored_bytes(array: h5py.Dataset) -> NDArray[np.uint8] | None:
+    """Read an array's elements as they are stored; None where only HDF5 can."""
+    if array.id.get_type().get_size() != _REFERENCE or not len(array):
+        return None
+    if array.chunks is None:
+        at = array.id.get_offset()
+        return (
+            None
+            if at is None
+            else np.fromfile(array.file.filename, np.uint8, len(array) * _REFERENCE, offset=at)
+        )
+    filters = stored_filters(array)
+    if not can_decode(filters):
+        return None
+    parts = []
+    for start in range(0, len(array), array.chunks[0]):
+        mask, raw = array.id.read_direct_chunk((start,))
+        parts.append(decode(np.frombuffer(raw, np.uint8), filters, mask, chunk_bytes(array)))
+    return np.concatenate(parts)
+
+
+def stored_filters(array: h5py.Dataset) -> tuple[Filter, ...]:
+    """Give number and settings of a dataset's filters."""
+    plist = array.id.get_create_plist()
+    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
+    return tuple((int(code), tuple(int(v) for v in values)) for code, _, values, _ in found)
 
 
 def text(value: object) -> str:

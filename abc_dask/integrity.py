@@ -10,8 +10,8 @@ from typing import Any
 from abc_dask.errors import ViewError
 from abc_dask.files import sha256
 from abc_dask.plan import FORMAT_VERSION
-from abc_dask.publishing import VIEW, info_digest, tree
-from abc_dask.staging import Staging, sidecar_path
+from abc_dask.publishing import info_digest, tree
+from abc_dask.staging import VIEW, Staging, sidecar_path
 
 
 def problems(path: Path, info: dict[str, Any], *, rehash: bool) -> Iterator[str]:
@@ -63,7 +63,7 @@ def load_info(path: Path) -> dict[str, Any]:
         info: Any = json.loads(source.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ViewError(f"{source} cannot be read: {error}") from None
     version = info.get("format_version") if isinstance(info, dict) else None
     if version != FORMAT_VERSION:

@@ -62,7 +62,8 @@ class PrivateCluster(LocalCluster):
             n_workers=n_workers,
             threads_per_worker=threads_per_worker,
             dashboard_address=DASHBOARD if dashboard else None,
-            silence_logs="ERROR",
+            # a task's error is told once, by who asked for it
+            silence_logs="CRITICAL",
             **options,
         )
 

@@ -12,6 +12,7 @@ the C library's own `pread`, so that a file cut short is a short read and not a 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,10 +30,24 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def compiled(function: _Function) -> _Function:
     """Compile on first call, the machine code kept on disk where a folder can be written."""
     try:
-        quick: _Function = numba.njit(nogil=True, cache=True)(function)
+        quick: Any = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no such folder: every process compiles for itself
         quick = numba.njit(nogil=True)(function)
-    return quick
+    else:
+        files = quick._cache  # noqa: SLF001 - Numba has no setting for this
+        files.save_overload = _if_there_is_room(files.save_overload)
+    kept: _Function = quick
+    return kept
+
+
+def _if_there_is_room(save: Callable[..., None]) -> Callable[..., None]:
+    """Do without the copy on disk where it cannot be written: the code itself is good."""
+
+    def try_to_save(*arguments: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(*arguments)
+
+    return try_to_save
 
 
 @compiled
@@ -334,6 +349,29 @@ def _folded(total: Any) -> Any:
     while total > np.uint64(65535):
         total = (total & np.uint64(65535)) + (total >> np.uint64(16))
     return total
+
+
+@compiled
+def heap_is_sound(heap: Any) -> bool:
+    """Tell whether the objects of one of HDF5's global heap collections lie one behind the other.
+
+    Behind 16 bytes of its own each object has a number (2 bytes), 6 bytes, a size (8 bytes), and
+    its content, up to the next multiple of 8. Number 0 is free space, its size from its start.
+    """
+    at = 16
+    while at + 16 <= len(heap):
+        size: Any = np.int64(0)
+        for i in range(8):
+            size |= np.int64(heap[at + 8 + i]) << (8 * i)
+        is_free = heap[at] == 0 and heap[at + 1] == 0
+        rest = len(heap) - at
+        if size < 0 or size > rest:
+            return False
+        step = size if is_free else 16 + (size + 7) // 8 * 8
+        if step == 0 or step > rest:
+            return False
+        at += step
+    return True
 
 
 @compiled

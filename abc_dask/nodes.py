@@ -7,6 +7,8 @@ listens is what the nodes speak with each other.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from typing import Any
 
 from distributed import Nanny, Scheduler, Worker
@@ -27,8 +29,18 @@ class PrivateWorker(_WithoutHttp, Worker):
     """A worker that only its scheduler, clients and fellows can speak to."""
 
 
-class PrivateNanny(Nanny):
-    """Keeps a `PrivateWorker` alive."""
+class _KeptWorker(PrivateWorker):
+    """A worker in a process of its own, which its nanny ends."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, worker_class=PrivateWorker, **options)
+        # Ctrl-C goes to all processes of a terminal; the command alone has something to say
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        super().__init__(*arguments, **options)
+
+
+class PrivateNanny(Nanny):
+    """Keeps a `PrivateWorker` alive in another process."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, worker_class=_KeptWorker, **options)

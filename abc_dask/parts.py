@@ -84,7 +84,7 @@ class Receipt:
         try:
             values = json.loads(path.read_bytes())
             return cls(**values | {"fingerprint": Fingerprint(**values["fingerprint"])})
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def save(self, path: Path) -> None:

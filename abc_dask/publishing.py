@@ -13,10 +13,9 @@ from abc_dask.errors import UsageError, ViewError
 from abc_dask.files import sha256, write_whole
 from abc_dask.handover import placed
 from abc_dask.reading import Reader
-from abc_dask.staging import Staging
+from abc_dask.staging import VIEW, Staging
 from abc_dask.words import enumerate_names
 
-VIEW = "_view.json"
 CELLS = "_cells.json"
 FORMATS = ("parquet", "zarr", "csv")
 EXPORTS = (*FORMATS, "h5ad")

@@ -395,5 +395,7 @@ def _index_by_label(
 ) -> pd.DataFrame:
     frame = frame.set_index(CELL_LABEL)[columns]
     for annotation in coded:
-        frame[annotation.name] = frame[annotation.name].astype(annotation.pandas_dtype())
+        values = pa.array(frame[annotation.name], pa.string(), from_pandas=True)
+        codes = codes_of(pa.chunked_array([values]), annotation)
+        frame[annotation.name] = annotation.cells(codes).array
     return frame

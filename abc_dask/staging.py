@@ -24,6 +24,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from abc_dask.errors import ViewError
 from abc_dask.files import (
     fsync_directory,
     fsync_file,
+    is_temporary_of,
     remove,
     replace_tree,
     sha256,
@@ -42,6 +44,7 @@ from abc_dask.files import (
 from abc_dask.parts import PARTS, PROVENANCE, RECEIPTS, Receipt, receipt_path
 from abc_dask.plan import Plan, RowBlock
 
+VIEW = "_view.json"
 PLAN = "plan.json"
 TASKS = "tasks.json"
 FINISHED = "finished"
@@ -84,7 +87,8 @@ class Staging:
         Raises
         ------
         ViewError
-            If another process works on the same view, or nothing can be written there.
+            If another process works on the same view, or nothing can be written there:
+            at first, or while the folder is held.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +99,14 @@ class Staging:
             ) from None
         try:
             self._lock(descriptor, shared=shared)
+            self._sweep_beside()
             yield
+        except OSError as error:
+            # full, read-only, failing: whichever step it was, what is done is kept
+            raise ViewError(
+                f"{self.output} cannot be written: {error.filename or self.folder}: "
+                f"{error.strerror or error}; run the command again when that is mended"
+            ) from error
         finally:
             os.close(descriptor)
 
@@ -139,7 +150,8 @@ class Staging:
         path = self.folder / PLAN
         try:
             held = json.loads(path.read_bytes()) if path.exists() else None
-        except ValueError:
+            held = held if held is None or isinstance(held, dict) else {}
+        except (ValueError, RecursionError):
             held = {}
         if held is not None and held.get("digest") != digest:
             if not overwrite:
@@ -238,7 +250,8 @@ class Staging:
         sidecar : Path, optional
             For a view that is one file: its description, which goes beside it. The old
             description is removed before, and the new one follows after, so that
-            a description never stands beside another view.
+            a description never stands beside another view. Where there was no view, the
+            description goes first: a run that is killed between the two leaves none.
         """
         _flush(source)
         if sidecar is None:
@@ -246,16 +259,29 @@ class Staging:
         else:
             place = sidecar_path(self.output)
             fsync_file(sidecar)
-            place.unlink(missing_ok=True)
-            source.replace(self.output)
-            sidecar.replace(place)
+            moves = [(sidecar, place), (source, self.output)]
+            if os.path.lexists(self.output):
+                place.unlink(missing_ok=True)
+                moves.reverse()
+            for old, new in moves:
+                old.replace(new)
             fsync_directory(self.output.parent)
         self.discard()
 
     def discard(self) -> None:
         """Remove the staging folder, as far as jobs that still log there let that be."""
         with contextlib.suppress(OSError):
+            # what is large goes first: a kill meanwhile leaves it under a name that is known
+            for name in (FINISHED, PARTS, MATRICES):
+                remove(self.folder / name)
             remove(self.folder)
+
+    def _sweep_beside(self) -> None:
+        """Remove what a run left that was killed while it removed its staging folder."""
+        with contextlib.suppress(OSError):
+            for path in self.folder.parent.iterdir():
+                if is_temporary_of(self.folder, path) and not (path / VIEW).exists():
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def sidecar_path(output: Path) -> Path:

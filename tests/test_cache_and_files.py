@@ -331,6 +331,6 @@ def test_a_folder_in_the_place_of_a_cached_file_is_not_taken_for_it(tmp_path):
     path = cache.get("t", 1, writing("x", []))
     path.unlink()
     path.mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(ReleaseError, match="cannot be written: Is a directory; make room, or set"):
         cache.get("t", 1, writing("x", []))
     assert names_in(tmp_path) == [path.name]

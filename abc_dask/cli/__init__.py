@@ -6,7 +6,9 @@ for, and import nothing heavy themselves, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -62,15 +64,16 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever goes wrong is one line and an exit code."""
-        previous = _on_sigterm()
+        signals = _Signals()
         try:
+            signals.watch()
             return super().invoke(ctx)
         except AbcDaskError as error:
             _fail(ctx, str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _fail(ctx, "interrupted; run the same command again to complete the work", 130)
-        except Terminated:
-            _fail(ctx, "terminated; run the same command again to complete the work", 143)
+        except (KeyboardInterrupt, Terminated) as stop:
+            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+            signals.is_said = True
+            _fail(ctx, *_STOPPED[number])
         except BrokenPipeError:
             # the reader of our output has seen enough
             sys.stderr.close()
@@ -83,18 +86,48 @@ class Commands(click.Group):
             reason = " ".join(str(error).split())
             _fail(ctx, f"unexpected {type(error).__name__}: {reason} (-v shows where)", 1)
         finally:
-            if previous is not None:
-                signal.signal(signal.SIGTERM, previous)
+            signals.leave()
 
 
-def _on_sigterm() -> Any:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
+_AGAIN = "run the same command again to complete the work"
+_STOPPED = {
+    signal.SIGINT: (f"interrupted; {_AGAIN}", 130),
+    signal.SIGTERM: (f"terminated; {_AGAIN}", 143),
+}
 
-    try:
-        return signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread
-        return None
+
+class _Signals:
+    """The first SIGINT or SIGTERM unwinds the stack; another one ends the process at once.
+
+    Nothing is lost by that: a view is complete or absent whenever the process ends.
+    """
+
+    def __init__(self) -> None:
+        self.is_said = False
+        self._has_come = False
+        self._previous: dict[int, Any] = {}
+
+    def watch(self) -> None:
+        """Take signals from here on; those that are ignored (nohup) stay so."""
+        with contextlib.suppress(ValueError):  # not in the main thread
+            for number in _STOPPED:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._stop)
+
+    def leave(self) -> None:
+        """Give signals back, unless one came: the interpreter's own end may take a while."""
+        if not self._has_come:
+            for number, previous in self._previous.items():
+                signal.signal(number, previous)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        message, code = _STOPPED[signal.Signals(number)]
+        if self._has_come:
+            if not self.is_said:
+                os.write(2, f"abc-dask: error: {message}\n".encode())
+            os._exit(code)
+        self._has_come = True
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _fail(ctx: click.Context, message: str, code: int) -> None:

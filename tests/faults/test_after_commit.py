@@ -1,0 +1,120 @@
+"""A finished view is damaged: opening or ``view verify`` names what is wrong; never other values.
+
+Parquet parts are damaged in tests/test_view.py; here the other formats, and the description.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from abc_dask import Atlas, open_view
+from abc_dask.errors import ViewError
+
+from .conftest import BLOCK, GENES
+
+
+@pytest.fixture(scope="module")
+def views(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("views")
+    atlas = Atlas(tiny.download_base)
+    return {
+        format: atlas.extract(GENES, folder / f"v.{format}", block_size=BLOCK).path
+        for format in ("parquet", "zarr", "csv")
+    }
+
+
+def copy_of(path: Path, folder: Path) -> Path:
+    if path.is_dir():
+        return Path(shutil.copytree(path, folder / path.name))
+    shutil.copy(path.with_name(path.name + ".view.json"), folder)
+    return Path(shutil.copy(path, folder))
+
+
+def files_of(view: Path) -> list[Path]:
+    return [p for p in view.rglob("*") if p.is_file()] if view.is_dir() else [view]
+
+
+def verified(warm, view: Path):
+    return warm.run("view", "verify", view)
+
+
+@pytest.mark.parametrize("format", ["zarr", "csv"])
+def test_deleted_cut_flipped_and_swapped(warm, views, tmp_path, format):
+    rng = np.random.default_rng(3)
+    whole = copy_of(views[format], tmp_path)
+    assert verified(warm, whole).code == 0
+    files = [f for f in files_of(whole) if f.name != "_view.json"]
+    for number in range(6):
+        file = files[int(rng.integers(len(files)))]
+        kept = file.read_bytes()
+        damaged = bytearray(kept)
+        damaged[int(rng.integers(len(kept)))] ^= 1 << int(rng.integers(8))
+        change = [b"", kept[:-1], bytes(damaged)][number % 3]
+        file.write_bytes(change) if change else file.unlink()
+        error = verified(warm, whole).error
+        assert file.name in error
+        assert "damaged" in error or "not a finished view" in error
+        file.write_bytes(kept)
+    if format == "zarr":
+        first, second = whole / "X/c/0/0", whole / "X/c/0/1"
+        a, b = first.read_bytes(), second.read_bytes()
+        first.write_bytes(b)
+        second.write_bytes(a)
+        assert "c/0/0" in verified(warm, whole).error
+        first.write_bytes(a)
+        second.write_bytes(b)
+        (whole / "X/c/0/9").write_bytes(a)
+        assert "X/c/0/9 does not belong to the view" in verified(warm, whole).error
+        (whole / "X/c/0/9").unlink()
+    assert verified(warm, whole).code == 0
+
+
+def _edits(info):
+    yield "counts", {**info["counts"], "cells": info["counts"]["cells"] + 1}
+    yield "genes", info["genes"][::-1]
+    yield "content", "0" * 16
+    yield "files", info["files"][:-1]
+    yield "files", [*info["files"], {"name": "../../etc/passwd", "size": 1, "sha256": "0" * 64}]
+    yield "dtype", "object"
+    yield "release", None
+
+
+@pytest.mark.parametrize("format", ["parquet", "zarr", "csv"])
+def test_an_edited_description_is_refused(views, tmp_path, format):
+    view = copy_of(views[format], tmp_path)
+    place = view / "_view.json" if view.is_dir() else view.with_name(view.name + ".view.json")
+    kept = place.read_text()
+    for key, value in _edits(json.loads(kept)):
+        place.write_text(json.dumps(json.loads(kept) | {key: value}))
+        with pytest.raises(ViewError, match="was changed after it was written"):
+            open_view(view)
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        damaged = bytearray(kept.encode())
+        damaged[int(rng.integers(len(damaged)))] ^= 1 << int(rng.integers(8))
+        place.write_bytes(damaged)
+        try:
+            info = open_view(view).info
+        except ViewError:
+            continue
+        assert json.dumps(info, sort_keys=True) == json.dumps(
+            {k: v for k, v in json.loads(kept).items() if k != "digest"}, sort_keys=True
+        )
+    for nonsense in (b"", b"[]", b"null", b"\xff" * 9, b"[" * 100_000, b'{"format_version": 1}'):
+        place.write_bytes(nonsense)
+        with pytest.raises(ViewError):
+            open_view(view)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, 10**30])
+def test_views_of_another_format_version_are_refused_by_name(views, tmp_path, version):
+    view = copy_of(views["parquet"], tmp_path)
+    info = json.loads((view / "_view.json").read_text()) | {"format_version": version}
+    (view / "_view.json").write_text(json.dumps(info))
+    with pytest.raises(ViewError, match="has format version .*, this abc_dask reads"):
+        open_view(view)

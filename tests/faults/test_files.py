@@ -1,0 +1,247 @@
+"""Damaged matrix files: read as others read them, or refused in one line; never a signal.
+
+Damage that was thought of is in tests/test_h5ad.py; here it is drawn at random, for each way of
+storing (`tests.faults.fuzz_h5ad` goes on for as long as one likes), and given to the command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import BLOCK, GENES
+from .drivers import (
+    FOLDER,
+    Job,
+    abc_dask,
+    command,
+    ended,
+    n_receipts,
+    require_absent,
+    require_equal,
+)
+from .mutations import Regions, mutate
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def fuzzed(*arguments: object) -> list[str]:
+    """Run the fuzzer in a process of its own, which forks: pytest has threads."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.faults.fuzz_h5ad", *map(str, arguments)],
+        cwd=FOLDER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_files_damaged_at_random(tmp_path):
+    """60 files, always the same ones, stored in fourteen ways."""
+    *bad, last = fuzzed("--files", 60, "--seed", 1, "--keep", tmp_path)
+    assert last.startswith("60 files")
+    assert bad == []
+
+
+@pytest.mark.slow
+def test_more_files_damaged_at_random(tmp_path):
+    *bad, last = fuzzed("--files", 5000, "--seed", time.time_ns() % 10**6, "--keep", tmp_path)
+    assert [line for line in bad if not line.startswith("{")] == [], last
+
+
+def test_what_was_found_once_stays_mended():
+    """Files in which HDF5 walked without end."""
+    verdicts = fuzzed("--judge", *sorted(CORPUS.glob("*.h5ad.xz")))
+    assert len(verdicts) >= 4
+    for line in verdicts:
+        assert " refused " in line, line
+
+
+@pytest.fixture
+def base(tiny, tmp_path: Path) -> Path:
+    """A copy of the atlas, whose files may be damaged; what was looked at before is known."""
+    return Path(shutil.copytree(tiny.download_base, tmp_path / "base"))
+
+
+@pytest.fixture
+def matrix(base: Path) -> Path:
+    return next(base.rglob("WMB-10Xv3-MB-log2.h5ad"))
+
+
+def rewritten(path: Path, content: bytes) -> None:
+    """Give a file another content, and the manifest the size that goes with it."""
+    path.write_bytes(content)
+    manifest = next(path.parents[3].glob("releases/*/manifest.json"))
+    text = json.loads(manifest.read_text())
+    for record in _records(text):
+        if record["relative_path"].endswith(path.name):
+            record |= {"size": len(content), "file_hash": hashlib.md5(content).hexdigest()}
+    manifest.write_text(json.dumps(text))
+
+
+def _records(node):
+    if isinstance(node, dict):
+        if "relative_path" in node:
+            yield node
+        else:
+            for child in node.values():
+                yield from _records(child)
+
+
+def test_the_command_on_damaged_files(warm, base, matrix, tmp_path, undisturbed):
+    """The whole way: a view or one line; and with the file healed, the view."""
+    whole = matrix.read_bytes()
+    where = Regions.of(matrix)
+    job = Job.of(base, GENES, BLOCK)
+    refused = 0
+    for number in range(4):
+        rng = np.random.default_rng([12, number])
+        output = tmp_path / f"{number}" / "v.parquet"
+        output.parent.mkdir()
+        rewritten(matrix, mutate(whole, where, rng)[1])
+        outcome = warm.run(*job.to(output))
+        outcome.require_good_or_typed()
+        if outcome.code:
+            refused += 1
+            assert matrix.name in outcome.error
+            require_absent(output)
+        rewritten(matrix, whole)
+        outcome = warm.run(*job.to(output, "--overwrite"))
+        assert outcome.code == 0, outcome.err
+        require_equal(output, undisturbed.content)
+    assert 0 < refused < 4
+
+
+def _unreadable(path: Path) -> None:
+    path.chmod(0)
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [_directory, _fifo, _loop, _cut, _missing])
+def test_something_else_in_the_file_s_place(warm, base, matrix, tmp_path, undisturbed, damage):
+    job, output = Job.of(base, GENES, BLOCK), tmp_path / "out" / "v.parquet"
+    output.parent.mkdir()
+    kept = matrix.read_bytes()
+    damage(matrix)
+    assert matrix.name in warm.run(*job.to(output)).error
+    require_absent(output)
+    (shutil.rmtree if matrix.is_dir() and not matrix.is_symlink() else os.unlink)(
+        matrix
+    ) if os.path.lexists(matrix) else None
+    matrix.write_bytes(kept)
+    assert warm.run(*job.to(output)).code == 0
+    require_equal(output, undisturbed.content)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "setuid") or os.geteuid() != 0, reason="root alone becomes another"
+)
+def test_a_file_that_may_not_be_read(base, matrix, tmp_path):
+    """Root may read all files: so the command runs as somebody else."""
+    _unreadable(matrix)
+    for path in [base, *base.rglob("*")]:
+        if path != matrix:
+            path.chmod(path.stat().st_mode | stat.S_IRWXO)
+    for folder in [tmp_path, *list(tmp_path.parents)[:-2]]:
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(folder.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
+    out = tmp_path / "out"
+    out.mkdir(mode=0o777)
+    out.chmod(0o777)
+    env = {
+        "HOME": str(out),
+        "XDG_CACHE_HOME": str(out / "cache"),
+        "NUMBA_CACHE_DIR": str(out / "n"),
+    }
+    process = abc_dask(*Job.of(base, GENES, BLOCK).to(out / "v.parquet"), user=65534, env=env)
+    assert f"{matrix} cannot be read" in ended(process).error
+    require_absent(out / "v.parquet")
+
+
+def test_a_foreign_lock_is_no_matter(warm, base, matrix, tmp_path, undisturbed):
+    """Another program holds the file locked: it is read all the same, as nothing is written."""
+    output = tmp_path / "out" / "v.parquet"
+    output.parent.mkdir()
+    shutil.rmtree(base / ".abc_dask", ignore_errors=True)
+    with matrix.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        outcome = warm.run(*Job.of(base, GENES, BLOCK).to(output))
+    outcome.require_good_or_typed()
+    if outcome.code == 0:
+        require_equal(output, undisturbed.content)
+    else:
+        assert "lock" in outcome.error
+
+
+@pytest.mark.parametrize("change", ["replaced", "cut"])
+def test_a_file_that_changes_while_its_blocks_run(base, matrix, tmp_path, undisturbed, change):
+    """The first block of the matrix waits; meanwhile the file becomes another."""
+    output = tmp_path / "out" / "v.parquet"
+    output.parent.mkdir()
+    job = Job.of(base, GENES, BLOCK, "--threads-per-worker", 1)
+    kept, status = matrix.read_bytes(), matrix.stat()
+    once = tmp_path / "once"
+    env = {
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.faults.preload",
+        "FAULT": "wait:2",
+        "FAULT_ONCE": str(once),
+        "FAULT_SECONDS": "3",
+    }
+    process = abc_dask(*job.to(output), env=env)
+    while not once.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    if change == "replaced":
+        (base / "new").write_bytes(kept[::-1])
+        (base / "new").replace(matrix)
+    else:
+        _cut(matrix)
+    error = ended(process).error
+    assert matrix.name in error
+    assert "changed" in error or "cut short" in error
+    require_absent(output)
+    matrix.write_bytes(kept)
+    os.utime(matrix, ns=(status.st_atime_ns, status.st_mtime_ns))
+    outcome = command(*job.to(output))
+    if change == "replaced":  # another inode: nobody can know that it is the same file
+        assert "(inputs differ); finish that one" in outcome.error
+        outcome = command(*job.to(output, "--overwrite"))
+    else:
+        assert n_receipts(output) == 0
+    assert outcome.code == 0, outcome.err
+    require_equal(output, undisturbed.content)

@@ -1,0 +1,96 @@
+"""A warm process that forks: runs the command many times, each time with one fault in it.
+
+``python -m tests.faults.zygote`` reads one request a line on stdin and answers each with one
+line on stdout. A request is run in a forked child, in a session of its own, as
+``abc-dask`` would: with the interpreter's own end, so that threads left over are seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+# Real time that one command may take before it counts as hanging.
+SECONDS = 60
+
+
+def serve() -> dict[str, Any] | None:
+    """Answer requests; in a child, give the request to be run."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            return dict(request)
+        code = _wait(child, float(request.get("seconds", SECONDS)))
+        print(json.dumps({"code": code, "pid": child}), flush=True)
+    return None
+
+
+def _wait(child: int, seconds: float) -> int | str:
+    end = time.monotonic() + seconds
+    pause = 0.002
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "hangs"
+
+
+def warm_up() -> None:
+    """Load what every command would load for itself; no thread is started by that."""
+    import anndata  # noqa: F401
+    import distributed  # noqa: F401
+    import zarr.codecs  # noqa: F401
+
+    import abc_dask.atlas
+    import abc_dask.cli.extract
+    import abc_dask.cli.view
+    import abc_dask.extraction
+    import abc_dask.localcluster
+    import abc_dask.loops
+    import abc_dask.reporting
+    import abc_dask.streaming  # noqa: F401
+
+    from .judge import warm_up as read_some
+    from .mutations import write_base
+
+    with tempfile.TemporaryDirectory() as folder:
+        for stored in ("plain", "gzip+shuffle"):
+            read_some(write_base(Path(folder) / "warm.h5ad", stored), Path(folder))
+
+
+def become(request: dict[str, Any]) -> None:
+    """Turn a forked child into the command, its output in files."""
+    os.setsid()
+    for number, name in ((1, "out"), (2, "err")):
+        descriptor = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(descriptor, number)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(request.get("env", {}))
+    if request.get("fault"):
+        from .injection import install
+
+        install(**request["fault"])
+    from abc_dask.cli import cli
+
+    cli(request["argv"], prog_name="abc-dask")
+
+
+if __name__ == "__main__":
+    warm_up()
+    asked = serve()
+    if asked is not None:
+        become(asked)
