@@ -210,16 +210,15 @@ class Sleeping:
 
 
 def limits(rate: float, rate_tls: float) -> None:
-    """Say what comes to its end first, at some numbers of nodes of 32 cores."""
+    """Say what comes to its end first, where each node reads a gigabyte a second."""
     print(f"\nThe scheduler does {rate:,.0f} blocks/s in one process, {rate_tls:,.0f} over TLS.\n")
-    print("| nodes of 32 cores | s a block | blocks/s wanted | file system GB/s wanted | limit |")
+    print("| nodes | read GB/s | blocks/s of 256 MiB | what limits | blocks it keeps up with |")
     print("|---|---|---|---|---|")
     for nodes in (10, 100, 1000):
-        for seconds in (0.25, 2.0):
-            wanted = nodes * 32 / seconds
-            limit = "the file system" if wanted < rate_tls else "the scheduler: larger blocks"
-            volume = wanted * BLOCK_BYTES / 1e9
-            print(f"| {nodes:,} | {seconds:g} | {wanted:,.0f} | {volume:,.0f} | {limit} |")
+        wanted = nodes * 1e9 / BLOCK_BYTES
+        limit = "the file system" if wanted < rate_tls else "the scheduler"
+        least = max(256, nodes * 1e9 / rate_tls / (1 << 20))
+        print(f"| {nodes:,} | {nodes:,} | {wanted:,.0f} | {limit} | {least:,.0f} MiB |")
 
 
 def imagined(cells: float, rows: str = "") -> Plan:
