@@ -61,6 +61,7 @@ class Progress:
         self.n_blocks, self.done = n_blocks, len(before)
         self._lines = enabled and not sys.stderr.isatty()
         self._written = time.monotonic()
+        self._lost = 0
         self._bar = tqdm(
             desc="extract",
             total=n_cells,
@@ -78,11 +79,13 @@ class Progress:
         self.done += 1
         self._bar.update(receipt.rows)
 
-    def jobs(self, text: str) -> None:
-        """Say how the jobs stand."""
+    def jobs(self, text: str, lost: int) -> None:
+        """Say how the jobs stand; at once when some more were lost."""
         line = f"{self.done:,} of {self.n_blocks:,} blocks; {text}"
         self._bar.set_postfix_str(line, refresh=False)
-        if self._lines and time.monotonic() >= self._written + _LINE:
+        is_due = lost > self._lost or time.monotonic() >= self._written + _LINE
+        self._lost = lost
+        if self._lines and is_due:
             self.note(line)
 
     def note(self, text: str) -> None:
@@ -220,7 +223,7 @@ class _Run:
         if cluster is None:
             return
         cluster.want(self.left, finished=len(self.done))
-        self.progress.jobs(cluster.jobs.text())
+        self.progress.jobs(cluster.jobs.text(), cluster.jobs.lost)
         cluster.jobs.check(cluster.logs)
         limit = float(setting("cluster.worker-timeout"))
         if time.monotonic() < cluster.jobs.alone_since + limit:

@@ -520,8 +520,8 @@ def test_progress_without_a_terminal(capsys):
     progress = Progress(100, 4, [], enabled=True)
     progress._written -= 60
     progress.add(Receipt("p", 0, "n", 1, "s", 25, "c", None, 1, 1.0))
-    progress.jobs("jobs: 1 running, 2 pending, 0 lost")
-    progress.jobs("jobs: 1 running, 2 pending, 0 lost")  # not again at once
+    progress.jobs("jobs: 1 running, 2 pending, 0 lost", 0)
+    progress.jobs("jobs: 1 running, 2 pending, 0 lost", 0)  # not again at once
     progress.close()
     said = capsys.readouterr().err
     assert said.count("extract: 1 of 4 blocks; jobs: 1 running, 2 pending, 0 lost\n") == 1
