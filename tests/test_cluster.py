@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import dask
+import psutil
 import pytest
 from distributed import Client, LocalCluster, WorkerPlugin
 
@@ -62,6 +63,24 @@ def test_own_cluster_is_closed_and_not_the_default():
 
             default_client()
     assert client.status == "closed"
+
+
+def test_dashboard_is_on_loopback_with_the_way_to_it(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with (
+        pytest.raises(UsageError, match=r"--dashboard needs bokeh: pip install 'abc_dask\[dash"),
+        connected(dashboard=True),
+    ):
+        pass
+    monkeypatch.undo()
+    monkeypatch.setattr("abc_dask.cluster._require_dashboard", lambda: None)
+    with connected(dashboard=True) as client:
+        said = capsys.readouterr().err
+        port = client.cluster.scheduler.http_server.port
+        mine = psutil.Process().net_connections("inet")
+        places = {c.laddr.ip for c in mine if c.status == "LISTEN" and c.laddr.port == port}
+        assert places == {"127.0.0.1"}
+    assert f"ssh -N -L 8787:127.0.0.1:{port} " in said
 
 
 def test_sizes_that_are_none():
