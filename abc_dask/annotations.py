@@ -23,12 +23,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.cache import Cache
+from abc_dask.cached import read_cached
 from abc_dask.config import setting
 from abc_dask.errors import MissingFileError, TableError, UsageError
 from abc_dask.files import Fingerprint
 from abc_dask.manifest import CELL_METADATA, FileEntry
 from abc_dask.release import Release
-from abc_dask.tables import CELL_LABEL, CellTable, cached_table, csv_header, read_cached
+from abc_dask.tables import CELL_LABEL, CellTable, cached_table, csv_header
 from abc_dask.taxonomy import CLUSTER_ALIAS, COLOR, Taxonomy, Terms, first_values
 from abc_dask.terms import VALUE, Annotation, encode, is_missing, order_terms, write_values
 from abc_dask.words import enumerate_names, nearest

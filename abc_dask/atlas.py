@@ -223,10 +223,8 @@ class Atlas(Catalog):
             If no scheduler answers or workers die. After any error the same call
             completes the work.
         """
-        from abc_dask.acquire.progress import progress_on
         from abc_dask.cluster import connected, runs_here
         from abc_dask.extraction import check_output, run
-        from abc_dask.streaming import Request, extract_while_fetching
 
         if discard and not fetch:
             raise UsageError("discard removes what fetch brought; ask for both")
@@ -235,6 +233,9 @@ class Atlas(Catalog):
             # the first task would wait for it; meanwhile tables are read
             Thread(target=load_loops, daemon=True).start()
         if fetch:
+            from abc_dask.acquire.progress import progress_on
+            from abc_dask.streaming import Request, extract_while_fetching
+
             request = Request(
                 source=self._source,
                 genes=tuple(names_of(genes)),

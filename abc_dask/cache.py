@@ -20,7 +20,7 @@ from abc_dask.files import replacing
 FOLDER = ".abc_dask"
 
 # Part of every key: raise it when the content of a cached file changes its meaning.
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)

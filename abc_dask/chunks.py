@@ -24,13 +24,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from abc_dask.cached import read_cached_rows, write_cached
 from abc_dask.codecs import Filter, can_decode
 from abc_dask.errors import DamagedFileError
 from abc_dask.h5ad import MatrixFile, read_indptr
 from abc_dask.hdf5 import opened, stored_filters
 
 _LAYOUT = b"abc_dask.chunks"
-_ROW_GROUP = 1 << 14
 
 # A contiguous array is taken as chunks of this many elements, so that whoever must copy
 # copies a piece.
@@ -99,7 +99,7 @@ def write_indptr(matrix: MatrixFile, target: Path) -> None:
     DamagedFileError
         If indptr does not start at 0, falls, or does not end at the number of values.
     """
-    _write(pa.table({"indptr": read_indptr(matrix)}), target)
+    write_cached(pa.table({"indptr": read_indptr(matrix)}), target)
 
 
 def write_chunks(matrix: MatrixFile, target: Path) -> None:
@@ -127,13 +127,7 @@ def write_chunks(matrix: MatrixFile, target: Path) -> None:
         for name, column in zip(("offset", "size", "mask"), table.T, strict=True)
     }
     text = json.dumps([asdict(array) for array in arrays])
-    _write(pa.table(columns, metadata={_LAYOUT: text}), target)
-
-
-def _write(table: pa.Table, target: Path) -> None:
-    pq.write_table(
-        table, target, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True
-    )
+    write_cached(pa.table(columns, metadata={_LAYOUT: text}), target)
 
 
 def _look(file: h5py.File, name: str, first: int) -> tuple[StoredArray, NDArray[np.int64]] | None:
@@ -236,13 +230,9 @@ def read_pointers(table: str | Path, start: int, stop: int) -> NDArray[np.int64]
 
 
 def _range(path: str | Path, names: Sequence[str], start: int, stop: int) -> list[NDArray[Any]]:
-    """Read rows of a cached table; only their row groups are touched."""
+    """Read rows of a cached table as arrays."""
     if stop <= start:
         return [np.zeros(0, np.int64) for _ in names]
-    first, last = start // _ROW_GROUP, (stop - 1) // _ROW_GROUP
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        # small: more threads would only wait for each other
-        part = file.read_row_groups(range(first, last + 1), columns=list(names), use_threads=False)
-    part = part.slice(start - first * _ROW_GROUP, stop - start)
+    part = read_cached_rows(path, names, start, stop)
     # writable, as all other arrays that the loops are given: they are compiled for one kind
     return [part[name].to_numpy().copy() for name in names]

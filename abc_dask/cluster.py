@@ -195,6 +195,8 @@ def runs_here(**asked: Unpack[ClusterOptions]) -> bool:
 
 
 def _active_client() -> Client | None:
+    if "distributed" not in sys.modules:  # nobody can have made one
+        return None
     from distributed import default_client
 
     try:

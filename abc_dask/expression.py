@@ -145,7 +145,7 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
     values, bytes_read = _read_values(task, positions, kept)
     values = values.astype(task.dtype, copy=False)
     if not kept.all():
-        values = np.ascontiguousarray(values[:, kept])
+        values = np.compress(kept, values, axis=1)
         labels = labels.filter(pa.array(kept))
     values[positions < 0] = np.nan
     annotated = [(annotation, beside[annotation.name][kept]) for annotation in asked]

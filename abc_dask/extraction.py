@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from abc_dask import __version__
+from abc_dask.cached import read_cached
 from abc_dask.errors import ReleaseError, ViewError
 from abc_dask.expression import tasks_of
 from abc_dask.parts import PARTS, Receipt, make_part
@@ -24,7 +25,6 @@ from abc_dask.readers import PartsReader
 from abc_dask.reading import CELL_ORDER, save_order
 from abc_dask.running import Progress, Work, run_tasks
 from abc_dask.staging import VIEW, Staging
-from abc_dask.tables import read_cached
 from abc_dask.terms import is_missing
 from abc_dask.view import View, open_view
 

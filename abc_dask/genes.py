@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from abc_dask.cached import read_cached
 from abc_dask.errors import GeneError, ReleaseError, TableError, UsageError
 from abc_dask.manifest import FileEntry, Manifest
-from abc_dask.tables import GENE_IDENTIFIER, read_cached
+from abc_dask.tables import GENE_IDENTIFIER
 from abc_dask.words import enumerate_names, nearest, plural
 
 GENE_SYMBOL = "gene_symbol"

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.cache import Cache
+from abc_dask.cached import read_cached, read_cached_rows, write_cached
 from abc_dask.chunks import write_chunks, write_indptr
 from abc_dask.errors import DamagedFileError
 from abc_dask.files import Fingerprint
@@ -40,13 +41,11 @@ from abc_dask.h5ad import (
     read_labels,
     read_row_sizes,
 )
-from abc_dask.tables import CELL_LABEL, GENE_IDENTIFIER, read_cached
+from abc_dask.tables import CELL_LABEL, GENE_IDENTIFIER
 from abc_dask.terms import Annotation
 from abc_dask.words import plural
 
 _LAYOUT = b"abc_dask.layout"
-# Rows whose labels a task decodes at a time; blocks have some thousand rows.
-_ROW_GROUP = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _write_genes(path: Path, target: Path) -> None:
         },
         metadata={_LAYOUT: json.dumps(asdict(matrix))},
     )
-    pq.write_table(table, target, compression="zstd", write_page_checksum=True)
+    write_cached(table, target)
 
 
 @dataclass(frozen=True)
@@ -215,9 +214,7 @@ def _write_rows(
             "size": pa.array(read_row_sizes(matrix), pa.int64()),
         }
     )
-    pq.write_table(
-        table, target, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True
-    )
+    write_cached(table, target)
 
 
 def read_row_labels(table: str | Path, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
@@ -227,7 +224,7 @@ def read_row_labels(table: str | Path, start: int, stop: int) -> tuple[pa.Array,
     -------
     labels, cells : pyarrow arrays, length stop - start
     """
-    part = _read_range(table, start, stop, [CELL_LABEL, "cell"])
+    part = read_cached_rows(table, [CELL_LABEL, "cell"], start, stop)
     labels, cells = (part[name].combine_chunks() for name in (CELL_LABEL, "cell"))
     return labels, cells
 
@@ -238,7 +235,7 @@ def write_details(
     annotations: Sequence[Annotation],
     target: Path,
 ) -> None:
-    """Write which rows of a matrix are wanted, and their annotations, a row group a range.
+    """Write which rows of a matrix are wanted, and their annotations.
 
     Parameters
     ----------
@@ -251,13 +248,7 @@ def write_details(
     columns: dict[str, Any] = {"cell": np.where(wanted, cells, -1)}
     for annotation in annotations:
         columns[_beside(annotation.name)] = annotation.values()[np.where(wanted, cells, 0)]
-    pq.write_table(
-        pa.table({name: pa.array(values) for name, values in columns.items()}),
-        target,
-        compression="zstd",
-        row_group_size=_ROW_GROUP,
-        write_page_checksum=True,
-    )
+    write_cached(pa.table({name: pa.array(values) for name, values in columns.items()}), target)
 
 
 def _beside(name: str) -> str:
@@ -269,16 +260,9 @@ def read_details(
     table: str | Path, start: int, stop: int, names: Sequence[str]
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
     """Read cell (-1: not wanted) and annotations (codes or numbers) of a row range."""
-    part = _read_range(table, start, stop, ["cell", *map(_beside, names)])
+    part = read_cached_rows(table, ["cell", *map(_beside, names)], start, stop)
     found = {name: part[_beside(name)].to_numpy() for name in names}
     return part["cell"].to_numpy(), found
-
-
-def _read_range(table: str | Path, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
-    first, last = start // _ROW_GROUP, (stop - 1) // _ROW_GROUP
-    with pq.ParquetFile(table, page_checksum_verification=True) as file:
-        part = file.read_row_groups(range(first, last + 1), columns=list(columns))
-    return part.slice(start - first * _ROW_GROUP, stop - start).combine_chunks()
 
 
 def _duplicates(names: NDArray[np.object_]) -> list[str]:

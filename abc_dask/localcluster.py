@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask
 from distributed import LocalCluster, Scheduler
 from distributed.security import Security
 
@@ -58,14 +59,22 @@ class PrivateCluster(LocalCluster):
             }
         )
         self._scheduler_class = Scheduler if dashboard else PrivateScheduler
-        super().__init__(
-            n_workers=n_workers,
-            threads_per_worker=threads_per_worker,
-            dashboard_address=DASHBOARD if dashboard else None,
-            # a task's error is told once, by who asked for it
-            silence_logs="CRITICAL",
-            **options,
-        )
+        settings: dict[str, Any] = {}
+        if not dashboard:  # nobody looks at it, and it stops tasks a hundred times a second
+            settings["distributed.worker.profile.enabled"] = False
+        if memory_limit is None:
+            # threads of one process do not die alone, so each may hold tasks in reserve,
+            # and does not wait for the scheduler between two of them
+            settings["distributed.scheduler.worker-saturation"] = float("inf")
+        with dask.config.set(settings):
+            super().__init__(
+                n_workers=n_workers,
+                threads_per_worker=threads_per_worker,
+                dashboard_address=DASHBOARD if dashboard else None,
+                # a task's error is told once, by who asked for it
+                silence_logs="CRITICAL",
+                **options,
+            )
 
     async def _start(self) -> None:
         self.scheduler_spec["cls"] = self._scheduler_class

@@ -57,6 +57,7 @@ def find(
     wanted: Any,
     genes: Any,
     table: Any,
+    marks: Any,
     search_cost: int,
     first_cell: int,
     n_cells: int,
@@ -79,6 +80,7 @@ def find(
                 cell,
                 genes,
                 table,
+                marks,
                 search_cost,
                 n_cells,
                 n_hits,
@@ -101,6 +103,7 @@ def find_in_file(
     wanted: Any,
     genes: Any,
     table: Any,
+    marks: Any,
     search_cost: int,
     first_cell: int,
     n_cells: int,
@@ -134,6 +137,7 @@ def find_in_file(
                 first_cell + one,
                 genes,
                 table,
+                marks,
                 search_cost,
                 n_cells,
                 n_hits,
@@ -189,6 +193,7 @@ def _find_in_row(
     cell: int,
     genes: Any,
     table: Any,
+    marks: Any,
     search_cost: int,
     n_cells: int,
     n_hits: int,
@@ -197,8 +202,11 @@ def _find_in_row(
 ) -> int:
     """Find the entries of some columns in one row; as `find`."""
     before = n_hits
-    if len(genes) * search_cost < len(part) and _rises(part, len(table)):
-        n_hits = _search(part, genes, table, n_hits, places, cells)
+    if len(part) > 0 and _rises(part, len(table)):
+        if len(genes) * search_cost < len(part):
+            n_hits = _search(part, genes, table, n_hits, places, cells)
+        else:
+            n_hits = _pick(part, table, marks, n_hits, places, cells)
     else:
         n_hits = _scan(part, table, n_hits, places, cells)
         if n_hits < 0:
@@ -239,6 +247,23 @@ def _search(part: Any, genes: Any, table: Any, n_hits: int, places: Any, cells: 
             places[n_hits] = low
             cells[n_hits] = table[gene]
             n_hits += 1
+    return n_hits
+
+
+@compiled
+def _pick(part: Any, table: Any, marks: Any, n_hits: int, places: Any, cells: Any) -> int:
+    """Look every index up, all of them known to be in range.
+
+    Without a branch: each place is written, and kept if the next one goes behind it.
+    There is room, since there are never more hits than indices before. Bytes that tell
+    whether a column is wanted fit a processor's first cache, slots do not.
+    """
+    before = n_hits
+    for i in range(len(part)):
+        places[n_hits] = i
+        n_hits += marks[np.uint64(part[i])]
+    for hit in range(before, n_hits):
+        cells[hit] = table[part[places[hit]]]
     return n_hits
 
 

@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from abc_dask.cached import read_cached, write_cached
 from abc_dask.errors import DamagedFileError
 from abc_dask.expression import BlockTask, named_block, read_cells
 from abc_dask.h5ad import open_matrix
 from abc_dask.kernels import check_range
 from abc_dask.segments import open_rows
-from abc_dask.tables import read_cached
 
 _SLOT = "slot"
 
@@ -52,7 +51,7 @@ class Rows:
 
 def write_slots(slots: NDArray[np.int32], target: Path) -> None:
     """Keep which gene of the result each column of a matrix is, -1 for none."""
-    pq.write_table(pa.table({_SLOT: pa.array(slots)}), target, write_page_checksum=True)
+    write_cached(pa.table({_SLOT: pa.array(slots)}), target)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.cache import Cache
+from abc_dask.cached import read_cached
 from abc_dask.errors import ReleaseError, TableError
 from abc_dask.files import Fingerprint
 from abc_dask.manifest import CELL_METADATA, FeatureMatrix, FileEntry, Manifest
@@ -164,12 +164,6 @@ def _stream_csv(
     ):
         for batch in reader:
             writer.write_table(pa.Table.from_batches([batch]), row_group_size=_ROW_GROUP)
-
-
-def read_cached(path: Path | str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a cached Parquet table, page checksums verified."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        return file.read(columns=None if columns is None else list(columns))
 
 
 @dataclass(frozen=True)

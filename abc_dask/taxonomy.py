@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from abc_dask.cache import Cache
+from abc_dask.cached import read_cached
 from abc_dask.errors import ReleaseError, TableError
 from abc_dask.manifest import FileEntry
 from abc_dask.release import Release
-from abc_dask.tables import cached_table, read_cached
+from abc_dask.tables import cached_table
 from abc_dask.words import enumerate_names, nearest
 
 CLUSTER_ALIAS = "cluster_alias"

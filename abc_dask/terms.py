@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from abc_dask.cached import read_cached, read_cached_rows, write_cached
 from abc_dask.errors import TableError
-from abc_dask.tables import read_cached
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 MOST_TERMS = 1 << 16
 VALUE = "value"
 _DESCRIPTION = b"abc_dask.annotation"
-_ROW_GROUP = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -145,18 +144,13 @@ def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
 def write_values(values: NDArray[Any], target: Path, described: object) -> None:
     """Write one cached column."""
     table = pa.table({VALUE: pa.array(values)}, metadata={_DESCRIPTION: json.dumps(described)})
-    pq.write_table(
-        table, target, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True
-    )
+    write_cached(table, target)
 
 
 def read_values(table: str | Path, start: int, stop: int) -> NDArray[Any]:
     """Read rows of a cached column; only their row groups are touched."""
-    first, last = start // _ROW_GROUP, max(start, stop - 1) // _ROW_GROUP
-    with pq.ParquetFile(table, page_checksum_verification=True) as file:
-        part = file.read_row_groups(range(first, last + 1), columns=[VALUE])
-    column: NDArray[Any] = part[VALUE].to_numpy()
-    return column[start - first * _ROW_GROUP : stop - first * _ROW_GROUP]
+    column: NDArray[Any] = read_cached_rows(table, [VALUE], start, stop)[VALUE].to_numpy()
+    return column
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

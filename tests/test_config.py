@@ -13,11 +13,11 @@ from abc_dask.errors import UsageError
 
 
 def test_defaults_and_overrides():
-    assert setting("block-size") == "256 MiB"
+    assert setting("block-size") == "512 MiB"
     assert setting("download.ask-above")
     with dask.config.set({"abc-dask.block-size": "1 MiB"}):
         assert setting("block-size") == "1 MiB"
-    assert setting("block-size") == "256 MiB"
+    assert setting("block-size") == "512 MiB"
     with pytest.raises(KeyError):
         setting("no-such-key")
 
@@ -28,7 +28,7 @@ def test_context_before_the_first_use_does_not_take_the_defaults_away():
         "from abc_dask.config import setting\n"
         "with dask.config.set({'abc-dask.workers': 3}):\n"
         "    assert setting('workers') == 3\n"
-        "assert setting('block-size') == '256 MiB'\n"
+        "assert setting('block-size') == '512 MiB'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -70,8 +70,7 @@ def from_file(indptr, indices, values, table, wanted, options, gap, size):
         hits = search.run(indptr, wanted, options["first_cell"])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plain, "_GAP", gap)
-            patch.setattr(plain, "_BUFFER", 64)
-            return hits, arrays[1].at(hits.places)
+            return hits, arrays[1].at(hits.places, np.empty(64, np.uint8))
 
 
 @st.composite

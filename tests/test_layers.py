@@ -23,6 +23,7 @@ ORDER = [
     "sources",
     "release",
     "cache",
+    "cached",
     "tables",
     "genes",
     "taxonomy",

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--block-size",
     metavar="BYTES",
-    help="Stored values that one task reads, such as '256 MiB' (the default).",
+    help="Stored values that one task reads, such as '512 MiB' (the default).",
 )
 @click.option(
     "--overwrite", is_flag=True, help="Replace OUT; it stays until the new view is complete."
