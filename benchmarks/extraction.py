@@ -1,11 +1,12 @@
 """Chosen genes of all cells: this package, its peers, and the raw read of the same bytes.
 
-    python -m benchmarks.extraction [--scale 0.05] [--genes 1,10,100,500] [--threads 1,2,4]
+    python -m benchmarks.extraction [--scale 0.05] [--genes 1,10,100,reference] [--threads 1,2,4]
         [--compression none,gzip] [--cold] [--rounds 3] [--folder DIR]
 
 Contestants, each a process of its own, in turn, a number of rounds; seconds are those behind
 imports, the loading of compiled code and the start of a cluster (`benchmarks.contestants`).
-Unless --cold is given, the files are read into the page cache before each run:
+Unless --cold is given, the files are read into the page cache before each run. Genes are taken
+evenly from the rarest to the most frequent, or are the ten of the reference workflow:
 
 - reference: the reference workflow, a backed slice of each matrix;
 - chunked: one process, chunked_X(8192), made dense, placed by label;
@@ -30,7 +31,7 @@ import h5py
 import numpy as np
 
 from abc_dask import Atlas
-from abc_dask.testing import write_atlas
+from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS, write_atlas
 from benchmarks.measure import Run, prepare_page_cache, run_command, table, write_row
 
 RAW = ("sequential", "parallel", "indices")
@@ -39,7 +40,7 @@ RAW = ("sequential", "parallel", "indices")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scale", type=float, default=0.05, help="of 4 million cells")
-    parser.add_argument("--genes", default="10", help="how many, such as 1,10,100,500")
+    parser.add_argument("--genes", default="10", help="how many, such as 1,10,100,reference")
     parser.add_argument("--compression", default="none", help="none,gzip")
     parser.add_argument("--threads", default="2", help="such as 1,2,4")
     parser.add_argument(
@@ -60,8 +61,8 @@ def main() -> None:
                 write_atlas(base, scale=options.scale, normalizations=("log2",), compression=packed)
             atlas = Atlas(base)
             for threads in options.threads.split(","):
-                for number in options.genes.split(","):
-                    measure(atlas, compression, int(number), int(threads), Path(scratch), options)
+                for genes in options.genes.split(","):
+                    measure(atlas, compression, genes, int(threads), Path(scratch), options)
 
 
 def chosen_genes(path: Path, number: int) -> list[str]:
@@ -77,14 +78,17 @@ def chosen_genes(path: Path, number: int) -> list[str]:
 def measure(
     atlas: Atlas,
     compression: str,
-    number: int,
+    asked: str,
     threads: int,
     scratch: Path,
     options: argparse.Namespace,
 ) -> None:
     base = atlas.download_base
     files = [base / file for file in atlas.feature_matrices["file"]]
-    genes = chosen_genes(max(files, key=lambda f: f.stat().st_size), number)
+    largest = max(files, key=lambda f: f.stat().st_size)
+    genes = [REFERENCE_IDENTIFIERS[gene] for gene in REFERENCE_GENES]
+    if asked != "reference":
+        genes = chosen_genes(largest, int(asked))
     atlas.plan(genes)  # tables are kept
     job = {
         "base": str(base),
@@ -113,7 +117,7 @@ def measure(
         "cells": len(atlas.cells),
         "bytes": sum(f.stat().st_size for f in files),
         "compression": compression,
-        "genes": number,
+        "genes": asked,
         "threads": threads,
         "cold": options.cold,
     }

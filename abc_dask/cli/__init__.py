@@ -163,7 +163,10 @@ def main() -> NoReturn:
     # All is written and closed by now, or may be lost: taking modules apart and freeing memory
     # piece by piece would take another quarter of a second.
     atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way to end like Python, but at once
-    with contextlib.suppress(OSError, ValueError):  # whoever read it may be gone
+    try:
         sys.stdout.flush()
+    except (OSError, ValueError):  # what was printed may have got lost
+        code = code or 1
+    with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(code)

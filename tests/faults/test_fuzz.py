@@ -1,6 +1,7 @@
 """Words and texts that people, manifests and files may hold: answered, or refused in one line.
 
-Any bytes as a manifest: tests/test_manifest.py. Matrix files: `tests.faults.test_files`.
+Any bytes as a manifest: tests/test_manifest.py. Matrix files: `tests.faults.test_files`. For as
+long as asked: `tests.faults.fuzz_words`.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ def require_one_line(error: AbcDaskError) -> None:
     assert "\n" not in str(error)
 
 
-@settings(derandomize=True, max_examples=150)
-@given(st.lists(st.sampled_from(WORDS) | st.text(max_size=12), max_size=4))
-@example(["\ud800"])
-def test_any_words_as_genes(atlas, words):
+GENE_LISTS = st.lists(st.sampled_from(WORDS) | st.text(max_size=12), max_size=4)
+
+
+def ask_genes(atlas, words):
     """Found in the order asked, or an error of one line that says what is unknown."""
     try:
         found = atlas.find_genes(words)
@@ -55,7 +56,14 @@ def test_any_words_as_genes(atlas, words):
         assert symbols[identifier] == symbol
 
 
-def _conditions() -> st.SearchStrategy[str]:
+@settings(derandomize=True, max_examples=150)
+@given(GENE_LISTS)
+@example(["\ud800"])
+def test_any_words_as_genes(atlas, words):
+    ask_genes(atlas, words)
+
+
+def conditions() -> st.SearchStrategy[str]:
     names = [
         "dataset_label",
         "feature_matrix_label",
@@ -69,13 +77,7 @@ def _conditions() -> st.SearchStrategy[str]:
     return st.lists(tokens, max_size=9).map(" ".join) | st.text(max_size=40)
 
 
-@settings(derandomize=True, max_examples=200)
-@given(_conditions())
-@example("dataset_label == 'WMB-10Xv3' and " * 3000 + "x")
-@example("(" * 5000)
-@example("__import__('os').system('touch /tmp/owned')")
-@example("@pd.io.common.os.system('true')")
-def test_any_text_as_condition(atlas, text):
+def ask_where(atlas, text):
     """``--where``: a plan of some cells, or an error of one line; nothing is run."""
     with contextlib.suppress(AbcDaskError):
         try:
@@ -84,3 +86,13 @@ def test_any_text_as_condition(atlas, text):
             require_one_line(error)
             raise
         assert 0 <= plan.n_cells <= plan.n_asked
+
+
+@settings(derandomize=True, max_examples=200)
+@given(conditions())
+@example("dataset_label == 'WMB-10Xv3' and " * 3000 + "x")
+@example("(" * 5000)
+@example("__import__('os').system('touch /tmp/owned')")
+@example("@pd.io.common.os.system('true')")
+def test_any_text_as_condition(atlas, text):
+    ask_where(atlas, text)
