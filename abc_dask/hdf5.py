@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.codecs import Filter, can_decode, decode
+from abc_dask.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode
 from abc_dask.errors import AbcDaskError, DamagedFileError
 from abc_dask.files import Fingerprint
 
@@ -28,8 +28,9 @@ _LARGEST_RATIO = 100_000
 # A chunk is decoded whole.
 _LARGEST_CHUNK = 1 << 30
 
-# A global heap collection begins with its name, version 1 and zeros; it has at least 4,096 bytes.
-_HEAP = b"GCOL\x01\x00\x00\x00"
+# A global heap collection begins with its name, version 1 and three bytes that HDF5 does not look
+# at; it has at least 4,096 bytes.
+_HEAP = b"GCOL\x01"
 _HEAP_LEAST = 4096
 _START = 1 << 20
 # What stands for a text in an array: its length, heap, and number within the heap.
@@ -87,7 +88,7 @@ def check_dataset(array: Any, path: str | Path) -> None:
         )
     if chunk_bytes(array) > _LARGEST_CHUNK:
         raise DamagedFileError(f"{place} has chunks of {chunk_bytes(array):,} bytes, too large")
-    if array.chunks and not filters and stored != array.id.get_num_chunks() * chunk_bytes(array):
+    if array.chunks and not _has_whole_chunks(array):
         # HDF5 would fill the rest of a short chunk with whatever its memory holds
         raise DamagedFileError(f"{place} has chunks of a wrong length; bring the file again")
     if array.chunks and array.size:
@@ -99,6 +100,26 @@ def check_dataset(array: Any, path: str | Path) -> None:
             raise DamagedFileError(
                 f"{place} has {written:,} of {expected:,} chunks; bring the file again"
             )
+
+
+def _has_whole_chunks(array: h5py.Dataset) -> bool:
+    """Tell whether chunks that are said not to be packed are as long as they should be.
+
+    A bit of a chunk's mask says that a filter was left out of it; a damaged one makes HDF5
+    take what is packed as it is.
+    """
+    codes = [code for code, _ in stored_filters(array)]
+    packing = sum(1 << k for k, code in enumerate(codes) if code not in {SHUFFLE, FLETCHER32})
+    sums = sum(1 << k for k, code in enumerate(codes) if code == FLETCHER32)
+    if not codes:
+        return bool(array.id.get_storage_size() == array.id.get_num_chunks() * chunk_bytes(array))
+    found: list[Any] = []
+    array.id.chunk_iter(found.append)
+    return all(
+        chunk.size == chunk_bytes(array) + 4 * (sums & ~chunk.filter_mask).bit_count()
+        for chunk in found
+        if chunk.filter_mask & packing == packing
+    )
 
 
 def filter_names(array: h5py.Dataset, path: str | Path) -> list[str]:
@@ -121,8 +142,20 @@ def filter_names(array: h5py.Dataset, path: str | Path) -> list[str]:
 
 def chunk_bytes(array: h5py.Dataset) -> int:
     """Give the bytes of a decoded chunk, 0 for contiguous arrays."""
-    # as stored: a variable-length string is a reference of 16 bytes
-    return int(np.prod(array.chunks)) * int(array.id.get_type().get_size()) if array.chunks else 0
+    return int(np.prod(array.chunks)) * _stored_size(array) if array.chunks else 0
+
+
+def _stored_size(array: h5py.Dataset) -> int:
+    """Give the bytes of an element as it is stored.
+
+    Text of any length is referred to by its length (4 bytes), the address of its heap, and
+    its number there (4 bytes). What HDF5 says of it is that, or from 2.0 on the size of a
+    pointer in memory.
+    """
+    kind = array.id.get_type()
+    if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+        return 8 + int(array.file.id.get_create_plist().get_sizes()[0])
+    return int(kind.get_size())
 
 
 def strings(frame: h5py.Group, name: str, path: str) -> NDArray[np.object_]:
@@ -202,7 +235,7 @@ def _require_sound_heap(file: BinaryIO, at: int, path: str | Path) -> None:
     from abc_dask.loops import heap_is_sound
 
     head = os.pread(file.fileno(), _HEAP_LEAST, at)
-    if head[:8] != _HEAP:
+    if not head.startswith(_HEAP):
         return  # none at all, which HDF5 says by itself
     size = int.from_bytes(head[8:16], "little")
     is_inside = size <= os.fstat(file.fileno()).st_size - at
@@ -216,7 +249,7 @@ def _require_sound_heap(file: BinaryIO, at: int, path: str | Path) -> None:
 
 def _stored_bytes(array: h5py.Dataset) -> NDArray[np.uint8] | None:
     """Read an array's elements as they are stored; None where only HDF5 can."""
-    if array.id.get_type().get_size() != _REFERENCE or not len(array):
+    if _stored_size(array) != _REFERENCE or not len(array):
         return None
     if array.chunks is None:
         at = array.id.get_offset()

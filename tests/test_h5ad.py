@@ -855,6 +855,34 @@ def test_string_encodings(tmp_path, encoding):
     assert list(read_gene_symbols(matrix)) == [f"Gene{n}" for n in range(12)]
 
 
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_labels_in_chunks(tmp_path, compression):
+    """A reference to text is longer in a file than in memory, and than HDF5 2.0 says it is."""
+
+    def chunked(file):
+        names = file["obs/cell_label"].asstr()[:]
+        del file["obs/cell_label"]
+        options = {"chunks": (7,), "compression": compression, "dtype": h5py.string_dtype()}
+        file["obs"].create_dataset("cell_label", data=names, **options)
+
+    path = changed(tmp_path / "matrix.h5ad", chunked)
+    assert list(read_labels(describe(path))) == LABELS
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_a_packed_chunk_that_is_said_not_to_be(tmp_path, layout):
+    """HDF5 would take it as it is, and fill it up with whatever its memory holds."""
+    path = plain(tmp_path / "matrix.h5ad", layout, compression="gzip")
+    with h5py.File(path, "r+") as file:
+        array = file["X"] if layout == "dense" else file["X/data"]
+        first = (0,) * array.ndim
+        _, packed = array.id.read_direct_chunk(first)
+        # of another length, or HDF5 keeps the mask as it was
+        array.id.write_direct_chunk(first, packed + b"\0", filter_mask=1)
+    with pytest.raises(DamagedFileError, match=r"/X\S* has chunks of a wrong length"):
+        describe(path)
+
+
 def test_what_is_missing_in_a_categorical_or_nullable_is_no_label(tmp_path):
     mask = np.arange(N_ROWS) == 4
     codes = np.where(mask, -1, np.arange(N_ROWS))

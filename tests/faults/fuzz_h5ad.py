@@ -32,7 +32,8 @@ def bases(folder: Path) -> list[Base]:
     made = []
     for number, (name, options) in enumerate(kinds):
         path = write_base(folder / f"{number}.h5ad", name, **options)
-        title = "-".join([name, *(f"{value}" for value in options.values())])
+        words = (key if value is True else str(value) for key, value in options.items())
+        title = "-".join([name, *words])
         made.append((title, path.read_bytes(), Regions.of(path)))
     return made
 
