@@ -32,6 +32,9 @@ from abc_dask.hdf5 import opened, stored_filters
 
 _LAYOUT = b"abc_dask.chunks"
 
+# Bytes of the shortest superblock, with which a file begins (HDF5's format specification, II.A).
+_HEAD = 44
+
 # A contiguous array is taken as chunks of this many elements, so that whoever must copy
 # copies a piece.
 _CONTIGUOUS = 1 << 17
@@ -192,8 +195,8 @@ def _chunk_rows(array: h5py.Dataset) -> NDArray[np.int64]:
 def _require_sound(table: NDArray[np.int64], matrix: MatrixFile) -> None:
     """Every chunk lies in the file, and no two lie over each other."""
     offsets, sizes = table[:, 0], table[:, 1]
-    # sizes first: an offset near 2^63 must not overflow
-    inside = (offsets >= 0) & (sizes > 0) & (sizes <= matrix.fingerprint.size)
+    # sizes first: an offset near 2^63 must not overflow; a file begins with what HDF5 needs
+    inside = (offsets >= _HEAD) & (sizes > 0) & (sizes <= matrix.fingerprint.size)
     inside &= offsets <= matrix.fingerprint.size - sizes
     if not inside.all():
         wrong = int(np.flatnonzero(~inside)[0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -224,8 +225,20 @@ def _joined(scheduler: str, *, allow_tcp: bool) -> Iterator[Client]:
         raise ClusterError(
             f"no scheduler answers at {scheduler!r} within {timeout:g} s ({reason})"
         ) from None
-    with client:
+    with _quiet("distributed.client"), client:
         yield client
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger of Dask's silent: what happens is told once, by who asked for it."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _address_in(file: Path) -> str:

@@ -218,7 +218,8 @@ class _Run:
                     completed.thread_condition.wait(_LOOK)
 
     def _look(self) -> None:
-        """See how the batch jobs stand, if there are any."""
+        """See that the scheduler is there, and how the batch jobs stand, if there are any."""
+        self._require_scheduler()
         cluster = jobs_of(self.client)
         if cluster is None:
             return
@@ -236,6 +237,18 @@ class _Run:
             )
         self.progress.note(said)
         cluster.jobs.alone_since = time.monotonic()
+
+    def _require_scheduler(self) -> None:
+        """Wait a while for a scheduler that went away: tasks handed to it would wait forever."""
+        timeout = float(setting("connect-timeout")) / 2  # then Dask closes the client, and logs it
+        deadline = time.monotonic() + timeout
+        while self.client.status != "running":
+            if self.client.status == "closed" or time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the scheduler at {self.client.scheduler.address} went away and did not come "
+                    f"back within {timeout:g} s; finished blocks are kept, run the command again"
+                )
+            time.sleep(_LOOK / 5)
 
     def _receipt(self, future: Any, task: BlockTask) -> Receipt | None:
         """Give a task's receipt; None if it was lost on the way.

@@ -155,7 +155,7 @@ def test_a_worker_over_its_memory_limit(job, tmp_path, undisturbed):
     env = faulty("eat", 1, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0", FAULT_SECONDS="60")
     process = started(job, output, env, "--memory-limit", "600 MB")
     outcome = ended(process, 300)
-    assert "larger --memory-limit" in outcome.error
+    assert "more memory for each worker" in outcome.error
     require_no_orphans(process.pid)
     once = tmp_path / "once"
     process = started(job, output, faulty("eat", 1, once, FAULT_SECONDS="20"))
