@@ -202,7 +202,8 @@ def _require_sound(table: NDArray[np.int64], matrix: MatrixFile) -> None:
         wrong = int(np.flatnonzero(~inside)[0])
         raise DamagedFileError(
             f"{matrix.path}: X has a chunk of {sizes[wrong]:,} bytes at {offsets[wrong]:,}, "
-            f"outside of the file of {matrix.fingerprint.size:,}; bring the file again"
+            f"outside of the file of {matrix.fingerprint.size:,}, or over its head; "
+            "bring the file again"
         )
     order = np.argsort(offsets)
     if (offsets[order][1:] < (offsets + sizes)[order][:-1]).any():
