@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dask
+from dask.utils import parse_timedelta
 from distributed.core import Status
+from distributed.deploy import Cluster
 from distributed.deploy.adaptive import Adaptive
 
 from abc_dask import guard as guard_module
@@ -277,6 +280,29 @@ class WatchedCluster:
             if alive and time.monotonic() < self.jobs.refused_at + _REFUSED_WAIT:
                 wanted = min(wanted, alive)
         return int(wanted * job.worker_processes)
+
+    def _update_worker_status(self: Any, op: str, msg: Any) -> None:
+        """Follow workers; the job of one that went away and stays away is replaced.
+
+        In place of `SpecCluster`'s, which after its time closes whatever job has that name by
+        then: one that has just been submitted instead, and the next one after that, for as
+        long as starting takes no less than that time.
+        """
+        if op == "remove":
+            name = self.scheduler_info["workers"][msg]["name"]
+            delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
+            asyncio.get_running_loop().call_later(
+                delay, self._replace, name, self.workers.get(name)
+            )
+        Cluster._update_worker_status(self, op, msg)  # noqa: SLF001 - see above
+
+    def _replace(self: Any, name: str, job: Any) -> None:
+        """Close a job that has no worker; another one follows."""
+        workers = self.scheduler_info["workers"].values()
+        is_current = job is not None and self.workers.get(name) is job
+        if is_current and not any(worker["name"] == name for worker in workers):
+            del self.workers[name]
+            self._futures.add(asyncio.ensure_future(job.close()))
 
     async def look(self: Any) -> None:
         """See how the jobs stand; forget those that will never have a worker."""

@@ -147,9 +147,7 @@ class _Run:
             while True:
                 few = len(running) <= _WINDOW // 2
                 if few and (batch := list(islice(todo, _WINDOW - len(running)))):
-                    started = self._submit(batch, attempt)
-                    running.update(started)
-                    completed.update(started)
+                    _add(self._submit(batch, attempt), running, completed)
                 if not running:
                     return
                 for future in self._arrived(completed):
@@ -161,9 +159,7 @@ class _Run:
                         yield task
                         continue
                     if receipt is None:  # its worker went away with it
-                        again = self._submit([task], self._next_attempt(task))
-                        running.update(again)
-                        completed.update(again)
+                        _add(self._submit([task], self._next_attempt(task)), running, completed)
                     else:
                         self.done[receipt.block] = receipt
                         self.left -= 1
@@ -268,6 +264,16 @@ class _Run:
         except (CancelledError, OSError, TimeoutError):
             return None
         return fetched
+
+
+def _add(started: dict[Any, BlockTask], running: dict[Any, BlockTask], completed: Any) -> None:
+    """Follow tasks, and leave no other reference to their futures.
+
+    A result that somebody refers to is kept by its worker, and made again when that one goes
+    away: with lives shorter than that takes, for ever.
+    """
+    running.update(started)
+    completed.update(started)
 
 
 def run_tasks(

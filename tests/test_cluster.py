@@ -9,13 +9,14 @@ import sys
 import dask
 import psutil
 import pytest
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, LocalCluster, WorkerPlugin, get_worker
 
 from abc_dask import Atlas
 from abc_dask.cluster import connected
 from abc_dask.errors import ClusterError, UsageError
 from abc_dask.extraction import run
 from abc_dask.localcluster import PrivateCluster
+from abc_dask.parts import make_part
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 
 from .oracle import assert_same, expected_table
@@ -40,6 +41,31 @@ def test_active_client_is_used_and_left_open(atlas, plain_atlas, tmp_path):
             frame.compute().loc[view.to_pandas().index], expected_table(plain_atlas, ["Tac2"])
         )
         assert not cluster.scheduler.tasks, "nothing is kept in the workers' memory"
+
+
+KEPT: list[int] = []
+
+
+def making_and_looking(task, staging, plan):
+    """Make a part, and count the results that the scheduler holds."""
+    tasks = list(get_worker().scheduler_of_the_test.tasks.values())
+    KEPT.append(sum(task.state == "memory" for task in tasks))
+    return make_part(task, staging, plan)
+
+
+def test_results_of_finished_blocks_are_let_go(atlas, tmp_path, monkeypatch):
+    """Else a worker that goes away has its blocks made again, though they lie on disk."""
+    monkeypatch.setattr("abc_dask.extraction.make_part", making_and_looking)
+    with (
+        PrivateCluster(n_workers=1, threads_per_worker=1, memory_limit=None) as cluster,
+        Client(cluster),
+    ):
+        (worker,) = cluster.workers.values()
+        worker.scheduler_of_the_test = cluster.scheduler
+        view = atlas.extract(["Tac2"], tmp_path / "v.parquet", block_size=4000)
+    n_blocks = view.provenance["counts"]["blocks"]
+    assert len(KEPT) == n_blocks > 100
+    assert max(KEPT) < n_blocks / 2
 
 
 def test_scheduler_by_address(atlas, plain_atlas, tmp_path):
