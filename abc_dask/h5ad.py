@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from abc_dask.errors import DamagedFileError
 from abc_dask.files import Fingerprint
 from abc_dask.hdf5 import (
+    attribute,
     check_dataset,
     chunk_bytes,
     filter_names,
@@ -354,12 +355,12 @@ def wanted_pieces(
 
 def _sparse_layout(x: h5py.Group, path: str | Path) -> tuple[str, tuple[int, ...]]:
     """Read format and shape, in today's words or in those of anndata before 0.7."""
-    kind = text(x.attrs.get("encoding-type", x.attrs.get("h5sparse_format", "")))
+    kind = text(attribute(x, "encoding-type", "h5sparse_format"))
     layout = kind.removesuffix("_matrix")
     if layout not in {"csr", "csc"}:
         raise DamagedFileError(f"{path}: X is of the kind {kind!r}, expected CSR, CSC or dense")
-    shape = x.attrs.get("shape", x.attrs.get("h5sparse_shape"))
-    if shape is None or len(shape) != 2 or min(int(n) for n in shape) < 0:
+    shape = attribute(x, "shape", "h5sparse_shape")
+    if np.ndim(shape) != 1 or len(shape) != 2 or min(int(n) for n in shape) < 0:
         raise DamagedFileError(f"{path}: X has no usable shape")
     return layout, tuple(int(n) for n in shape)
 
@@ -389,7 +390,7 @@ def _read_names(matrix: MatrixFile, group: str, column: str, length: int) -> NDA
                 f"{matrix.path}: {group} is in the layout of anndata before 0.7; "
                 "write the file anew with a current anndata"
             )
-        name = column if column in frame else text(frame.attrs.get("_index", "_index"))
+        name = column if column in frame else text(attribute(frame, "_index") or "_index")
         names = strings(frame, name, matrix.path)
     if len(names) != length:
         raise DamagedFileError(

@@ -70,6 +70,27 @@ def member(group: h5py.Group, name: str) -> Any:
     return group[name]
 
 
+def attribute(group: h5py.Group, *names: str) -> Any:
+    """Give the first of some attributes that is there: text or whole numbers; "" if none is.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is of another type: HDF5 may follow its pointers anywhere.
+    """
+    for name in names:
+        if name in group.attrs:
+            stored = group.attrs.get_id(name)
+            kinds = {h5py.h5t.STRING, h5py.h5t.INTEGER}
+            if stored.get_type().get_class() not in kinds or stored.get_storage_size() > _START:
+                raise DamagedFileError(
+                    f"{group.file.filename}: {group.name} has an attribute {name!r} that is "
+                    "neither text nor whole numbers; bring the file again"
+                )
+            return group.attrs[name]
+    return ""
+
+
 def check_dataset(array: Any, path: str | Path) -> None:
     """Refuse what is not stored in this file, in full, in a readable way."""
     place = f"{path}: {getattr(array, 'name', array)}"

@@ -308,7 +308,6 @@ def preload(job, tmp_path, lines):
     job.adjust("cores: 1", f"cores: 1\n    worker-extra-args: [--preload, {file}]")
 
 
-@pytest.mark.slow
 def test_walltime_shorter_than_the_work(job, content, tmp_path):
     """Jobs of a minute, work for two: lives end before the walltime, and jobs follow jobs."""
     preload(
@@ -332,7 +331,6 @@ def test_walltime_shorter_than_the_work(job, content, tmp_path):
     print(errors)
 
 
-@pytest.mark.slow
 def test_block_that_kills_every_worker(job, content, tmp_path):
     """Named by matrix and rows; all other blocks are kept."""
     preload(
