@@ -6,15 +6,21 @@ is on loopback, if one is asked for.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import dask
 from distributed import LocalCluster, Scheduler
+from distributed.core import Status
 from distributed.security import Security
 
 from abc_dask.nodes import PrivateNanny, PrivateScheduler, PrivateWorker
 
 DASHBOARD = "127.0.0.1:0"
+
+
+# Seconds for which a worker process is waited for.
+_STARTING = 5.0
 
 
 class PrivateCluster(LocalCluster):
@@ -75,6 +81,22 @@ class PrivateCluster(LocalCluster):
                 silence_logs="CRITICAL",
                 **options,
             )
+
+    def close(self, timeout: float | None = None) -> Any:
+        """Close; a worker process that is just being started again comes up first.
+
+        Its nanny could not end it yet, and would raise in place of what is to be told.
+        """
+        deadline = time.monotonic() + _STARTING
+        while time.monotonic() < deadline and self._is_short_of_workers():
+            time.sleep(0.02)
+        return super().close(timeout)
+
+    def _is_short_of_workers(self) -> bool:
+        """Tell whether a process that ended has not come back yet."""
+        if self.status != Status.running:
+            return False
+        return len(self.scheduler.workers) < len(self.workers)
 
     async def _start(self) -> None:
         self.scheduler_spec["cls"] = self._scheduler_class

@@ -13,6 +13,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -160,9 +161,14 @@ def main() -> NoReturn:
         cli(prog_name="abc-dask")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    # All is written and closed by now, or may be lost: taking modules apart and freeing memory
-    # piece by piece would take another quarter of a second.
-    atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way to end like Python, but at once
+    # As Python ends: threads first (a transfer that was broken off writes its journal), then what
+    # asked to be called. But taking modules apart and freeing memory piece by piece would take
+    # another quarter of a second.
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way
+        atexit._run_exitfuncs()  # noqa: SLF001
+    except KeyboardInterrupt:
+        code = code or 130
     try:
         sys.stdout.flush()
     except (OSError, ValueError):  # what was printed may have got lost
