@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.cache import Cache
-from abc_dask.cached import read_cached
+from abc_dask.cached import opened_cached, read_cached, read_described
 from abc_dask.config import setting
 from abc_dask.errors import MissingFileError, TableError, UsageError
 from abc_dask.files import Fingerprint
@@ -268,10 +267,10 @@ class Annotations:
         path = self.cells.path if own else cached_table(self.release, entry, self.cache)
         texts = [
             field.name
-            for field in pq.read_schema(path)
+            for field in read_described(path)[0]
             if field.name in columns and pa.types.is_string(field.type)
         ]
-        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
+        with opened_cached(path, columns, read_dictionary=texts) as file:
             table = file.read(columns=list(columns))
         if own:
             return table

@@ -14,13 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from abc_dask.cached import is_sealed
 from abc_dask.errors import ReleaseError
 from abc_dask.files import replacing
+from abc_dask.patience import patiently
 
 FOLDER = ".abc_dask"
 
 # Part of every key: raise it when the content of a cached file changes its meaning.
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Cache:
         depends_on : object
             JSON-serialisable state of all inputs.
         make : callable
-            Called with a temporary path to write to.
+            Called with a temporary path to write a sealed table to (`abc_dask.cached`).
 
         Raises
         ------
@@ -74,12 +76,12 @@ class Cache:
         key = json.dumps([_LAYOUT, kind, depends_on], sort_keys=True)
         name = f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
         for folder in self.folders:
-            if (folder / name).is_file():
+            if is_sealed(folder / name):  # one that is damaged is made anew
                 return folder / name
         path = self._writable_folder() / name
         try:
             with replacing(path) as temporary:
-                make(temporary)
+                patiently(lambda: make(temporary))
         except OSError as error:
             raise ReleaseError(
                 f"{error.filename or path} cannot be written: {error.strerror or error}; "

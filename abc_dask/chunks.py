@@ -21,10 +21,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from abc_dask.cached import read_cached_rows, write_cached
+from abc_dask.cached import read_cached_rows, read_note, write_cached
 from abc_dask.codecs import Filter, can_decode
 from abc_dask.errors import DamagedFileError
 from abc_dask.h5ad import MatrixFile, read_indptr
@@ -214,7 +213,7 @@ def _require_sound(table: NDArray[np.int64], matrix: MatrixFile) -> None:
 
 def read_arrays(table: str | Path) -> tuple[StoredArray, ...]:
     """Read how indices and data are stored; nothing where only HDF5 can read them."""
-    described = json.loads(pq.read_schema(table).metadata[_LAYOUT])
+    described = json.loads(read_note(table, _LAYOUT))
     for one in described:
         one["filters"] = tuple((code, tuple(values)) for code, values in one["filters"])
     return tuple(StoredArray(**one) for one in described)

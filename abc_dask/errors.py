@@ -33,6 +33,14 @@ class DamagedFileError(AbcDaskError):
     """A file's bytes or structure contradict what it claims to be."""
 
 
+class UnavailableFileError(AbcDaskError):
+    """A file is there, but its disk does not answer or another program holds it; it may pass."""
+
+
+class CacheError(AbcDaskError):
+    """A table that was kept between runs is damaged or gone; it can be made anew."""
+
+
 class DownloadError(AbcDaskError):
     """A file or a list of files could not be brought from the server as it should be."""
 

@@ -20,6 +20,7 @@ from abc_dask.errors import DamagedFileError
 from abc_dask.h5ad import MatrixFile, MatrixReader, open_matrix
 from abc_dask.index import read_details, read_row_labels
 from abc_dask.kernels import add_column, add_hits, exact, lookup_table, value_dtype
+from abc_dask.patience import patiently
 from abc_dask.pieces import RowReader
 from abc_dask.plan import Plan, RowBlock
 from abc_dask.segments import open_rows
@@ -132,7 +133,15 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
     ------
     DamagedFileError
         If the file changed, cannot be read, or holds an index out of range.
+    UnavailableFileError
+        If its disk does not answer, after some tries.
+    CacheError
+        If a table that the plan refers to is damaged.
     """
+    return patiently(lambda: _read_block(task, columns))
+
+
+def _read_block(task: BlockTask, columns: Sequence[str] | None) -> Partition:
     block = task.block
     found = [Annotation.load(Path(table)) for table in task.annotations]
     asked = [a for a in found if columns is None or a.name in columns]

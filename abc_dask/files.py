@@ -15,9 +15,48 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from abc_dask.errors import DamagedFileError, MissingFileError
+from abc_dask.errors import AbcDaskError, DamagedFileError, MissingFileError, UnavailableFileError
 
 _READ = 1 << 20
+
+# What says nothing of the file itself: a disk or a server that did not answer, or lost its place.
+_NO_ANSWER = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EBUSY,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+}
+# The same of this machine.
+_NO_MEANS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOLCK}
+
+
+def unreadable(path: str | Path, error: OSError) -> AbcDaskError | None:
+    """Give what to raise where the system, not the file, is at fault; None where it is not.
+
+    Parameters
+    ----------
+    path : path
+        What was to be read.
+    error : OSError
+        What the system said.
+    """
+    if error.errno in _NO_ANSWER:
+        return UnavailableFileError(
+            f"{path} cannot be read: {os.strerror(error.errno)}; "
+            "run the same command again when its disk answers"
+        )
+    if error.errno in _LOCKED:
+        return UnavailableFileError(
+            f"{path} is locked by another program, which may be writing to it; "
+            "run the same command again when that has ended"
+        )
+    if error.errno in _NO_MEANS:
+        return DamagedFileError(f"{path} cannot be read: {os.strerror(error.errno)}")
+    return None
 
 
 @dataclass(frozen=True)
@@ -48,13 +87,17 @@ class Fingerprint:
             If there is nothing.
         DamagedFileError
             If there is something other than a regular file.
+        UnavailableFileError
+            If its disk does not answer.
         """
         try:
             status = Path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError(f"{path} is missing") from None
         except OSError as error:
-            raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from None
+            raise unreadable(path, error) or DamagedFileError(
+                f"{path} cannot be read: {error.strerror}"
+            ) from None
         if not stat.S_ISREG(status.st_mode):
             raise DamagedFileError(f"{path} is not a regular file")
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)

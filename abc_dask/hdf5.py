@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from abc_dask.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode
 from abc_dask.errors import AbcDaskError, DamagedFileError
-from abc_dask.files import Fingerprint
+from abc_dask.files import Fingerprint, unreadable
 
 # Deflate packs at most 1032:1 (zlib's technical notes); zstd and blosc more, on zeros.
 _LARGEST_RATIO = 100_000
@@ -52,6 +52,8 @@ def opened(
     except AbcDaskError:
         raise
     except (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        if isinstance(error, OSError) and (other := unreadable(path, error)):
+            raise other from None
         reason = " ".join(str(error).split())
         raise DamagedFileError(
             f"{path} cannot be read as h5ad ({reason}); bring the file again"

@@ -24,11 +24,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.cache import Cache
-from abc_dask.cached import read_cached, read_cached_rows, write_cached
+from abc_dask.cached import read_cached, read_cached_rows, read_note, write_cached
 from abc_dask.chunks import write_chunks, write_indptr
 from abc_dask.errors import DamagedFileError
 from abc_dask.files import Fingerprint
@@ -76,7 +75,7 @@ class MatrixIndex:
         table = cache.get(
             "matrix", [str(path), *astuple(fingerprint)], lambda target: _write_genes(path, target)
         )
-        layout = json.loads(pq.read_schema(table).metadata[_LAYOUT])
+        layout = json.loads(read_note(table, _LAYOUT))
         layout["fingerprint"] = Fingerprint(**layout["fingerprint"])
         layout["filters"] = tuple(layout["filters"])
         return cls(_with_chunks(MatrixFile(**layout), cache), table)

@@ -19,6 +19,7 @@ from abc_dask.parts import Receipt, make_part
 from abc_dask.plan import Plan
 from abc_dask.planfile import plan_from_json
 from abc_dask.publishing import refuse_existing
+from abc_dask.running import make_safely
 from abc_dask.staging import Staging
 from abc_dask.view import View, open_view
 from abc_dask.words import enumerate_names, plural
@@ -113,12 +114,9 @@ def extract_part(
 
         def make(task: BlockTask) -> Receipt | AbcDaskError:
             try:
-                return make_part(task, str(staging.folder), plan.digest)
+                return make_safely(make_part, task, str(staging.folder), plan.digest)
             except AbcDaskError as error:
                 return error
-            except OSError as error:  # such as a cache that was cleared since
-                reason = " ".join(str(error).split())
-                return ViewError(f"{task.where}: {reason}; plan it again")
 
         with ThreadPoolExecutor(threads or CPU_COUNT) as pool:
             made = list(pool.map(make, todo))

@@ -12,8 +12,8 @@ from typing import NoReturn, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import DamagedFileError
-from abc_dask.files import Fingerprint
+from abc_dask.errors import DamagedFileError, UnavailableFileError
+from abc_dask.files import Fingerprint, unreadable
 
 Bytes = NDArray[np.uint8]
 
@@ -51,7 +51,7 @@ class FileSource:
 
     Raises
     ------
-    MissingFileError, DamagedFileError
+    MissingFileError, DamagedFileError, UnavailableFileError
         If it is another file, or cannot be opened.
     """
 
@@ -62,7 +62,9 @@ class FileSource:
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from None
+            raise unreadable(path, error) or DamagedFileError(
+                f"{path} cannot be read: {error.strerror}"
+            ) from None
         try:
             self._require(fingerprint)
         except BaseException:
@@ -102,7 +104,9 @@ class FileSource:
         Raises
         ------
         DamagedFileError
-            If the file ends before, or the disk fails.
+            If the file ends before.
+        UnavailableFileError
+            If the disk does not answer.
         """
         n_bytes = int(sizes.sum())
         out = np.empty(n_bytes, np.uint8) if room is None else room[:n_bytes]
@@ -120,7 +124,9 @@ class FileSource:
             try:
                 n = os.preadv(self._descriptor, [target[done : done + _LONGEST_READ]], start + done)
             except OSError as error:
-                raise DamagedFileError(f"{self._path} cannot be read: {error.strerror}") from None
+                raise unreadable(self._path, error) or DamagedFileError(
+                    f"{self._path} cannot be read: {error.strerror}"
+                ) from None
             if n == 0:
                 raise DamagedFileError(f"{self._path} ends at {start + done:,}; bring it again")
             done += n
@@ -159,7 +165,7 @@ class FileSource:
 
     def fail(self, number: int) -> NoReturn:
         """Say that an element could not be read, though nothing tells why."""
-        raise DamagedFileError(
+        raise UnavailableFileError(
             f"{self._path}: element {number:,} of X could not be read at first; "
             "look at the disk and run the command again"
         )

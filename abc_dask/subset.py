@@ -27,6 +27,7 @@ from abc_dask.files import replacing, sha256
 from abc_dask.genes import GENE_SYMBOL, Gene, find_genes
 from abc_dask.inputs import Source
 from abc_dask.parts import PARTS, Receipt, part_file_name, receipt_path
+from abc_dask.patience import patiently
 from abc_dask.plan import Plan, plan_blocks, row_costs
 from abc_dask.prepare import find_annotations, provenance, require_somewhere
 from abc_dask.publishing import refuse_existing
@@ -253,7 +254,7 @@ class MakeRows:
         path = (folder / PARTS / name).with_suffix(".arrow")
         try:
             with replacing(path) as temporary:
-                bytes_read, n_rows = self._write(task, temporary)
+                bytes_read, n_rows = patiently(lambda: self._write(task, temporary))
                 size, digest = temporary.stat().st_size, sha256(temporary)
             receipt = Receipt(
                 plan=plan,

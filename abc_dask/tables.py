@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +21,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.cache import Cache
-from abc_dask.cached import read_cached
+from abc_dask.cached import read_cached, read_described, seal
 from abc_dask.errors import ReleaseError, TableError
-from abc_dask.files import Fingerprint
+from abc_dask.files import Fingerprint, unreadable
 from abc_dask.manifest import CELL_METADATA, FeatureMatrix, FileEntry, Manifest
 from abc_dask.release import Release
 from abc_dask.words import enumerate_names, nearest, plural
@@ -119,8 +120,11 @@ def csv_header(source: Path) -> list[str]:
     TableError
         If there is none, or one stands twice.
     """
-    with source.open(newline="", encoding="utf-8-sig") as file:
-        columns = next(csv.reader(file), [])
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            columns = next(csv.reader(file), [])
+    except OSError as error:
+        raise unreadable(source, error) or error from None
     if not columns:
         raise TableError(f"{source} is empty, expected a CSV table")
     twice = sorted({name for name in columns if columns.count(name) > 1})
@@ -136,12 +140,7 @@ def _stream_csv(
     convert = pyarrow.csv.ConvertOptions(
         column_types=types, null_values=missing, strings_can_be_null=True
     )
-    with pyarrow.csv.open_csv(
-        source,
-        read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-        convert_options=convert,
-    ) as reader:
+    with _open_csv(source, convert) as reader:
         # a column without any value in the first block is text, not of the null type
         fields = [
             pa.field(field.name, pa.string() if pa.types.is_null(field.type) else field.type)
@@ -154,16 +153,36 @@ def _stream_csv(
         _stream_csv(source, target, types, missing)
         return
     with (
-        pyarrow.csv.open_csv(
+        _open_csv(source, convert) as reader,
+        pq.ParquetWriter(target, schema, compression="zstd") as writer,
+    ):
+        for batch in _batches(reader, source):
+            writer.write_table(pa.Table.from_batches([batch]), row_group_size=_ROW_GROUP)
+    seal(target)
+
+
+def _open_csv(source: Path, convert: pyarrow.csv.ConvertOptions) -> pyarrow.csv.CSVStreamingReader:
+    try:
+        return pyarrow.csv.open_csv(
             source,
             read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
             convert_options=convert,
-        ) as reader,
-        pq.ParquetWriter(target, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
-        for batch in reader:
-            writer.write_table(pa.Table.from_batches([batch]), row_group_size=_ROW_GROUP)
+        )
+    except OSError as error:
+        raise unreadable(source, error) or error from None
+
+
+def _batches(reader: pyarrow.csv.CSVStreamingReader, source: Path) -> Iterator[pa.RecordBatch]:
+    """Read batches; an error of the disk is told from those of the file that is written."""
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except OSError as error:
+            raise unreadable(source, error) or error from None
+        yield batch
 
 
 @dataclass(frozen=True)
@@ -202,8 +221,8 @@ class CellTable:
         """
         entry = release.manifest.tables(metadata)[CELL_METADATA]
         path = cached_table(release, entry, cache)
-        described = pq.read_metadata(path)
-        columns = tuple(described.schema.to_arrow_schema().names)
+        schema, n_cells = read_described(path)
+        columns = tuple(schema.names)
         absent = [name for name in (CELL_LABEL, FEATURE_MATRIX_LABEL) if name not in columns]
         if absent:
             raise TableError(
@@ -211,7 +230,7 @@ class CellTable:
                 f"it has: {enumerate_names(columns)}"
             )
         state = (entry.relative_path, *astuple(Fingerprint.of(release.path(entry))))
-        return cls(path, entry.relative_path, columns, described.num_rows, state)
+        return cls(path, entry.relative_path, columns, n_cells, state)
 
     def labels(self) -> pa.Array:
         """Read the cell labels, in the table's order.
@@ -236,8 +255,7 @@ class CellTable:
     def matrix_names(self) -> tuple[pa.DictionaryArray, pa.DictionaryArray | None]:
         """Read feature_matrix_label and, where there is one, dataset_label of every cell."""
         wanted = [FEATURE_MATRIX_LABEL, *({DATASET_LABEL} & set(self.columns))]
-        with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-            table = file.read(columns=wanted)
+        table = read_cached(self.path, wanted)
         encoded = [
             table[name].cast(pa.string()).combine_chunks().dictionary_encode() for name in wanted
         ]

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from abc_dask.cached import read_cached, read_cached_rows, write_cached
+from abc_dask.cached import read_cached, read_cached_rows, read_note, write_cached
 from abc_dask.errors import TableError
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class Annotation:
     @classmethod
     def load(cls, table: Path) -> Annotation:
         """Read the description of cached values."""
-        described = json.loads(pq.read_schema(table).metadata[_DESCRIPTION])
+        described = json.loads(read_note(table, _DESCRIPTION))
         return cls.from_description(described, str(table))
 
     def save(self, values: NDArray[Any], target: Path) -> None:

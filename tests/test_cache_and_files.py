@@ -9,10 +9,12 @@ import stat
 from dataclasses import astuple
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from abc_dask import files
 from abc_dask.cache import FOLDER, Cache
+from abc_dask.cached import read_cached, write_cached
 from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError
 from abc_dask.files import (
     Fingerprint,
@@ -232,16 +234,20 @@ def test_remove(tmp_path):
 def writing(text: str, calls: list[str]):
     def make(path: Path) -> None:
         calls.append(text)
-        path.write_text(text)
+        write_cached(pa.table({"text": [text]}), path)
 
     return make
+
+
+def text_in(path: Path) -> str:
+    return read_cached(path)["text"][0].as_py()
 
 
 def test_made_once_and_found_again(tmp_path):
     cache, calls = Cache((tmp_path / "a" / "b",)), []
     path = cache.get("rows", ["x", 1], writing("first", calls))
     assert cache.get("rows", ["x", 1], writing("second", calls)) == path
-    assert path.read_text() == "first"
+    assert text_in(path) == "first"
     assert calls == ["first"]
     assert path.parent == tmp_path / "a" / "b"
     assert path.name.startswith("rows-")
@@ -266,7 +272,7 @@ def test_a_replaced_input_is_made_anew(tmp_path):
     other.replace(source)
     second = cache.get("t", astuple(Fingerprint.of(source)), writing("new", calls))
     assert first != second
-    assert (first.read_text(), second.read_text()) == ("old", "new")
+    assert (text_in(first), text_in(second)) == ("old", "new")
 
 
 def test_a_failed_making_leaves_nothing(tmp_path):
@@ -279,7 +285,14 @@ def test_a_failed_making_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="no such luck"):
         cache.get("t", 1, fail)
     assert names_in(tmp_path / "cache") == []
-    assert cache.get("t", 1, writing("whole", [])).read_text() == "whole"
+    assert text_in(cache.get("t", 1, writing("whole", []))) == "whole"
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", bytes(1000)])
+def test_a_damaged_table_is_made_anew(tmp_path, damage):
+    cache = Cache((tmp_path,))
+    cache.get("t", 1, writing("first", [])).write_bytes(damage)
+    assert text_in(cache.get("t", 1, writing("second", []))) == "second"
 
 
 def test_beside_the_atlas(tmp_path):
@@ -299,7 +312,7 @@ def test_the_users_folder_where_the_atlas_cannot_be_written(tmp_path, monkeypatc
         found.append(Cache.beside(base).get("t", 1, writing(base.name, [])))
         assert found[-1].is_relative_to(home / "abc_dask")
     # two atlases do not share a folder
-    assert [path.read_text() for path in found] == ["one", "two"]
+    assert [text_in(path) for path in found] == ["one", "two"]
 
 
 def test_what_lies_in_any_folder_is_found(tmp_path):

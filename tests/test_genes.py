@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from abc_dask.cached import write_cached
 from abc_dask.errors import GeneError, ReleaseError, TableError, UsageError
 from abc_dask.genes import Gene, GeneNames, check_genes, choose_gene_table, gene_tables, read_genes
 
@@ -127,7 +127,7 @@ def test_gene_names_of_a_table():
 def test_read_genes(tmp_path):
     path = tmp_path / "gene.parquet"
     good = table(["E1", "E2"], ["A", "A"])
-    pq.write_table(good, path, write_page_checksum=True)
+    write_cached(good, path)
     assert read_genes(path, "gene.csv").equals(good)
 
 
@@ -141,7 +141,7 @@ def test_read_genes(tmp_path):
 )
 def test_missing_columns(tmp_path, columns, message):
     path = tmp_path / "gene.parquet"
-    pq.write_table(pa.table(columns), path, write_page_checksum=True)
+    write_cached(pa.table(columns), path)
     with pytest.raises(TableError, match=message):
         read_genes(path, "gene.csv")
 

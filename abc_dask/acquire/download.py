@@ -197,17 +197,18 @@ class _Run:
             threading.Thread(target=self._work, name=f"abc_dask-fetch-{i}", daemon=True)
             for i in range(count)
         ]
-        self._progress.begin(len(self._plan.files), self._plan.bytes_total)
-        for thread in threads:
-            thread.start()
-        try:
+        try:  # a signal may come as soon as the first thread has begun
+            self._progress.begin(len(self._plan.files), self._plan.bytes_total)
+            for thread in threads:
+                thread.start()
             yield from self._collect()
         finally:
             self._client.stop()
             with self._changed:
                 self._changed.notify_all()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
             for transfer in self._transfers:
                 transfer.close()
             self._client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from abc_dask import Atlas
 from abc_dask.testing import SyntheticAtlas, write_atlas
 
-from .drivers import Job, Zygote, zygote
+from .drivers import INJECTED, Job, Zygote, zygote
 
 GENES = ("Slc17a7", "Tac2", "Slc6a3")
 BLOCK = 20_000
@@ -22,6 +23,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("faults")
+
+
+@pytest.fixture(autouse=True)
+def told(record_property) -> Iterator[None]:
+    """Record what a test injected; under xdist it comes back with the test's report."""
+    before = Counter(INJECTED)
+    yield
+    for what, count in (INJECTED - before).items():
+        record_property(what, count)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say how much was tried."""
+    reports = [one for some in terminalreporter.stats.values() for one in some]
+    counts: Counter[str] = Counter()
+    for report in reports:
+        if (
+            getattr(report, "when", "") == "teardown"
+            and Path(__file__).parent.name in report.nodeid
+        ):
+            counts.update(dict(report.user_properties))
+    if counts:
+        words = ", ".join(f"{count} {what}" for what, count in counts.most_common())
+        terminalreporter.write_line(f"faults injected: {counts.total()} ({words})")
 
 
 @pytest.fixture(scope="session")

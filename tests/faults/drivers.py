@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from abc_dask.staging import Staging
 from abc_dask.view import View
 
 FOLDER = Path(__file__).parents[2]
+
+# How often what was done on purpose; told at the end of the tests (`conftest.py`).
+INJECTED: Counter[str] = Counter()
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Zygote:
         }
         if fault is not None:
             request["fault"] = {"log": str(files["log"]), **fault}
+            if fault["act"] != "count":
+                INJECTED[f"{fault['act']} at a step"] += 1
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()

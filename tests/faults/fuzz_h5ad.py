@@ -47,15 +47,28 @@ def damaged(files: list[Base], seed: int) -> Iterator[tuple[str, bytes]]:
         yield f"{title} {name} {seed}/{number}", content
 
 
+def flipped(files: list[Base], each: int) -> Iterator[tuple[str, bytes]]:
+    """One bit of each region of each way of storing, so many times; always the same ones."""
+    for title, whole, where in files:
+        for region in where.places:
+            rng = np.random.default_rng(list(f"{title} {region}".encode()))
+            for number in range(each):
+                raw = bytearray(whole)
+                raw[where.place(rng, region)] ^= 1 << int(rng.integers(8))
+                yield f"{title} {region} {number}", bytes(raw)
+
+
 def _say(name: str, verdict: Verdict) -> None:
     print(name, verdict.word, verdict.detail, flush=True)
 
 
-def fuzz(work: Path, seed: int, *, minutes: float, files: float, keep: Path) -> None:
+def fuzz(
+    files: Iterator[tuple[str, bytes]], work: Path, *, minutes: float, most: float, keep: Path
+) -> None:
     """Judge damaged files, and keep those that were not read well."""
     end = time.monotonic() + 60 * minutes
     counts: Counter[str] = Counter()
-    for name, content, verdict in judged(damaged(bases(work), seed), work):
+    for name, content, verdict in judged(files, work):
         counts[verdict.word] += 1
         if not verdict.is_good:
             _say(name, verdict)
@@ -64,7 +77,7 @@ def fuzz(work: Path, seed: int, *, minutes: float, files: float, keep: Path) -> 
             place.write_bytes(content)
         if counts.total() % 1000 == 0:
             print(dict(counts), flush=True)
-        if time.monotonic() > end or counts.total() >= files:
+        if time.monotonic() > end or counts.total() >= most:
             break
     print(counts.total(), "files", dict(counts), flush=True)
 
@@ -80,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--files", type=float, default=math.inf)
+    parser.add_argument("--flips", type=int, help="so many bits of each region of each file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("fuzzed"))
     parser.add_argument("--judge", type=Path, nargs="+", metavar="FILE.h5ad.xz")
@@ -90,8 +104,10 @@ def main() -> None:
             warm_up(write_base(work / "warm.h5ad", stored), work)
         if asked.judge:
             judge_again(asked.judge, work)
-        else:
-            fuzz(work, asked.seed, minutes=asked.minutes, files=asked.files, keep=asked.keep)
+            return
+        good = bases(work)
+        drawn = flipped(good, asked.flips) if asked.flips else damaged(good, asked.seed)
+        fuzz(drawn, work, minutes=asked.minutes, most=asked.files, keep=asked.keep)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -82,11 +82,24 @@ def _write_other(path: Path, stored: str, layout: str) -> Path:
     return path
 
 
+# What HDF5's tables of chunks begin with: version 1 B-trees of raw data, then those of the newer
+# layout (fixed and extensible arrays, version 2 B-trees).
+# Source: HDF5 File Format Specification 3.0, III.A and III.C to III.E.
+_TABLES = (b"TREE\x01", b"FAHD", b"FADB", b"EAHD", b"EAIB", b"EASB", b"EADB", b"BTHD", b"BTLF")
+_TABLE_BYTES = 512
+
+Ranges = list[tuple[int, int]]
+
+
 @dataclass(frozen=True)
 class Regions:
-    """Byte ranges of a file by what lies there; ``rest`` is HDF5's own and the labels."""
+    """Byte ranges of a file by what lies there.
 
-    places: dict[str, list[tuple[int, int]]]
+    ``data``, ``indices``, ``indptr``; the text of ``labels`` and ``genes``; the ``chunk table``
+    where there is one; ``rest`` is HDF5's own.
+    """
+
+    places: dict[str, Ranges]
     size: int
 
     @classmethod
@@ -104,12 +117,23 @@ class Regions:
                 else:
                     at = array.id.get_offset()
                     places[name] = [(at, at + array.nbytes)]
-        size = path.stat().st_size
-        taken = sorted(one for ranges in places.values() for one in ranges)
-        edges = [(0, 0), *taken, (size, size)]
-        gaps = [(a[1], b[0]) for a, b in pairwise(edges) if b[0] > a[1]]
-        places["rest"] = gaps
-        return cls(places, size)
+            texts = {
+                name: file[table][file[table].attrs["_index"]][:].tolist()
+                for name, table in (("labels", "obs"), ("genes", "var"))
+            }
+        raw = path.read_bytes()
+        for name, words in texts.items():
+            places[name] = [_found(raw, word) for word in words]
+        tables = [
+            (start + at, min(start + at + _TABLE_BYTES, stop))
+            for start, stop in _between(places, len(raw))
+            for table in _TABLES
+            for at in _all(raw[start:stop], table)
+        ]
+        if tables:
+            places["chunk table"] = _apart(tables)
+        places["rest"] = _between(places, len(raw))
+        return cls(places, len(raw))
 
     def place(self, rng: np.random.Generator, name: str | None = None) -> int:
         """Draw a byte of a region."""
@@ -123,6 +147,37 @@ class Regions:
                 return start + at
             at -= size
         raise AssertionError
+
+    def own(self, rng: np.random.Generator) -> int:
+        """Draw a byte of HDF5's own."""
+        own = [name for name in self.places if name not in {"data", "indices", "indptr"}]
+        return self.place(rng, str(rng.choice([*own, "rest", "rest"])))
+
+
+def _found(raw: bytes, word: bytes) -> tuple[int, int]:
+    at = raw.index(word)
+    return at, at + len(word)
+
+
+def _all(raw: bytes, word: bytes) -> Iterator[int]:
+    at = raw.find(word)
+    while at >= 0:
+        yield at
+        at = raw.find(word, at + 1)
+
+
+def _apart(ranges: Ranges) -> Ranges:
+    """Cut ranges where the next one begins."""
+    ranges = sorted(ranges)
+    stops = [start for start, _ in ranges[1:]] + [ranges[-1][1]]
+    return [(a, min(b, stop)) for (a, b), stop in zip(ranges, stops, strict=True)]
+
+
+def _between(places: dict[str, Ranges], size: int) -> Ranges:
+    """Give what no range covers."""
+    taken = sorted(one for ranges in places.values() for one in ranges)
+    edges = [(0, 0), *taken, (size, size)]
+    return [(a[1], b[0]) for a, b in pairwise(edges) if b[0] > a[1]]
 
 
 Mutation = Callable[[bytearray, Regions, np.random.Generator], None]
@@ -138,12 +193,12 @@ def flips(raw: bytearray, where: Regions, rng: np.random.Generator) -> None:
 
 
 def odd_byte(raw: bytearray, where: Regions, rng: np.random.Generator) -> None:
-    raw[where.place(rng, "rest")] = int(rng.choice([0, 1, 2, 0x7F, 0x80, 0xFF]))
+    raw[where.own(rng)] = int(rng.choice([0, 1, 2, 0x7F, 0x80, 0xFF]))
 
 
 def odd_number(raw: bytearray, where: Regions, rng: np.random.Generator) -> None:
     """A number of HDF5's own becomes one that is often not thought of."""
-    at, width = where.place(rng, "rest"), int(rng.choice([1, 2, 4, 8]))
+    at, width = where.own(rng), int(rng.choice([1, 2, 4, 8]))
     numbers = [0, 1, -1, 2**31 - 1, 2**31, 2**63 - 1, where.size, where.size - 8, 96, 2**40]
     number = int(rng.choice(np.array(numbers, object)))
     raw[at : at + width] = (number % 2 ** (8 * width)).to_bytes(width, "little")

@@ -16,6 +16,7 @@ from abc_dask import Atlas, open_view
 from abc_dask.errors import ViewError
 
 from .conftest import BLOCK, GENES
+from .drivers import INJECTED
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def test_deleted_cut_flipped_and_swapped(warm, views, tmp_path, format):
         damaged[int(rng.integers(len(kept)))] ^= 1 << int(rng.integers(8))
         change = [b"", kept[:-1], bytes(damaged)][number % 3]
         file.write_bytes(change) if change else file.unlink()
+        INJECTED["damaged views"] += 1
         error = verified(warm, whole).error
         assert file.name in error
         assert "damaged" in error or "not a finished view" in error
@@ -69,6 +71,7 @@ def test_deleted_cut_flipped_and_swapped(warm, views, tmp_path, format):
         first.write_bytes(a)
         second.write_bytes(b)
         (whole / "X/c/0/9").write_bytes(a)
+        INJECTED["damaged views"] += 2
         assert "X/c/0/9 does not belong to the view" in verified(warm, whole).error
         (whole / "X/c/0/9").unlink()
     assert verified(warm, whole).code == 0
@@ -91,6 +94,7 @@ def test_an_edited_description_is_refused(views, tmp_path, format):
     kept = place.read_text()
     for key, value in _edits(json.loads(kept)):
         place.write_text(json.dumps(json.loads(kept) | {key: value}))
+        INJECTED["edited descriptions"] += 1
         with pytest.raises(ViewError, match="was changed after it was written"):
             open_view(view)
     rng = np.random.default_rng(5)
@@ -98,6 +102,7 @@ def test_an_edited_description_is_refused(views, tmp_path, format):
         damaged = bytearray(kept.encode())
         damaged[int(rng.integers(len(damaged)))] ^= 1 << int(rng.integers(8))
         place.write_bytes(damaged)
+        INJECTED["edited descriptions"] += 1
         try:
             info = open_view(view).info
         except ViewError:

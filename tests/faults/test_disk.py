@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,15 @@ import pytest
 from abc_dask import Atlas
 
 from .conftest import BLOCK, GENES
-from .drivers import FOLDER, Job, command, opened, require_absent, require_equal
+from .drivers import (
+    FOLDER,
+    INJECTED,
+    Job,
+    Outcome,
+    command,
+    require_absent,
+    require_equal,
+)
 
 
 @pytest.fixture
@@ -33,17 +42,24 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "format",
-    ["parquet", *(pytest.param(f, marks=pytest.mark.slow) for f in ("csv", "zarr"))],
+    ("format", "room"),
+    [
+        ("parquet", (4, 40, 90, 400, 900)),
+        *(
+            pytest.param(format, range(0, 2000, 4), marks=pytest.mark.slow)
+            for format in ("parquet", "csv", "zarr")
+        ),
+    ],
 )
-def test_a_full_disk(warm, job, small, undisturbed, format):
+def test_a_full_disk(warm, job, small, undisturbed, format, room):
     """Whatever room there is: a view, or one line and no view; with room the same command ends."""
     output = small / f"v.{format}"
     ended_well = 0
-    for free in (4, 40, 90, 400, 900):
+    for free in room:
         left = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
         filler = small / "filler"
         filler.write_bytes(bytes(max(0, left - free * 1024)))
+        INJECTED["full disk"] += 1
         outcome = warm.run(*job.to(output))
         filler.unlink()
         outcome.require_good_or_typed()
@@ -110,36 +126,147 @@ def test_no_room_for_machine_code():
     subprocess.run([sys.executable, "-c", COMPILE], check=True, cwd=FOLDER)
 
 
-def strace() -> list[str]:
+def strace() -> str:
     """Give strace where it may be used, to have system calls fail in the real command."""
     if not (found := shutil.which("strace")):
         pytest.skip("strace is not installed")
-    call = [found, "-f", "-o", os.devnull]
-    if subprocess.run([*call, "true"], check=False, capture_output=True).returncode:
+    call = [found, "-f", "-o", os.devnull, "true"]
+    if subprocess.run(call, check=False, capture_output=True).returncode:
         pytest.skip("strace may not trace here")
-    return call
+    return found
 
 
-@pytest.mark.parametrize("at", [3])
-def test_the_disk_fails_under_the_loops(tiny, tmp_path, undisturbed, at):
-    """The compiled loops call the C library by themselves: EIO in their `pread` is seen."""
-    call = strace()
-    Atlas(tiny.download_base).plan(GENES, block_size=BLOCK)  # its tables are there
-    output = tmp_path / "v.parquet"
-    (matrix,) = tiny.download_base.rglob("WMB-10Xv3-MB-log2.h5ad")
-    job = Job.of(tiny.download_base, GENES, BLOCK, "--threads-per-worker", 1)
-    inject = f"inject=pread64:error=EIO:when={at}+"
+def traced(
+    log: Path,
+    inject: str,
+    job: Job,
+    output: Path,
+    *more: object,
+    env: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run the real command, in which the system answers calls with an error."""
+    call = [strace(), "-f", "-o", str(log), *map(str, more), "-e", f"inject={inject}"]
     done = subprocess.run(
-        [*call, "-P", str(matrix), "-e", inject, sys.executable, "-m", "abc_dask", *job.to(output)],
+        [*call, sys.executable, "-m", "abc_dask", *job.to(output)],
         capture_output=True,
         text=True,
         check=False,
         cwd=FOLDER,
         timeout=300,
+        env={**os.environ, **(env or {})},
     )
-    assert done.returncode == 1, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"abc-dask: error: {matrix}"), line
+    # one line a call that did not return what the system had said
+    INJECTED[f"{inject.split(':')[1]} by the system"] += log.read_text().count("(INJECTED)")
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def simple(tiny) -> Job:
+    """The job without what would be written beside the atlas."""
+    Atlas(tiny.download_base).plan(GENES, block_size=BLOCK)
+    return Job.of(tiny.download_base, GENES, BLOCK, "--threads-per-worker", 1)
+
+
+# A disk that does not answer is asked again, after waits: not for long in these tests.
+QUICK = {"DASK_ABC_DASK__READ__BACKOFF": "0.01"}
+
+
+def of_matrix(kind: str, base: Path) -> Path:
+    return next(path for path in base.rglob("*") if path.name.endswith(kind))
+
+
+def kept_of(kind: str, base: Path) -> Path:
+    return next((base / ".abc_dask").glob(f"{kind}-*.parquet"))
+
+
+READS = {
+    "manifest": lambda base: of_matrix("manifest.json", base),
+    "cells": lambda base: of_matrix("cell_metadata.csv", base),
+    "genes": lambda base: of_matrix("gene.csv", base),
+    "matrix": lambda base: of_matrix("MB-log2.h5ad", base),
+    "kept rows": lambda base: kept_of("rows", base),
+    "kept pointers": lambda base: kept_of("indptr", base),
+    "kept chunks": lambda base: kept_of("chunks", base),
+    "kept cells": lambda base: kept_of("cell_metadata", base),
+}
+
+
+@pytest.mark.parametrize("error", ["EIO", pytest.param("ESTALE", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", READS)
+def test_a_disk_that_does_not_answer(tiny, tmp_path, undisturbed, name, error):
+    """Python, Arrow, HDF5 or the loops read: one line that names the file, and says why."""
+    base = Path(shutil.copytree(tiny.download_base, tmp_path / "base"))
+    shutil.rmtree(base / ".abc_dask", ignore_errors=True)
+    if name.startswith("kept"):
+        Atlas(base).plan(GENES, block_size=BLOCK)
+    path = READS[name](base)
+    job = Job.of(base, GENES, BLOCK, "--threads-per-worker", 1)
+    output = tmp_path / "out" / "v.parquet"
+    output.parent.mkdir()
+    log = tmp_path / "log"
+    inject = f"read,pread64,preadv,preadv2:error={error}:when=1+"
+    outcome = traced(log, inject, job, output, "-P", path, env=QUICK)
+    assert "(INJECTED)" in log.read_text()
+    assert outcome.code == 1, outcome
+    assert str(path) in outcome.error
+    assert os.strerror(getattr(errno, error)) in outcome.error
+    assert path.exists()
     require_absent(output)
     assert command(*job.to(output)).code == 0
-    assert opened(output).provenance["content"] == undisturbed.content
+    require_equal(output, undisturbed.content)
+
+
+@pytest.mark.parametrize("at", [1, 3, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_disk_that_answers_in_the_end(tiny, simple, tmp_path, undisturbed, at):
+    """One failed read of a matrix, wherever it comes, costs a little time and nothing else."""
+    output = tmp_path / "out" / "v.parquet"
+    output.parent.mkdir()
+    path = READS["matrix"](tiny.download_base)
+    log = tmp_path / "log"
+    inject = f"read,pread64,preadv:error=EIO:when={at}"
+    outcome = traced(log, inject, simple, output, "-P", path, env=QUICK)
+    assert "(INJECTED)" in log.read_text()
+    assert (outcome.code, outcome.err) == (0, "")
+    require_equal(output, undisturbed.content)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "format", "only"),
+    [
+        ("fsync", "EIO", "parquet", 9),
+        ("rename", "ENOSPC", "parquet", 4),
+        *(
+            pytest.param(call, error, format, 0, marks=pytest.mark.slow)
+            for format in ("parquet", "csv", "zarr")
+            for call, error in [
+                ("fsync", "EIO"),
+                ("rename", "ENOSPC"),
+                ("mkdir", "EDQUOT"),
+                ("unlink,unlinkat,rmdir", "EIO"),
+            ]
+        ),
+    ],
+)
+def test_each_call_that_the_system_refuses(
+    simple, tmp_path, undisturbed, call, error, format, only
+):
+    """The n-th call of each thread fails, once, whoever makes it: Python, Arrow, or zarr."""
+    log = tmp_path / "log"
+    at = only
+    while True:
+        at = only or at + 1
+        output = tmp_path / f"{at}" / f"v.{format}"
+        output.parent.mkdir()
+        outcome = traced(log, f"{call}:error={error}:when={at}", simple, output)
+        outcome.require_good_or_typed()
+        if "(INJECTED)" not in log.read_text():
+            assert at > 3
+            break
+        if outcome.code:
+            assert os.strerror(getattr(errno, error)) in outcome.error, (at, outcome)
+            require_absent(output)
+            outcome = command(*simple.to(output))
+            assert outcome.code == 0, (at, outcome)
+        require_equal(output, undisturbed.content)
+        if only:
+            break

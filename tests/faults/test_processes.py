@@ -15,13 +15,14 @@ import pytest
 from abc_dask.parts import PARTS
 from abc_dask.staging import Staging
 
-from .drivers import Job, abc_dask, ended, n_receipts, require_absent, require_equal
+from .drivers import INJECTED, Job, abc_dask, ended, n_receipts, require_absent, require_equal
 
 WORKERS = ("--workers", 2)
 
 
 def faulty(act: str, block: int, once: Path | None = None, **more: str) -> dict[str, str]:
     """Environment in which a block does something to its worker."""
+    INJECTED[f"{act} in a block"] += 1
     env = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.faults.preload", "FAULT": f"{act}:{block}"}
     if once is not None:
         env["FAULT_ONCE"] = str(once)
@@ -82,6 +83,7 @@ def test_a_block_that_always_kills_its_worker_is_named(job, tmp_path, undisturbe
     require_no_orphans(process.pid)
     require_absent(output)
     held = n_receipts(output)
+    assert held > 0
     assert ended(abc_dask(*job.to(output))).code == 0
     view = require_equal(output, undisturbed.content)
     assert view.provenance["run"]["blocks_kept_from_earlier_run"] == held
@@ -99,6 +101,7 @@ def test_no_process_outlives_the_command(job, tmp_path, undisturbed, number, who
     process = started(job, output, faulty("wait", 1, once, FAULT_SECONDS="30"))
     wait_for(once.exists, process)
     (os.killpg if whole_group else os.kill)(process.pid, number)
+    INJECTED[f"{number.name} to the command"] += 1
     outcome = ended(process)
     code = {signal.SIGTERM: 143, signal.SIGINT: 130}.get(number, -number)
     assert outcome.code == code
@@ -120,6 +123,7 @@ def test_two_drivers_on_one_view(job, tmp_path, undisturbed):
     wait_for(once.exists, first)
     for more in ((), ("--overwrite",)):
         second = ended(abc_dask(*job.to(output, *more)))
+        INJECTED["second driver"] += 1
         assert f"in use by another extraction (process {first.pid} on" in second.error
     assert ended(first).code == 0
     require_equal(output, undisturbed.content)
@@ -136,6 +140,7 @@ def test_a_late_worker_of_a_killed_run_writes_into_nothing_that_is_read(job, tmp
     for one in workers:
         one.suspend()
     process.kill()
+    INJECTED["late worker"] += 1
     process.wait()  # its workers, which are stopped, hold its pipes
     process.stdout.close()
     process.stderr.close()
@@ -209,6 +214,7 @@ def test_a_scheduler_that_dies(job, tmp_path, undisturbed):
         process = abc_dask(*job.to(output, "--scheduler", address))
         wait_for(once.exists, process)
         os.killpg(scheduler.pid, signal.SIGKILL)
+        INJECTED["scheduler killed"] += 1
         outcome = ended(process, 200)
     assert outcome.code == 1
     assert "run the command again" in outcome.error

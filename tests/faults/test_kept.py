@@ -1,0 +1,82 @@
+"""Tables that are kept beside the atlas are damaged: never another value, and soon mended.
+
+The right view, or one line that names the table; and the same command again makes both.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from abc_dask import Atlas
+
+from .conftest import BLOCK, GENES
+from .drivers import INJECTED, Job, require_absent, require_equal
+
+KINDS = ("cell_metadata", "gene", "matrix", "rows", "indptr", "chunks", "details", "annotation")
+
+
+@pytest.fixture
+def base(tiny, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny.download_base, tmp_path / "base"))
+
+
+@pytest.fixture
+def job(base: Path) -> Job:
+    """With annotations and chosen cells, so that all kinds of tables are kept."""
+    more = ("--annotate", "region_of_interest_acronym", "--where", "x > 0")
+    return Job.of(base, GENES, BLOCK, *more)
+
+
+def damages(whole: bytes, n_flips: int, rng: np.random.Generator):
+    yield b""
+    yield whole[: len(whole) // 2]
+    yield bytes(len(whole))
+    for _ in range(n_flips):
+        raw = bytearray(whole)
+        raw[int(rng.integers(len(raw)))] ^= 1 << int(rng.integers(8))
+        yield bytes(raw)
+
+
+@pytest.mark.parametrize("n_flips", [2, pytest.param(60, marks=pytest.mark.slow)])
+def test_damaged_tables(warm, base, job, tmp_path, n_flips):
+    output = tmp_path / "out" / "v.parquet"
+    output.parent.mkdir()
+    assert warm.run(*job.to(output)).code == 0
+    content = json.loads((output / "_view.json").read_text())["content"]
+    rng = np.random.default_rng(9)
+    tables = {path.name.split("-")[0]: path for path in (base / ".abc_dask").glob("*.parquet")}
+    assert set(KINDS) <= set(tables), tables
+    refused = 0
+    for path in tables.values():
+        whole = path.read_bytes()
+        for damaged in damages(whole, n_flips, rng):
+            shutil.rmtree(output)
+            path.write_bytes(damaged)
+            INJECTED["damaged kept tables"] += 1
+            outcome = warm.run(*job.to(output))
+            outcome.require_good_or_typed()
+            if outcome.code:
+                refused += 1
+                said = f"{path} was damaged after it was written and is removed"
+                assert said in outcome.error
+                require_absent(output)
+                outcome = warm.run(*job.to(output))
+                assert outcome.code == 0, outcome.err
+            require_equal(output, content)
+    assert refused > 0
+
+
+def test_a_table_that_is_removed_while_blocks_wait(base, tmp_path, undisturbed):
+    """The lazy DataFrame refers to tables: without them it says what to do."""
+    atlas = Atlas(base)
+    lazy = atlas.expression(GENES, block_size=BLOCK)
+    shutil.rmtree(base / ".abc_dask")
+    with pytest.raises(Exception, match="is gone; run extract again, which makes it anew"):
+        lazy.compute(scheduler="synchronous")
+    view = Atlas(base).extract(GENES, tmp_path / "v.parquet", block_size=BLOCK)
+    assert view.provenance["content"] == undisturbed.content
