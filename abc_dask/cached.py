@@ -135,7 +135,9 @@ def opened_cached(
                 _require_whole(raw.fileno(), sums, file.metadata, columns, groups)
                 yield file
     except FileNotFoundError:
-        raise CacheError(f"{path} is gone; run extract again, which makes it anew") from None
+        raise CacheError(  # it may just have been removed by another task that found it damaged
+            f"{path} was damaged and removed, or is gone; run extract again, which makes it anew"
+        ) from None
     except (_DamageError, pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and (other := unreadable(path, error)):
             raise other from None

@@ -131,7 +131,7 @@ def test_only_what_is_asked_for_is_looked_at(kept):
     assert rows.equals(table.select(["cell"]).slice(5, ROW_GROUP - 5))
     with pytest.raises(CacheError):
         read_cached_rows(path, ["cell"], 5, ROW_GROUP + 1)
-    with pytest.raises(CacheError, match="is gone; run extract again, which makes it anew"):
+    with pytest.raises(CacheError, match="or is gone; run extract again, which makes it anew"):
         read_cached(path)
 
 

@@ -212,16 +212,19 @@ def test_a_file_that_may_not_be_read(base, matrix, tmp_path):
     require_absent(out / "v.parquet")
 
 
-def test_a_foreign_lock_is_no_matter(warm, base, matrix, tmp_path, undisturbed):
-    """Another program holds the file locked: it is read all the same, as nothing is written."""
+def test_a_foreign_lock(warm, base, matrix, tmp_path, undisturbed):
+    """Another program holds the file for writing: that is said; a while later it is read."""
     output = tmp_path / "out" / "v.parquet"
     output.parent.mkdir()
     shutil.rmtree(base / ".abc_dask", ignore_errors=True)
+    job = Job.of(base, GENES, BLOCK)
     with matrix.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        outcome = warm.run(*Job.of(base, GENES, BLOCK).to(output))
-    INJECTED["foreign lock"] += 1
-    assert outcome.code == 0, outcome.err
+        INJECTED["foreign lock"] += 1
+        outcome = warm.run(*job.to(output), env={"DASK_ABC_DASK__READ__BACKOFF": "0.01"})
+        assert f"{matrix} is locked by another program" in outcome.error
+        require_absent(output)
+    assert warm.run(*job.to(output)).code == 0
     require_equal(output, undisturbed.content)
 
 
