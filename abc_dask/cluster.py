@@ -270,9 +270,8 @@ def _refuse_open(address: str, *, allow_tcp: bool) -> None:
 @contextlib.contextmanager
 def _local(asked: ClusterOptions) -> Iterator[Client]:
     from dask.system import CPU_COUNT
-    from distributed import Client
 
-    from abc_dask.localcluster import PrivateCluster
+    from abc_dask.localcluster import PrivateClient, PrivateCluster, running_loop
 
     def chosen(name: str) -> Any:
         given = {**asked}.get(name)
@@ -289,13 +288,16 @@ def _local(asked: ClusterOptions) -> Iterator[Client]:
     if dashboard:
         _require_dashboard()
     with (
+        _quiet("distributed"),  # also where a start is broken off
+        running_loop() as loop,
         PrivateCluster(
+            loop=loop,
             n_workers=count,
             threads_per_worker=threads,
             memory_limit=None if in_process else str(chosen("memory_limit")),
             dashboard=dashboard,
         ) as cluster,
-        Client(cluster, set_as_default=False) as client,
+        PrivateClient(cluster) as client,
     ):
         if dashboard:
             _say_dashboard(cluster)

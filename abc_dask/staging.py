@@ -102,6 +102,10 @@ class Staging:
             self._sweep_beside()
             yield
         except OSError as error:
+            stopped = error.__context__
+            if stopped is not None and not isinstance(stopped, Exception):
+                # Ctrl-C came while a folder was removed, and Python closed its descriptor twice
+                raise stopped from None
             # full, read-only, failing: whichever step it was, what is done is kept
             raise ViewError(
                 f"{self.output} cannot be written: {error.filename or self.folder}: "

@@ -661,6 +661,26 @@ def test_breaking_off_keeps_what_is_there(server, world):
     assert server.sent[MATRIX] == planned.bytes_to_fetch
 
 
+def test_a_signal_while_threads_are_started(server, world, monkeypatch):
+    """The first thread has fetched something before the second one is there."""
+    server.faults[MATRIX] = hs.times(2, hs.stall(30 * KIB))
+    start = threading.Thread.start
+
+    def starting(thread):
+        if thread.name == "abc_dask-fetch-1":
+            server.wait_until_sent(MATRIX, 30 * KIB)
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(world, [entry_of(world)], settings=quick(server))
+    monkeypatch.undo()
+    assert not [t for t in threading.enumerate() if t.name.startswith("abc_dask")]
+    planned = plan_fetch(world, [entry_of(world)], settings=quick(server).http)
+    assert planned.bytes_to_fetch < entry_of(world).size
+
+
 def test_files_come_one_by_one_with_room_for_few(server, tmp_path):
     names = [MATRIX.replace("TH", f"M{i}") for i in range(5)]
     server.files = {name: content_of(50 * KIB, i) for i, name in enumerate(names)}

@@ -214,6 +214,16 @@ def test_two_drivers_on_one_view(atlas, tmp_path):
         atlas.extract(["Tac2"], output)
 
 
+def test_an_interruption_stays_one(tmp_path):
+    """Python's `rmtree` may close a descriptor twice when a signal comes in between."""
+    with pytest.raises(KeyboardInterrupt), Staging.beside(tmp_path / "v.parquet").locked():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            os.close(os.open(tmp_path, os.O_RDONLY))
+            os.close(1 << 20)
+
+
 def test_existing_output_is_refused_or_replaced(atlas, whole, tmp_path):
     output = tmp_path / "v.parquet"
     atlas.extract(["Tac2"], output)

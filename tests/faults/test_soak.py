@@ -47,10 +47,10 @@ for number in range(count):
         timer = threading.Timer(rng.uniform(0.0, 2.0), kill_a_worker, [time.monotonic() + 30])
         killed += 1
     elif rng.random() < 0.25:
-        timer = threading.Timer(rng.uniform(0.05, 0.4), os.kill, (os.getpid(), signal.SIGINT))
-    if timer is not None:
-        timer.start()
+        timer = threading.Timer(rng.uniform(0.0, 0.16), os.kill, (os.getpid(), signal.SIGINT))
     try:
+        if timer is not None:
+            timer.start()
         view = atlas.extract(chosen, out, overwrite=True, **options)
         if timer is not None:
             timer.cancel()
@@ -59,6 +59,7 @@ for number in range(count):
         found = view.to_pandas()
         assert list(found.index) == list(whole.index)
         assert np.array_equal(found.to_numpy(), whole[chosen].to_numpy(), equal_nan=True)
+        time.sleep(0.01)  # a signal that came at the end is taken here
     except KeyboardInterrupt:
         stopped += 1
     if number % 10 == 9:
@@ -85,12 +86,13 @@ def test_nothing_grows(tiny, tmp_path):
     found = json.loads(done.stdout.splitlines()[-1])
     print(found)
     looks = found["looks"]
-    assert found["stopped"] > 5
+    assert found["stopped"] > 20
     assert found["killed"] == 10
     INJECTED["int in a soak"] += found["stopped"]
     INJECTED["worker killed in a soak"] += found["killed"]
     early, late = looks[4], looks[-1]
-    assert late[0] - early[0] < 60_000_000, looks
+    assert late[0] - early[0] < 25_000_000, looks
+    # what a signal broke off may be let go a little later
     assert late[1] <= early[1] + 4, looks
     assert late[2] <= early[2] + 4, looks
     # at most a view, its description and what is unfinished of each format
