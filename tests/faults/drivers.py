@@ -116,8 +116,9 @@ def zygote(folder: Path) -> Iterator[Zygote]:
 
 def abc_dask(*argv: object, **options: Any) -> subprocess.Popen[str]:
     """Start the real command, in a session of its own."""
+    module = options.pop("module", "abc_dask")
     return subprocess.Popen(
-        [sys.executable, "-m", "abc_dask", *map(str, argv)],
+        [*options.pop("before", ()), sys.executable, "-m", module, *map(str, argv)],
         cwd=options.pop("cwd", FOLDER),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,6 +4,9 @@ A step is a call by which files under a folder come to be, change, or go: openin
 flushing, renaming, exchanging, removing, making folders, writing a Parquet file. Nothing in
 the package knows of this: Python's audit events and a few wrapped calls of the standard
 library tell of each step just before it is taken.
+
+``FAULT_STEP=kill:12 FAULT_UNDER=FOLDER python -m tests.faults.injection extract ...`` runs the
+command with one fault; ``FAULT_LOG=FILE`` lists its steps.
 """
 
 from __future__ import annotations
@@ -147,3 +150,17 @@ def _half_written(call: Callable[..., Any], steps: Steps) -> Callable[..., Any]:
         Path(where).write_bytes(whole)
 
     return wrapped
+
+
+def main() -> None:
+    """Run the command with the fault that the environment names."""
+    act, _, at = os.environ.get("FAULT_STEP", "count:0").partition(":")
+    log = os.environ.get("FAULT_LOG", os.devnull)
+    install(under=os.environ["FAULT_UNDER"], act=act, at=int(at), log=log)
+    from abc_dask.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,18 @@ import pytest
 from abc_dask import Atlas, open_view
 
 from .conftest import GENES, Undisturbed
-from .drivers import Job, Outcome, Zygote, n_receipts, opened, require_absent, require_equal
+from .drivers import (
+    INJECTED,
+    Job,
+    Outcome,
+    Zygote,
+    abc_dask,
+    ended,
+    n_receipts,
+    opened,
+    require_absent,
+    require_equal,
+)
 
 CODES = {"kill": -9, "int": 130, "term": 143, "int twice": 130}
 
@@ -123,6 +134,21 @@ def all_steps_with(
 )
 def test_some_steps(warm, job, tmp_path, undisturbed, act, format, most):
     all_steps_with(warm, job, tmp_path, undisturbed, act, format, most)
+
+
+@pytest.mark.parametrize(
+    ("act", "at"), [("kill", 12), ("term", 20), ("int", 28), ("ENOSPC", 17), ("EIO", 25)]
+)
+def test_a_step_of_the_real_command(warm, job, tmp_path, undisturbed, act, at):
+    """Not forked from a warm process: a new interpreter, a fault named by its environment."""
+    output = fresh(tmp_path, at, "parquet")
+    env = {"FAULT_STEP": f"{act}:{at}", "FAULT_UNDER": str(output.parent)}
+    INJECTED[f"{act} at a step"] += 1
+    outcome = ended(abc_dask(*job.to(output), env=env, module="tests.faults.injection"))
+    assert outcome.code == CODES.get(act, 1), outcome
+    if act != "kill":
+        assert outcome.error
+    complete(warm, job, output, undisturbed)
 
 
 @pytest.mark.slow
