@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from abc_dask.errors import ViewError
-from abc_dask.files import sha256
+from abc_dask.files import sha256, unreadable
 from abc_dask.plan import FORMAT_VERSION
 from abc_dask.publishing import info_digest, tree
+from abc_dask.reading import naming
 from abc_dask.staging import VIEW, Staging, sidecar_path
 
 
@@ -35,13 +36,18 @@ def problems(path: Path, info: dict[str, Any], *, rehash: bool) -> Iterator[str]
             yield f"{name} is missing"
         elif (size := place.stat().st_size) != file["size"]:
             yield f"{name} has {size:,} bytes, expected {file['size']:,}"
-        elif rehash and sha256(place) != file["sha256"]:
+        elif rehash and _digest(place) != file["sha256"]:
             yield f"{name} was changed after it was written (SHA-256 differs)"
     if not single:
         # hidden files are read by nobody: a worker left over may have one open
         for name in sorted(set(tree(root)) - set(listed) - {VIEW}):
             if not Path(name).name.startswith("."):
                 yield f"{name} does not belong to the view"
+
+
+def _digest(path: Path) -> str:
+    with naming(path):
+        return sha256(path)
 
 
 def load_info(path: Path) -> dict[str, Any]:
@@ -64,6 +70,8 @@ def load_info(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
     except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError) and (other := unreadable(source, error)):
+            raise other from None
         raise ViewError(f"{source} cannot be read: {error}") from None
     version = info.get("format_version") if isinstance(info, dict) else None
     if version != FORMAT_VERSION:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.reading import (
@@ -20,6 +19,8 @@ from abc_dask.reading import (
     codes_of,
     empty_rows,
     label_index,
+    naming,
+    opened_part,
     read_rows,
 )
 from abc_dask.tables import CELL_LABEL
@@ -63,7 +64,7 @@ class PartsReader:
     def _column(self, name: str) -> pa.ChunkedArray:
         chunks = []
         for path in self.paths:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            with opened_part(path) as file:
                 chunks += file.read(columns=[name])[name].chunks
         return pa.chunked_array(chunks)
 
@@ -92,8 +93,8 @@ class PartsReader:
         out = np.empty((self.n_cells, len(columns)), dtype=self.dtype, order="F")
         row = 0
         for path in self.paths:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                part = file.read(columns=list(columns))
+            with opened_part(path) as file:
+                part = file.read(columns=list(columns)).select(list(columns))
             places = rank_of_row[row : row + len(part)]
             for k, name in enumerate(columns):
                 out[places, k] = part[name].to_numpy()
@@ -109,7 +110,8 @@ class PartsReader:
         found: list[ViewBlock] = []
         start = 0
         for path in self.paths:
-            stop = start + pq.read_metadata(path).num_rows
+            with opened_part(path) as file:
+                stop = start + file.metadata.num_rows
             found.append(PartBlock(str(path), start, stop, self.annotations))
             start = stop
         return found
@@ -123,7 +125,7 @@ class PartsReader:
 
     def matrices_meta(self) -> dict[str, Any]:
         """Give the categories of the label columns, the same in every part."""
-        with pq.ParquetFile(self.paths[0]) as file:
+        with opened_part(self.paths[0]) as file:
             part = file.read_row_group(0, columns=list(MATRIX_COLUMNS))
         return {n: part[n].chunk(0).dictionary.to_pandas() for n in MATRIX_COLUMNS}
 
@@ -139,8 +141,9 @@ class PartBlock:
 
     def frame(self, columns: Sequence[str]) -> pd.DataFrame:
         """Read columns of the part, index cell_label."""
-        with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-            table = file.read(columns=[CELL_LABEL, *columns])
+        with opened_part(self.path) as file:
+            wanted = list(dict.fromkeys([CELL_LABEL, *columns]))
+            table = file.read(columns=wanted).select(wanted)
         coded = {a.name: a for a in self.annotations if a.name in columns}
         plain = [name for name in columns if name not in coded]
         frame: pd.DataFrame = table.select(plain).replace_schema_metadata(None).to_pandas()
@@ -173,7 +176,8 @@ class ZarrReader:
         import anndata.io
         import zarr
 
-        obs: pd.DataFrame = anndata.io.read_elem(zarr.open_group(self.path, mode="r")["obs"])
+        with naming(self.path):
+            obs: pd.DataFrame = anndata.io.read_elem(zarr.open_group(self.path, mode="r")["obs"])
         return obs
 
     def labels(self) -> pa.Array:
@@ -199,7 +203,8 @@ class ZarrReader:
         """Give rows of shards."""
         import zarr
 
-        array = zarr.open_array(self.path / "X", mode="r")
+        with naming(self.path):
+            array = zarr.open_array(self.path / "X", mode="r")
         step = (array.shards or array.chunks)[0]
         return [
             ZarrBlock(
@@ -236,10 +241,11 @@ def _zarr_codes(column: Any, annotation: Annotation) -> NDArray[Any]:
 def _read_zarr(path: Path, start: int, stop: int, positions: Sequence[int]) -> NDArray[Any]:
     import zarr
 
-    array = zarr.open_array(path / "X", mode="r")
-    out = np.empty((stop - start, len(positions)), dtype=array.dtype, order="F")
-    for k, position in enumerate(positions):
-        out[:, k] = array[start:stop, position]
+    with naming(path):
+        array = zarr.open_array(path / "X", mode="r")
+        out = np.empty((stop - start, len(positions)), dtype=array.dtype, order="F")
+        for k, position in enumerate(positions):
+            out[:, k] = array[start:stop, position]
     return out
 
 
@@ -260,8 +266,14 @@ class ZarrBlock:
         import zarr
 
         rows = slice(self.start, self.stop)
-        obs = zarr.open_group(self.path, mode="r")["obs"]
-        labels = np.asarray(anndata.io.read_elem(obs[obs.attrs["_index"]])[rows], dtype=object)
+        with naming(self.path):
+            obs = zarr.open_group(self.path, mode="r")["obs"]
+            beside = {
+                name: anndata.io.read_elem(obs[name])[rows]
+                for name in (obs.attrs["_index"], *columns)
+                if name not in self.names
+            }
+        labels = np.asarray(beside[obs.attrs["_index"]], dtype=object)
         genes = [name for name in columns if name in self.names]
         positions = [self.names.index(name) for name in genes]
         values = _read_zarr(Path(self.path), self.start, self.stop, positions)
@@ -270,10 +282,10 @@ class ZarrBlock:
         coded = {annotation.name: annotation for annotation in self.annotations}
         for name in columns:
             if name in coded:
-                codes = _zarr_codes(anndata.io.read_elem(obs[name])[rows], coded[name])
+                codes = _zarr_codes(beside[name], coded[name])
                 frame[name] = coded[name].cells(codes).array
             elif name not in genes:
-                frame[name] = anndata.io.read_elem(obs[name])[rows]
+                frame[name] = beside[name]
         return frame[list(columns)]
 
 
@@ -299,15 +311,14 @@ class CsvReader:
     def _read(self, names: Sequence[str]) -> pa.Table:
         value = pa.from_numpy_dtype(self.dtype)
         types = dict.fromkeys(self.columns, value) | {CELL_LABEL: pa.string()}
-        return pyarrow.csv.read_csv(
-            self.path,
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=types,
-                include_columns=list(names),
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
+        convert = pyarrow.csv.ConvertOptions(
+            column_types=types,
+            include_columns=list(names),
+            null_values=[""],
+            strings_can_be_null=True,
         )
+        with naming(self.path):
+            return pyarrow.csv.read_csv(self.path, convert_options=convert)
 
     def labels(self) -> pa.Array:
         """Read the cell labels, in order."""

@@ -6,6 +6,7 @@ gives cells in the order of cell_metadata, whatever the order on disk.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,8 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from abc_dask.errors import AbcDaskError, ViewError
+from abc_dask.files import unreadable
 from abc_dask.tables import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.terms import Annotation
 
@@ -35,9 +39,40 @@ def save_order(folder: Path, order: NDArray[Any]) -> None:
         np.save(file, order.astype(np.uint32), allow_pickle=False)
 
 
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Name the file of a view that cannot be read: a library says what is wrong, not where.
+
+    Raises
+    ------
+    UnavailableFileError
+        If its disk does not answer.
+    ViewError
+        If it cannot be decoded.
+    """
+    try:
+        yield
+    except AbcDaskError:
+        raise
+    except (OSError, pa.ArrowException, ValueError, LookupError, RuntimeError, TypeError) as error:
+        if isinstance(error, OSError) and (other := unreadable(path, error)):
+            raise other from None
+        reason = " ".join(str(error).split())[:300]
+        raise ViewError(
+            f"{path} is damaged ({reason}); see abc-dask view verify, or run the extraction again"
+        ) from error
+
+
+@contextlib.contextmanager
+def opened_part(path: str | Path) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet part, checksums verified; errors name it."""
+    with naming(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        yield file
+
+
 def load_order(folder: Path) -> NDArray[Any]:
     """Read what `save_order` kept."""
-    with (folder / CELL_ORDER).open("rb") as file:
+    with naming(folder / CELL_ORDER), (folder / CELL_ORDER).open("rb") as file:
         order: NDArray[Any] = np.load(file, allow_pickle=False)
     return order
 

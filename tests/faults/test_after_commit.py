@@ -77,6 +77,42 @@ def test_deleted_cut_flipped_and_swapped(warm, views, tmp_path, format):
     assert verified(warm, whole).code == 0
 
 
+@pytest.mark.parametrize("format", ["parquet", "zarr"])
+@pytest.mark.parametrize("count", [6, pytest.param(150, marks=pytest.mark.slow)])
+def test_statistics_of_a_damaged_view(warm, views, tmp_path, format, count):
+    """Checksums are verified in reading: the same table, or one line that names the view."""
+    view = copy_of(views[format], tmp_path)
+    table = tmp_path / "means.csv"
+
+    def summarized():
+        table.unlink(missing_ok=True)
+        return warm.run("summarize", view, "--by", "feature_matrix_label", "--output", table)
+
+    outcome = summarized()
+    assert outcome.code == 0, outcome.err
+    expected = table.read_bytes()
+    rng = np.random.default_rng(count)
+    files = [f for f in files_of(view) if f.name != "_view.json"]
+    refused = 0
+    for number in range(count):
+        file = files[number % len(files)]
+        kept = file.read_bytes()
+        damaged = bytearray(kept)
+        damaged[int(rng.integers(len(kept)))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(damaged)
+        INJECTED["damaged views"] += 1
+        outcome = summarized()
+        outcome.require_good_or_typed()
+        if outcome.code == 0:
+            assert table.read_bytes() == expected, (file, number)
+        else:
+            refused += 1
+            assert str(view) in outcome.error
+            assert not table.exists()
+        file.write_bytes(kept)
+    assert refused > 0
+
+
 def _edits(info):
     yield "counts", {**info["counts"], "cells": info["counts"]["cells"] + 1}
     yield "genes", info["genes"][::-1]

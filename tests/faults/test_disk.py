@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -139,15 +139,14 @@ def strace() -> str:
 def traced(
     log: Path,
     inject: str,
-    job: Job,
-    output: Path,
+    argv: Sequence[object],
     *more: object,
     env: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run the real command, in which the system answers calls with an error."""
     call = [strace(), "-f", "-o", str(log), *map(str, more), "-e", f"inject={inject}"]
     done = subprocess.run(
-        [*call, sys.executable, "-m", "abc_dask", *job.to(output)],
+        [*call, sys.executable, "-m", "abc_dask", *map(str, argv)],
         capture_output=True,
         text=True,
         check=False,
@@ -205,7 +204,7 @@ def test_a_disk_that_does_not_answer(tiny, tmp_path, undisturbed, name, error):
     output.parent.mkdir()
     log = tmp_path / "log"
     inject = f"read,pread64,preadv,preadv2:error={error}:when=1+"
-    outcome = traced(log, inject, job, output, "-P", path, env=QUICK)
+    outcome = traced(log, inject, job.to(output), "-P", path, env=QUICK)
     assert "(INJECTED)" in log.read_text()
     assert outcome.code == 1, outcome
     assert str(path) in outcome.error
@@ -216,6 +215,37 @@ def test_a_disk_that_does_not_answer(tiny, tmp_path, undisturbed, name, error):
     require_equal(output, undisturbed.content)
 
 
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        ("parquet", "00000.*.parquet"),
+        pytest.param("parquet", "_cell_order.npy", marks=pytest.mark.slow),
+        pytest.param("parquet", "_view.json", marks=pytest.mark.slow),
+        pytest.param("zarr", "X/c/0/0", marks=pytest.mark.slow),
+        pytest.param("csv", "", marks=pytest.mark.slow),
+    ],
+)
+def test_a_disk_that_does_not_answer_for_a_view(tiny, tmp_path, format, name):
+    view = Atlas(tiny.download_base).extract(GENES, tmp_path / f"v.{format}", block_size=BLOCK)
+    file = next(view.path.glob(name)) if name else view.path
+    annotated = ["--by", "region_of_interest_acronym", "--missing", "drop"]
+    for argv in (
+        ["view", "verify", view.path],
+        ["view", "export", view.path, tmp_path / "v.h5ad"],
+        ["summarize", view.path, *annotated, "--download-base", tiny.download_base],
+    ):
+        log = tmp_path / "log"
+        inject = "read,pread64,preadv:error=EIO:when=1+"
+        outcome = traced(log, inject, argv, "-P", file)
+        if "(INJECTED)" not in log.read_text():
+            assert outcome.code == 0
+            continue
+        assert outcome.code == 1
+        assert f"{view.path}" in outcome.error
+        assert "Input/output error" in outcome.error
+        assert not (tmp_path / "v.h5ad").exists()
+
+
 @pytest.mark.parametrize("at", [1, 3, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_disk_that_answers_in_the_end(tiny, simple, tmp_path, undisturbed, at):
     """One failed read of a matrix, wherever it comes, costs a little time and nothing else."""
@@ -224,7 +254,7 @@ def test_a_disk_that_answers_in_the_end(tiny, simple, tmp_path, undisturbed, at)
     path = READS["matrix"](tiny.download_base)
     log = tmp_path / "log"
     inject = f"read,pread64,preadv:error=EIO:when={at}"
-    outcome = traced(log, inject, simple, output, "-P", path, env=QUICK)
+    outcome = traced(log, inject, simple.to(output), "-P", path, env=QUICK)
     assert "(INJECTED)" in log.read_text()
     assert (outcome.code, outcome.err) == (0, "")
     require_equal(output, undisturbed.content)
@@ -257,7 +287,7 @@ def test_each_call_that_the_system_refuses(
         at = only or at + 1
         output = tmp_path / f"{at}" / f"v.{format}"
         output.parent.mkdir()
-        outcome = traced(log, f"{call}:error={error}:when={at}", simple, output)
+        outcome = traced(log, f"{call}:error={error}:when={at}", simple.to(output))
         outcome.require_good_or_typed()
         if "(INJECTED)" not in log.read_text():
             assert at > 3
