@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -28,6 +29,8 @@ from abc_dask.words import enumerate_names
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from abc_dask.localcluster import PrivateCluster
 
 LOCAL = "local"
 
@@ -271,7 +274,7 @@ def _refuse_open(address: str, *, allow_tcp: bool) -> None:
 def _local(asked: ClusterOptions) -> Iterator[Client]:
     from dask.system import CPU_COUNT
 
-    from abc_dask.localcluster import PrivateClient, PrivateCluster, running_loop
+    from abc_dask.localcluster import PrivateClient, running_loop
 
     def chosen(name: str) -> Any:
         given = {**asked}.get(name)
@@ -290,7 +293,7 @@ def _local(asked: ClusterOptions) -> Iterator[Client]:
     with (
         _quiet("distributed"),  # also where a start is broken off
         running_loop() as loop,
-        PrivateCluster(
+        _started(
             loop=loop,
             n_workers=count,
             threads_per_worker=threads,
@@ -302,6 +305,23 @@ def _local(asked: ClusterOptions) -> Iterator[Client]:
         if dashboard:
             _say_dashboard(cluster)
         yield client
+
+
+def _started(**options: Any) -> PrivateCluster:
+    """Start a cluster on this machine."""
+    from abc_dask.localcluster import PrivateCluster
+
+    try:
+        return PrivateCluster(**options)
+    except (RuntimeError, OSError) as error:
+        import dask
+
+        reason = " ".join(str(error).split())
+        place = dask.config.get("temporary-directory", None) or tempfile.gettempdir()
+        raise ClusterError(
+            f"no cluster on this machine: {reason}; finished blocks are kept, run the command "
+            f"again (workers need memory, and keep files in {place}, Dask's temporary-directory)"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from abc_dask import Atlas
+from abc_dask.errors import ClusterError
 from abc_dask.testing import reference_table
 
 base, folder, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -62,6 +63,9 @@ for number in range(count):
         time.sleep(0.01)  # a signal that came at the end is taken here
     except KeyboardInterrupt:
         stopped += 1
+    except ClusterError as error:  # a worker died before all were there
+        assert "failed to start" in str(error), error
+        assert killed
     if number % 10 == 9:
         gc.collect()
         time.sleep(0.2)
