@@ -143,6 +143,8 @@ def running_loop() -> Iterator[IOLoop]:
 
     async def serve() -> None:
         end = asyncio.Event()
+        # futures that nobody waits for any more, after a signal, are no news for a user
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         started.set_result((IOLoop.current(), end))
         await end.wait()
         # what is broken off may begin something else, which would be told of when it is lost
