@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -75,8 +76,8 @@ class Commands(click.Group):
             _fail(ctx, str(error), error.exit_code)
         except (KeyboardInterrupt, Terminated) as stop:
             number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-            signals.is_said = True
-            _fail(ctx, *_STOPPED[number])
+            with signals.saying():
+                _fail(ctx, *_STOPPED[number])
         except BrokenPipeError:
             # the reader of our output has seen enough
             sys.stderr.close()
@@ -106,8 +107,10 @@ class _Signals:
     """
 
     def __init__(self) -> None:
-        self.is_said = False
         self._has_come = False
+        self._is_being_said = False
+        self._is_said = False
+        self._ends_with: int | None = None
         self._previous: dict[int, Any] = {}
 
     def watch(self) -> None:
@@ -123,10 +126,25 @@ class _Signals:
             for number, previous in self._previous.items():
                 signal.signal(number, previous)
 
+    @contextlib.contextmanager
+    def saying(self) -> Iterator[None]:
+        """Have the one line written, once, whatever signals come meanwhile."""
+        self._is_being_said = True
+        try:
+            yield
+        finally:
+            self._is_said = True
+            self._is_being_said = False
+            if self._ends_with is not None:
+                os._exit(self._ends_with)
+
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         message, code = _STOPPED[signal.Signals(number)]
+        if self._is_being_said:  # the line first
+            self._ends_with = code
+            return
         if self._has_come:
-            if not self.is_said:
+            if not self._is_said:
                 os.write(2, f"abc-dask: error: {message}\n".encode())
             os._exit(code)
         self._has_come = True
