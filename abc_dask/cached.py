@@ -54,10 +54,9 @@ def seal(path: Path) -> None:
             for column in range(described.num_columns)
         ]
         seals = np.array(sums, "<u4").tobytes()
-        tail = _TAIL.pack(len(footer), _NAME)
-        every = zlib.crc32(seals + struct.pack("<I", len(sums)) + footer + tail)
         file.seek(end)
-        file.write(seals + _SEAL.pack(len(sums), every) + footer + tail)
+        file.write(seals + _SEAL.pack(len(sums), _sum_of_all(seals, footer)) + footer)
+        file.write(_TAIL.pack(len(footer), _NAME))
 
 
 def is_sealed(path: Path) -> bool:
@@ -139,7 +138,7 @@ def opened_cached(
             f"{path} was damaged and removed, or is gone; run extract again, which makes it anew"
         ) from None
     except (_DamageError, pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and (other := unreadable(path, error)):
+        if other := unreadable(path, error):
             raise other from None
         raise CacheError(_removed(Path(path))) from None
 
@@ -204,10 +203,15 @@ def _sums(descriptor: int) -> NDArray[np.uint32]:
     footer, start = _footer(descriptor)
     count, every = _SEAL.unpack(_read(descriptor, start - _SEAL.size, _SEAL.size))
     seals = _read(descriptor, start - _SEAL.size - 4 * count, 4 * count)
-    tail = _TAIL.pack(len(footer), _NAME)
-    if zlib.crc32(seals + struct.pack("<I", count) + footer + tail) != every:
+    if _sum_of_all(seals, footer) != every:
         raise _DamageError
     return np.frombuffer(seals, "<u4")
+
+
+def _sum_of_all(seals: bytes, footer: bytes) -> int:
+    """Give the checksum of all that follows the columns, but for itself."""
+    count = struct.pack("<I", len(seals) // 4)
+    return zlib.crc32(seals + count + footer + _TAIL.pack(len(footer), _NAME))
 
 
 def _read(descriptor: int, start: int, length: int) -> bytes:

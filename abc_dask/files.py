@@ -34,29 +34,38 @@ _NO_MEANS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM
 _LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOLCK}
 
 
-def unreadable(path: str | Path, error: OSError) -> AbcDaskError | None:
+def unreadable(path: str | Path, error: Exception) -> AbcDaskError | None:
     """Give what to raise where the system, not the file, is at fault; None where it is not.
 
     Parameters
     ----------
     path : path
         What was to be read.
-    error : OSError
-        What the system said.
+    error : Exception
+        What was said of it; only the system's own errors have a number.
     """
-    if error.errno in _NO_ANSWER:
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        return None
+    if number in _NO_ANSWER:
         return UnavailableFileError(
-            f"{path} cannot be read: {os.strerror(error.errno)}; "
+            f"{path} cannot be read: {os.strerror(number)}; "
             "run the same command again when its disk answers"
         )
-    if error.errno in _LOCKED:
+    if number in _LOCKED:
         return UnavailableFileError(
             f"{path} is locked by another program, which may be writing to it; "
             "run the same command again when that has ended"
         )
-    if error.errno in _NO_MEANS:
-        return DamagedFileError(f"{path} cannot be read: {os.strerror(error.errno)}")
+    if number in _NO_MEANS:
+        return DamagedFileError(f"{path} cannot be read: {os.strerror(number)}")
     return None
+
+
+def cannot_read(path: str | Path, error: OSError) -> AbcDaskError:
+    """Give what to raise where the system did not open a file, or not read it."""
+    said = f"{path} cannot be read: {error.strerror}"
+    return unreadable(path, error) or DamagedFileError(said)
 
 
 @dataclass(frozen=True)
@@ -95,9 +104,7 @@ class Fingerprint:
         except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError(f"{path} is missing") from None
         except OSError as error:
-            raise unreadable(path, error) or DamagedFileError(
-                f"{path} cannot be read: {error.strerror}"
-            ) from None
+            raise cannot_read(path, error) from None
         if not stat.S_ISREG(status.st_mode):
             raise DamagedFileError(f"{path} is not a regular file")
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)

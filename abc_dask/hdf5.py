@@ -52,7 +52,7 @@ def opened(
     except AbcDaskError:
         raise
     except (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
-        if isinstance(error, OSError) and (other := unreadable(path, error)):
+        if other := unreadable(path, error):
             raise other from None
         reason = " ".join(str(error).split())
         raise DamagedFileError(

@@ -70,7 +70,7 @@ def load_info(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
     except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OSError) and (other := unreadable(source, error)):
+        if other := unreadable(source, error):
             raise other from None
         raise ViewError(f"{source} cannot be read: {error}") from None
     version = info.get("format_version") if isinstance(info, dict) else None

@@ -55,7 +55,7 @@ def naming(path: str | Path) -> Iterator[None]:
     except AbcDaskError:
         raise
     except (OSError, pa.ArrowException, ValueError, LookupError, RuntimeError, TypeError) as error:
-        if isinstance(error, OSError) and (other := unreadable(path, error)):
+        if other := unreadable(path, error):
             raise other from None
         reason = " ".join(str(error).split())[:300]
         raise ViewError(

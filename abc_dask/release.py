@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError
-from abc_dask.files import unreadable
+from abc_dask.files import cannot_read
 from abc_dask.manifest import FileEntry, Manifest
 from abc_dask.words import enumerate_names, nearest, plural
 
@@ -128,9 +128,7 @@ class Release:
                 missing.append(entry.relative_path)
                 continue
             except OSError as error:
-                raise unreadable(path, error) or DamagedFileError(
-                    f"{path} cannot be read: {error.strerror}"
-                ) from None
+                raise cannot_read(path, error) from None
             if not stat.S_ISREG(status.st_mode):
                 raise DamagedFileError(f"{path} is not a regular file")
             if status.st_size != entry.size:

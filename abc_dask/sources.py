@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.errors import DamagedFileError, UnavailableFileError
-from abc_dask.files import Fingerprint, unreadable
+from abc_dask.files import Fingerprint, cannot_read
 
 Bytes = NDArray[np.uint8]
 
@@ -62,9 +62,7 @@ class FileSource:
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise unreadable(path, error) or DamagedFileError(
-                f"{path} cannot be read: {error.strerror}"
-            ) from None
+            raise cannot_read(path, error) from None
         try:
             self._require(fingerprint)
         except BaseException:
@@ -124,9 +122,7 @@ class FileSource:
             try:
                 n = os.preadv(self._descriptor, [target[done : done + _LONGEST_READ]], start + done)
             except OSError as error:
-                raise unreadable(self._path, error) or DamagedFileError(
-                    f"{self._path} cannot be read: {error.strerror}"
-                ) from None
+                raise cannot_read(self._path, error) from None
             if n == 0:
                 raise DamagedFileError(f"{self._path} ends at {start + done:,}; bring it again")
             done += n
