@@ -34,7 +34,15 @@ class DamagedFileError(AbcDaskError):
 
 
 class UnavailableFileError(AbcDaskError):
-    """A file is there, but its disk does not answer or another program holds it; it may pass."""
+    """A file is there, but its disk does not answer or another program holds it; it may pass.
+
+    Attributes
+    ----------
+    was_retried : bool
+        It was tried as often as the settings ``abc-dask.read`` say.
+    """
+
+    was_retried = False
 
 
 class CacheError(AbcDaskError):

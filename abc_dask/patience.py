@@ -15,16 +15,22 @@ T = TypeVar("T")
 def patiently(act: Callable[[], T]) -> T:
     """Do something that opens and reads files, from its beginning each time.
 
-    How often and after which waits stands in the settings ``abc-dask.read``.
+    How often and after which waits stands in the settings ``abc-dask.read``. What was
+    tried so often within `act` already is not tried again around it.
 
     Raises
     ------
     UnavailableFileError
         What was raised the last time.
     """
-    for number in range(int(setting("read.retries"))):
+    retries = int(setting("read.retries"))
+    number = 0
+    while True:
         try:
             return act()
-        except UnavailableFileError:
+        except UnavailableFileError as error:
+            if error.was_retried or number >= retries:
+                error.was_retried = True
+                raise
             time.sleep(float(setting("read.backoff")) * 2**number)
-    return act()
+            number += 1

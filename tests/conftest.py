@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow; asked for with --run-slow"))
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say how many faults the suite in ``faults`` injected (`faults.conftest.told`)."""
+    reports = [one for some in terminalreporter.stats.values() for one in some]
+    counts: Counter[str] = Counter()
+    for report in reports:
+        is_end = getattr(report, "when", "") == "teardown"
+        if is_end and report.nodeid.startswith("tests/faults/"):
+            counts.update(dict(report.user_properties))
+    if counts:
+        words = ", ".join(f"{count} {what}" for what, count in counts.most_common())
+        terminalreporter.write_line(f"faults injected: {counts.total()} ({words})")
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -36,6 +36,17 @@ def test_so_often_and_no_more(failures, retries):
             assert act.calls == retries + 1
 
 
+@given(failures=st.integers(0, 12), retries=st.integers(0, 4))
+def test_within_each_other_no_more_often(failures, retries):
+    act = Act(failures)
+    with dask.config.set({"abc-dask.read.retries": retries, "abc-dask.read.backoff": 0}):
+        try:
+            assert patiently(lambda: patiently(act)) == failures + 1
+        except UnavailableFileError:
+            assert failures > retries
+    assert act.calls == min(failures, retries) + 1
+
+
 def test_waits_grow(monkeypatch):
     waited: list[float] = []
     monkeypatch.setattr("time.sleep", waited.append)

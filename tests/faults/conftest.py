@@ -34,21 +34,6 @@ def told(record_property) -> Iterator[None]:
         record_property(what, count)
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
-    """Say how much was tried."""
-    reports = [one for some in terminalreporter.stats.values() for one in some]
-    counts: Counter[str] = Counter()
-    for report in reports:
-        if (
-            getattr(report, "when", "") == "teardown"
-            and Path(__file__).parent.name in report.nodeid
-        ):
-            counts.update(dict(report.user_properties))
-    if counts:
-        words = ", ".join(f"{count} {what}" for what, count in counts.most_common())
-        terminalreporter.write_line(f"faults injected: {counts.total()} ({words})")
-
-
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> SyntheticAtlas:
     """Two matrices of some dozen cells."""

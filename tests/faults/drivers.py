@@ -22,7 +22,7 @@ from abc_dask.view import View
 
 FOLDER = Path(__file__).parents[2]
 
-# How often what was done on purpose; told at the end of the tests (`conftest.py`).
+# How often what was done on purpose; told at the end of the tests (`tests/conftest.py`).
 INJECTED: Counter[str] = Counter()
 
 
