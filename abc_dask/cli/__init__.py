@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -148,6 +149,8 @@ class _Signals:
                 os.write(2, f"abc-dask: error: {message}\n".encode())
             os._exit(code)
         self._has_come = True
+        # what it would say of tasks that are broken off now, zarr's among them, is no news
+        logging.getLogger("asyncio").disabled = True
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 

@@ -84,9 +84,10 @@ def become(request: dict[str, Any]) -> None:
         from .injection import install
 
         install(**request["fault"])
-    from abc_dask.cli import cli
+    from abc_dask.cli import main
 
-    cli(request["argv"], prog_name="abc-dask")
+    sys.argv = ["abc-dask", *request["argv"]]
+    main()
 
 
 if __name__ == "__main__":
