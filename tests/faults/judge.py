@@ -178,7 +178,9 @@ def _has_untold_chunks(path: Path) -> bool:
             for chunk in listed:
                 try:
                     array.id.read_direct_chunk(chunk.chunk_offset)
-                except (OSError, RuntimeError):
+                except RuntimeError as error:
+                    if "not allocated" not in str(error):
+                        raise
                     return True
     return False
 

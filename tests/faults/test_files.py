@@ -31,6 +31,7 @@ from .drivers import (
     require_absent,
     require_equal,
 )
+from .judge import UNTOLD
 from .mutations import Regions, mutate
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -81,6 +82,12 @@ def test_what_was_found_once_stays_mended():
     assert len(verdicts) >= 4
     for line in verdicts:
         assert " refused " in line, line
+
+
+def test_a_chunk_that_is_listed_and_not_found_is_known():
+    """HDF5 gives zeros for it; the judge tells that from an answer of ours that is wrong."""
+    (verdict,) = fuzzed("--judge", *(CORPUS / "untold").glob("*.h5ad.xz"))
+    assert f" {UNTOLD}" in verdict
 
 
 @pytest.fixture
