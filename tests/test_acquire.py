@@ -191,7 +191,7 @@ def test_check_tells_all_states(server, tmp_path):
 
     release = release_of(tmp_path / "base", FILES)
     entries = list(release.manifest.files)
-    settings = DownloadSettings(HttpSettings(server.url, retries=0, stall_timeout=1))
+    settings = DownloadSettings(HttpSettings(server.url, retries=0))
     fetch(release, entries[:2], settings=settings)
     server.faults[entries[2].relative_path] = hs.drop(10)
     with pytest.raises(AbcDaskError):
