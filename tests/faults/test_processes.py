@@ -54,8 +54,8 @@ def left_over(session: int) -> list[str]:
 
 
 def require_no_orphans(session: int) -> None:
-    """Within a minute all processes of a command are gone, on a busy machine too."""
-    end = time.monotonic() + 60
+    """Within 10 seconds all processes of a command are gone."""
+    end = time.monotonic() + 10
     while (found := left_over(session)) and time.monotonic() < end:
         time.sleep(0.1)
     assert found == []
