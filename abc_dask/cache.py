@@ -22,7 +22,7 @@ from abc_dask.patience import patiently
 FOLDER = ".abc_dask"
 
 # Part of every key: raise it when the content of a cached file changes its meaning.
-_LAYOUT = 3
+_LAYOUT = 4
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.cached import read_cached_rows, read_note, write_cached
+from abc_dask.chunkindex import read_chunk_index
 from abc_dask.codecs import Filter, can_decode
 from abc_dask.errors import DamagedFileError
 from abc_dask.h5ad import MatrixFile, read_indptr
@@ -164,31 +165,18 @@ def _look(file: h5py.File, name: str, first: int) -> tuple[StoredArray, NDArray[
     return stored, rows
 
 
-def _told(array: h5py.Dataset) -> list[Any]:
-    """Give what HDF5 says of every chunk, in the order of its index."""
-    found: list[Any] = []
-    array.id.chunk_iter(found.append)
-    return found
-
-
 def _chunk_rows(array: h5py.Dataset) -> NDArray[np.int64]:
-    found = [(c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask) for c in _told(array)]
-    try:
-        rows = np.array(sorted(found), dtype=np.int64).reshape(-1, 4)
-    except OverflowError:
-        raise DamagedFileError(
-            f"{array.file.filename}: {array.name} has chunks beyond 2^63; bring the file again"
-        ) from None
-    if not np.array_equal(rows[:, 0], np.arange(0, len(array), array.chunks[0])):
+    index = read_chunk_index(array)
+    if not np.array_equal(index.places[:, 0], np.arange(0, len(array), array.chunks[0])):
         raise DamagedFileError(
             f"{array.file.filename}: {array.name} has chunks missing or twice; bring the file again"
         )
-    if not stored_filters(array) and (rows[:, 2] != array.chunks[0] * array.dtype.itemsize).any():
+    if not stored_filters(array) and (index.sizes != array.chunks[0] * array.dtype.itemsize).any():
         raise DamagedFileError(
             f"{array.file.filename}: {array.name} has chunks of a wrong length; "
             "bring the file again"
         )
-    return rows[:, 1:]
+    return np.stack([index.offsets, index.sizes, index.masks], axis=1)
 
 
 def _require_sound(table: NDArray[np.int64], matrix: MatrixFile) -> None:

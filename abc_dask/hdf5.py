@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.chunkindex import ChunkIndex, read_chunk_index
 from abc_dask.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode
 from abc_dask.errors import AbcDaskError, DamagedFileError
 from abc_dask.files import Fingerprint, unreadable
@@ -103,7 +105,8 @@ def check_dataset(array: Any, path: str | Path) -> None:
     if array.shape is None:
         raise DamagedFileError(f"{place} is empty (no shape)")
     filters = filter_names(array, path)
-    stored = array.id.get_storage_size()
+    index = read_chunk_index(array) if array.chunks else None
+    stored = array.id.get_storage_size() if index is None else int(index.sizes.sum())
     if array.size * array.dtype.itemsize > stored * (_LARGEST_RATIO if filters else 1):
         raise DamagedFileError(
             f"{place} declares {array.size * array.dtype.itemsize:,} bytes, "
@@ -111,21 +114,18 @@ def check_dataset(array: Any, path: str | Path) -> None:
         )
     if chunk_bytes(array) > _LARGEST_CHUNK:
         raise DamagedFileError(f"{place} has chunks of {chunk_bytes(array):,} bytes, too large")
-    if array.chunks and not _has_whole_chunks(array):
+    if index is not None and not _has_whole_chunks(array, index):
         # HDF5 would fill the rest of a short chunk with whatever its memory holds
         raise DamagedFileError(f"{place} has chunks of a wrong length; bring the file again")
-    if array.chunks and array.size:
-        expected = int(
-            np.prod([-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)])
-        )
-        written = array.id.get_num_chunks()
-        if written != expected:
+    if index is not None and array.size:
+        expected = prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
+        if index.n_chunks != expected:
             raise DamagedFileError(
-                f"{place} has {written:,} of {expected:,} chunks; bring the file again"
+                f"{place} has {index.n_chunks:,} of {expected:,} chunks; bring the file again"
             )
 
 
-def _has_whole_chunks(array: h5py.Dataset) -> bool:
+def _has_whole_chunks(array: h5py.Dataset, index: ChunkIndex) -> bool:
     """Tell whether chunks that are said not to be packed are as long as they should be.
 
     A bit of a chunk's mask says that a filter was left out of it; a damaged one makes HDF5
@@ -135,14 +135,10 @@ def _has_whole_chunks(array: h5py.Dataset) -> bool:
     packing = sum(1 << k for k, code in enumerate(codes) if code not in {SHUFFLE, FLETCHER32})
     sums = sum(1 << k for k, code in enumerate(codes) if code == FLETCHER32)
     if not codes:
-        return bool(array.id.get_storage_size() == array.id.get_num_chunks() * chunk_bytes(array))
-    found: list[Any] = []
-    array.id.chunk_iter(found.append)
-    return all(
-        chunk.size == chunk_bytes(array) + 4 * (sums & ~chunk.filter_mask).bit_count()
-        for chunk in found
-        if chunk.filter_mask & packing == packing
-    )
+        return bool((index.sizes == chunk_bytes(array)).all())
+    n_sums = 4 * np.bitwise_count(sums & ~index.masks).astype(np.int64)
+    is_unpacked = index.masks & packing == packing
+    return bool((index.sizes == chunk_bytes(array) + n_sums)[is_unpacked].all())
 
 
 def filter_names(array: h5py.Dataset, path: str | Path) -> list[str]:

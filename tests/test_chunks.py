@@ -252,15 +252,15 @@ def test_only_chunks_with_a_hit_are_decoded(tmp_path):
 
 LIES = {
     "behind the end": (
-        {"byte_offset": 10**9},
+        {"offsets": 10**9},
         r"X has a chunk of \d+ bytes at 1,000,000,000, outside of",
     ),
-    "far behind": ({"byte_offset": 2**63 - 1}, "outside of the file of"),
-    "too long": ({"size": 2**40}, "outside of the file of"),
-    "of nothing": ({"size": 0}, "outside of the file of"),
-    "over the head": ({"byte_offset": 1}, "or over its head; bring the file"),
+    "far behind": ({"offsets": 2**63 - 1}, "outside of the file of"),
+    "too long": ({"sizes": 2**40}, "outside of the file of"),
+    "of nothing": ({"sizes": 0}, "outside of the file of"),
+    "over the head": ({"offsets": 1}, "or over its head; bring the file"),
     "over another": ({}, "chunks of X lie over each other; bring the file"),
-    "twice": ({"chunk_offset": (0,)}, "/X/indices has chunks missing or twice; bring the file"),
+    "twice": ({"places": 0}, "/X/indices has chunks missing or twice; bring the file"),
 }
 
 
@@ -268,15 +268,16 @@ LIES = {
 def test_chunk_tables_that_lie(tmp_path, monkeypatch, name):
     lies, message = LIES[name]
     path = written(tmp_path / "m.h5ad", compression="gzip")
-    tell = chunks._told
+    tell = chunks.read_chunk_index
 
     def lie(array):
-        rows = tell(array)
-        told = {"byte_offset": rows[0].byte_offset + 1} if name == "over another" else lies
-        rows[1] = rows[1]._replace(**told)
-        return rows
+        index = tell(array)
+        told = {"offsets": index.offsets[0] + 1} if name == "over another" else lies
+        for column, value in told.items():
+            getattr(index, column)[1] = value
+        return index
 
-    monkeypatch.setattr(chunks, "_told", lie)
+    monkeypatch.setattr(chunks, "read_chunk_index", lie)
     with pytest.raises(DamagedFileError, match=message):
         looked_at(path)
 

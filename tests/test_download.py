@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from email.utils import formatdate
 from pathlib import Path
 
@@ -675,10 +676,13 @@ def test_a_signal_while_threads_are_started(server, world, monkeypatch):
     """The first thread has fetched something before the second one is there."""
     server.faults[MATRIX] = hs.times(2, hs.stall(30 * KIB))
     start = threading.Thread.start
+    part = world.download_base / (MATRIX + ".part")
 
     def starting(thread):
         if thread.name == "abc_dask-fetch-1":
             server.wait_until_sent(MATRIX, 30 * KIB)
+            while not part.exists() or not part.stat().st_blocks:
+                time.sleep(0.002)  # sent is not yet written
             raise KeyboardInterrupt
         start(thread)
 

@@ -36,6 +36,7 @@ ORDER = [
     "loops",
     "kernels",
     "codecs",
+    "chunkindex",
     "hdf5",
     "h5ad",
     "chunks",

@@ -31,7 +31,6 @@ from .drivers import (
     require_absent,
     require_equal,
 )
-from .judge import UNTOLD
 from .mutations import Regions, mutate
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -77,17 +76,11 @@ def test_more_files_damaged_at_random(tmp_path):
 
 
 def test_what_was_found_once_stays_mended():
-    """Files in which HDF5 walked without end, or gave what its memory held."""
+    """HDF5 walked without end, gave what its memory held, or zeros for a chunk not found."""
     verdicts = fuzzed("--judge", *sorted(CORPUS.glob("*.h5ad.xz")))
-    assert len(verdicts) >= 4
+    assert len(verdicts) >= 9
     for line in verdicts:
         assert " refused " in line, line
-
-
-def test_a_chunk_that_is_listed_and_not_found_is_known():
-    """HDF5 gives zeros for it; the judge tells that from an answer of ours that is wrong."""
-    (verdict,) = fuzzed("--judge", *(CORPUS / "untold").glob("*.h5ad.xz"))
-    assert f" {UNTOLD}" in verdict
 
 
 @pytest.fixture
