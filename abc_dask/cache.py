@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from abc_dask.cached import is_sealed
 from abc_dask.errors import ReleaseError
 from abc_dask.files import replacing
 from abc_dask.patience import patiently
+from abc_dask.sealed import is_sealed
 
 FOLDER = ".abc_dask"
 
@@ -66,7 +66,7 @@ class Cache:
         depends_on : object
             JSON-serialisable state of all inputs.
         make : callable
-            Called with a temporary path to write a sealed table to (`abc_dask.cached`).
+            Called with a temporary path to write a sealed table to (`abc_dask.sealed`).
 
         Raises
         ------

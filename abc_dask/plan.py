@@ -18,7 +18,7 @@ from abc_dask.h5ad import MatrixFile
 from abc_dask.terms import Annotation
 
 # Part of every plan's digest: raise it when parts or receipts change their layout.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # A block's result may take this share of the block size, so that a matrix with few
 # values a row (spatial data, or thousands of genes asked for) is cut finer.

@@ -64,7 +64,7 @@ class PartsReader:
     def _column(self, name: str) -> pa.ChunkedArray:
         chunks = []
         for path in self.paths:
-            with opened_part(path) as file:
+            with opened_part(path, [name]) as file:
                 chunks += file.read(columns=[name])[name].chunks
         return pa.chunked_array(chunks)
 
@@ -93,7 +93,7 @@ class PartsReader:
         out = np.empty((self.n_cells, len(columns)), dtype=self.dtype, order="F")
         row = 0
         for path in self.paths:
-            with opened_part(path) as file:
+            with opened_part(path, columns) as file:
                 part = file.read(columns=list(columns)).select(list(columns))
             places = rank_of_row[row : row + len(part)]
             for k, name in enumerate(columns):
@@ -110,7 +110,7 @@ class PartsReader:
         found: list[ViewBlock] = []
         start = 0
         for path in self.paths:
-            with opened_part(path) as file:
+            with opened_part(path, ()) as file:
                 stop = start + file.metadata.num_rows
             found.append(PartBlock(str(path), start, stop, self.annotations))
             start = stop
@@ -125,7 +125,7 @@ class PartsReader:
 
     def matrices_meta(self) -> dict[str, Any]:
         """Give the categories of the label columns, the same in every part."""
-        with opened_part(self.paths[0]) as file:
+        with opened_part(self.paths[0], MATRIX_COLUMNS) as file:
             part = file.read_row_group(0, columns=list(MATRIX_COLUMNS))
         return {n: part[n].chunk(0).dictionary.to_pandas() for n in MATRIX_COLUMNS}
 
@@ -141,8 +141,8 @@ class PartBlock:
 
     def frame(self, columns: Sequence[str]) -> pd.DataFrame:
         """Read columns of the part, index cell_label."""
-        with opened_part(self.path) as file:
-            wanted = list(dict.fromkeys([CELL_LABEL, *columns]))
+        wanted = list(dict.fromkeys([CELL_LABEL, *columns]))
+        with opened_part(self.path, wanted) as file:
             table = file.read(columns=wanted).select(wanted)
         coded = {a.name: a for a in self.annotations if a.name in columns}
         plain = [name for name in columns if name not in coded]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from abc_dask.errors import AbcDaskError, ViewError
 from abc_dask.files import unreadable
+from abc_dask.sealed import opened_sealed
 from abc_dask.tables import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.terms import Annotation
 
@@ -64,9 +65,9 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened_part(path: str | Path) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet part, checksums verified; errors name it."""
-    with naming(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+def opened_part(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet part of which some columns, or all, are whole; errors name it."""
+    with naming(path), opened_sealed(path, columns) as file:
         yield file
 
 

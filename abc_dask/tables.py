@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.cache import Cache
-from abc_dask.cached import read_cached, read_described, seal
+from abc_dask.cached import read_cached, read_described
 from abc_dask.errors import ReleaseError, TableError
 from abc_dask.files import Fingerprint, unreadable
 from abc_dask.manifest import CELL_METADATA, FeatureMatrix, FileEntry, Manifest
 from abc_dask.release import Release
+from abc_dask.sealed import seal
 from abc_dask.words import enumerate_names, nearest, plural
 
 if TYPE_CHECKING:

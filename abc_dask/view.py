@@ -15,7 +15,7 @@ from abc_dask.annotations import term_colors
 from abc_dask.attach import attach, attached_frame, open_annotations, view_key
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.handover import handed_over
-from abc_dask.integrity import load_info, problems
+from abc_dask.integrity import load_info, problems, require_sound
 from abc_dask.parts import content_digest
 from abc_dask.publishing import EXPORTS, commit, format_of, refuse_existing
 from abc_dask.readers import CsvReader, PartsReader, ZarrReader
@@ -107,7 +107,8 @@ class View:
 
     @property
     def reader(self) -> Reader:
-        """Columns of the view as arrays, in cell_metadata's order."""
+        """Columns of the view as arrays, in cell_metadata's order; all is checked in reading."""
+        require_sound(self.path, self.info)
         dtype = np.dtype(self.info["dtype"])
         if self.format == "parquet":
             order = load_order(self.path)

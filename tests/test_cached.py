@@ -19,15 +19,14 @@ from hypothesis import strategies as st
 
 from abc_dask.cached import (
     ROW_GROUP,
-    is_sealed,
     read_cached,
     read_cached_rows,
     read_described,
     read_note,
-    seal,
     write_cached,
 )
 from abc_dask.errors import CacheError, UnavailableFileError
+from abc_dask.sealed import is_sealed, seal
 
 
 def table_of(n_rows: int, seed: int = 0) -> pa.Table:

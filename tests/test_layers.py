@@ -23,6 +23,7 @@ ORDER = [
     "patience",
     "sources",
     "release",
+    "sealed",
     "cached",
     "cache",
     "tables",

@@ -263,8 +263,8 @@ def test_edited_description_is_refused(copied):
     place.write_text(text.replace('"release": "20250531"', '"release": "20260101"'))
     with pytest.raises(ViewError, match="_view.json was changed after it was written"):
         open_view(copied)
-    place.write_text(text.replace('"format_version": 1', '"format_version": 99'))
-    with pytest.raises(ViewError, match="has format version 99, this abc_dask reads 1"):
+    place.write_text(text.replace('"format_version": 2', '"format_version": 99'))
+    with pytest.raises(ViewError, match="has format version 99, this abc_dask reads 2"):
         open_view(copied)
     place.write_text("{")
     with pytest.raises(ViewError, match="cannot be read"):
