@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from abc_dask.errors import ViewError
 from abc_dask.expression import BlockTask, Partition, read_block
 from abc_dask.files import Fingerprint, replacing, sha256, write_whole
-from abc_dask.sealed import opened_sealed, seal
+from abc_dask.sealed import SealError, opened_sealed, seal
 from abc_dask.tables import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 
 PARTS = "parts"
@@ -171,9 +171,12 @@ def write_table(table: pa.Table, path: Path) -> None:
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         write_page_checksum=True,
     )
-    seal(path)
-    with opened_sealed(path, page_checksum_verification=True) as file:
-        rows = sum(len(batch) for batch in file.iter_batches(batch_size=ROW_GROUP))
+    try:
+        seal(path)
+        with opened_sealed(path, page_checksum_verification=True) as file:
+            rows = sum(len(batch) for batch in file.iter_batches(batch_size=ROW_GROUP))
+    except (SealError, pa.ArrowException) as error:
+        raise OSError(f"what was written cannot be read back ({error})") from error
     if rows != len(table):
         raise OSError(f"{rows:,} of {len(table):,} rows read back")
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from abc_dask import Atlas, open_view
+from abc_dask import Atlas, open_view, parts
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.parts import ROW_GROUP, content_digest
 from abc_dask.readers import exact_decimals
@@ -150,6 +150,26 @@ def test_bit_flips_are_found_by_page_checksums(copied, views):
             view.verify()
     part.write_bytes(whole)
     view.verify()
+
+
+@pytest.mark.parametrize("place", [10, -20])
+def test_a_part_that_cannot_be_read_back_is_none(odd_atlas, tmp_path, monkeypatch, place):
+    """The disk keeps another bit than it was given."""
+    seal = parts.seal
+
+    def sealed(path):
+        seal(path)
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+
+    monkeypatch.setattr(parts, "seal", sealed)
+    atlas = Atlas(odd_atlas.download_base)
+    with pytest.raises(ViewError, match=r"cannot be written: .* cannot be read back \(a checksum"):
+        atlas.extract(["Tac2"], tmp_path / "v.parquet")
+    assert not (tmp_path / "v.parquet").exists()
+    monkeypatch.undo()
+    assert atlas.extract(["Tac2"], tmp_path / "v.parquet").n_cells
 
 
 def test_zarr_is_anndata(views, expected):
