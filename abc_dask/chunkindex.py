@@ -36,8 +36,8 @@ _NOWHERE = np.uint64(2**64 - 1)
 _HEAD = np.dtype(
     [("name", "S4"), ("type", "u1"), ("level", "u1"), ("used", "<u2"), ("siblings", "V16")]
 )
-# Nodes in memory at once; those of a matrix file have 2 to 3 KB.
-_BATCH = 1024
+# Nodes in memory at once; one of a matrix file has 2 to 3 KB.
+_BATCH_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,8 @@ def _read_tree(tree: _Tree) -> NDArray[Any]:
     while level and len(entries):
         at = entries["child"]
         _require(len(np.unique(at)) == len(at), tree.array, "leads to one place twice")
-        batches = [slice(k, k + _BATCH) for k in range(0, len(at), _BATCH)]
+        step = max(1, _BATCH_BYTES // tree.node_bytes)
+        batches = [slice(k, k + step) for k in range(0, len(at), step)]
         levels, *parts = zip(
             *(_read_nodes(tree, at[some], low[some], high[some]) for some in batches), strict=True
         )

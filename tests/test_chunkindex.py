@@ -66,7 +66,7 @@ def own_only(monkeypatch):
 )
 def test_the_same_as_hdf5_lists(tmp_path, monkeypatch, libver, shape, chunks):
     # some of each level, which the largest one has three of
-    monkeypatch.setattr(chunkindex, "_BATCH", 5)
+    monkeypatch.setattr(chunkindex, "_BATCH_BYTES", 10_000)
     path = tmp_path / "a.h5"
     with h5py.File(path, "w", libver=libver) as file:
         array = file.create_dataset("a", data=np.ones(shape, "u1"), chunks=chunks)
