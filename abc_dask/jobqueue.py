@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -224,6 +225,18 @@ def job_cluster(request: JobRequest) -> Iterator[Any]:
                 yield cluster
             finally:
                 cluster.close()
+                _sweep(request.folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the folder of a run that is done with, which a job's logs brought back.
+
+    A job that takes the place of a lost one just as the last block is done makes the folder
+    of its logs after all else was removed.
+    """
+    with contextlib.suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= {LOGS}:
+            shutil.rmtree(folder)
 
 
 def _start(request: JobRequest) -> Any:

@@ -16,7 +16,7 @@ import click.testing
 import dask.config
 import pytest
 
-from abc_dask import Atlas, guard
+from abc_dask import Atlas, extraction, guard, jobqueue
 from abc_dask.cli import cli
 from abc_dask.cluster import connected, job_request, job_script
 from abc_dask.credentials import credentials_beside, read_credentials, write_credentials
@@ -538,7 +538,18 @@ PBS = {
 
 
 def test_make_believe_pbs(plain_atlas, tmp_path, monkeypatch):
-    """The ways of a batch system other than Slurm, which three shell scripts stand for."""
+    """The ways of a batch system other than Slurm, which three shell scripts stand for.
+
+    A job that comes when the view is there brings the folder of its logs back.
+    """
+    complete = extraction.complete
+
+    def completed(plan, found, staging, *arguments, **options):
+        complete(plan, found, staging, *arguments, **options)
+        (staging.folder / "logs").mkdir(parents=True)
+        (staging.folder / "logs" / "abc-dask.o1").touch()
+
+    monkeypatch.setattr(extraction, "complete", completed)
     place = tmp_path / "jobs"
     place.mkdir()
     for name, line in PBS.items():
@@ -556,3 +567,12 @@ def test_make_believe_pbs(plain_atlas, tmp_path, monkeypatch):
     )
     assert_same(view.to_pandas(), expected_table(plain_atlas, ["Tac2"]))
     assert [path.name for path in place.iterdir()] == ["script"], "the job was deleted"
+    assert not (tmp_path / "v.parquet.partial").exists()
+
+
+def test_the_logs_of_an_unfinished_run_are_kept(tmp_path):
+    for name in ("logs", "receipts"):
+        (tmp_path / "v.partial" / name).mkdir(parents=True)
+    jobqueue._sweep(tmp_path / "v.partial")
+    assert len(list((tmp_path / "v.partial").iterdir())) == 2
+    jobqueue._sweep(tmp_path / "not there")
