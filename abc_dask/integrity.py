@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from abc_dask.errors import ViewError
-from abc_dask.files import Fingerprint, sha256, unreadable
+from abc_dask.files import sha256, unreadable
 from abc_dask.plan import FORMAT_VERSION
 from abc_dask.publishing import info_digest, tree
-from abc_dask.reading import naming
+from abc_dask.readers import VALUES
+from abc_dask.reading import naming, require_digest
 from abc_dask.staging import VIEW, Staging, sidecar_path
-
-# Arrays that `abc_dask.writers` gives a checksum to each chunk.
-_ZARR_CHUNK = re.compile(r"(X|obs|obsm|var)/(.+/)?c(/|$)")
 
 
 def problems(path: Path, info: dict[str, Any], *, rehash: bool) -> Iterator[str]:
@@ -51,16 +47,7 @@ def problems(path: Path, info: dict[str, Any], *, rehash: bool) -> Iterator[str]
 
 
 def require_sound(path: Path, info: dict[str, Any]) -> None:
-    """Compare with their digests the files of a view that have no checksums inside.
-
-    Parquet parts and chunks of Zarr arrays have some, which are verified in reading.
-
-    Parameters
-    ----------
-    path : Path
-        The view.
-    info : dict
-        Its description.
+    """Compare with their digests all files of a view that are not looked at in reading values.
 
     Raises
     ------
@@ -69,21 +56,8 @@ def require_sound(path: Path, info: dict[str, Any]) -> None:
     """
     root = path.parent if info["format"] == "csv" else path
     for file in info["files"]:
-        place = root / file["name"]
-        if "rows" in file or (info["format"] == "zarr" and _ZARR_CHUNK.match(file["name"])):
-            continue
-        with naming(place):
-            digest = _known_digest(place, Fingerprint.of(place))
-        if digest != file["sha256"]:
-            raise ViewError(
-                f"{path} is damaged: {file['name']} was changed after it was written "
-                "(SHA-256 differs); run the extraction again"
-            )
-
-
-@lru_cache(maxsize=4096)
-def _known_digest(path: Path, _state: Fingerprint) -> str:
-    return sha256(path)
+        if "seal" not in file and not file["name"].startswith(VALUES):
+            require_digest(root / file["name"], file["sha256"])
 
 
 def _digest(path: Path) -> str:

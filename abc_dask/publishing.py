@@ -12,7 +12,8 @@ from abc_dask import writers
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.files import sha256, write_whole
 from abc_dask.handover import placed
-from abc_dask.reading import Reader
+from abc_dask.reading import Reader, naming
+from abc_dask.sealed import read_seal
 from abc_dask.staging import VIEW, Staging
 from abc_dask.words import enumerate_names
 
@@ -118,8 +119,12 @@ def publish(
     files = []
     for name in sorted(names):
         digest = (digests or {}).get(name) or sha256(names[name])
-        entry = {"name": name, "size": names[name].stat().st_size, "sha256": digest}
-        files.append(entry | ({"rows": rows[name]} if rows and name in rows else {}))
+        size = names[name].stat().st_size
+        entry: dict[str, Any] = {"name": name, "size": size, "sha256": digest}
+        if rows and name in rows:
+            with naming(names[name]):
+                entry |= {"rows": rows[name], "seal": read_seal(names[name])}
+        files.append(entry)
     content = _sealed(info | {"format": chosen, "files": files})
     if place.is_dir():
         write_whole(place / VIEW, content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from abc_dask.reading import (
     naming,
     opened_part,
     read_rows,
+    require_digest,
 )
 from abc_dask.tables import CELL_LABEL
 from abc_dask.terms import Annotation
@@ -29,6 +30,9 @@ from abc_dask.terms import Annotation
 if TYPE_CHECKING:
     import dask.dataframe as dd
     import pandas as pd
+
+# What the names of the files of a Zarr view's values begin with: X/c/SHARD/GENE.
+VALUES = "X/c/"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class PartsReader:
     columns : tuple of str
     dtype : numpy.dtype
     annotations : tuple of Annotation
+    seals : tuple of int
+        Of every part, as a finished view's description says (`abc_dask.sealed`).
     """
 
     paths: tuple[Path, ...]
@@ -51,6 +57,7 @@ class PartsReader:
     columns: tuple[str, ...]
     dtype: np.dtype[Any]
     annotations: tuple[Annotation, ...] = ()
+    seals: tuple[int, ...] = ()
 
     @property
     def n_cells(self) -> int:
@@ -61,10 +68,14 @@ class PartsReader:
     def _rank(self) -> NDArray[np.int64]:
         return np.argsort(self.order, kind="stable")
 
+    @property
+    def _parts(self) -> list[tuple[Path, int | None]]:
+        return list(zip(self.paths, self.seals or [None] * len(self.paths), strict=True))
+
     def _column(self, name: str) -> pa.ChunkedArray:
         chunks = []
-        for path in self.paths:
-            with opened_part(path, [name]) as file:
+        for path, seal in self._parts:
+            with opened_part(path, [name], seal=seal) as file:
                 chunks += file.read(columns=[name])[name].chunks
         return pa.chunked_array(chunks)
 
@@ -92,8 +103,8 @@ class PartsReader:
         rank_of_row[self._rank] = np.arange(self.n_cells)
         out = np.empty((self.n_cells, len(columns)), dtype=self.dtype, order="F")
         row = 0
-        for path in self.paths:
-            with opened_part(path, columns) as file:
+        for path, seal in self._parts:
+            with opened_part(path, columns, seal=seal) as file:
                 part = file.read(columns=list(columns)).select(list(columns))
             places = rank_of_row[row : row + len(part)]
             for k, name in enumerate(columns):
@@ -109,10 +120,10 @@ class PartsReader:
         """Give the parts."""
         found: list[ViewBlock] = []
         start = 0
-        for path in self.paths:
-            with opened_part(path, ()) as file:
+        for path, seal in self._parts:
+            with opened_part(path, (), seal=seal) as file:
                 stop = start + file.metadata.num_rows
-            found.append(PartBlock(str(path), start, stop, self.annotations))
+            found.append(PartBlock(str(path), start, stop, self.annotations, seal))
             start = stop
         return found
 
@@ -125,7 +136,8 @@ class PartsReader:
 
     def matrices_meta(self) -> dict[str, Any]:
         """Give the categories of the label columns, the same in every part."""
-        with opened_part(self.paths[0], MATRIX_COLUMNS) as file:
+        path, seal = self._parts[0]
+        with opened_part(path, MATRIX_COLUMNS, seal=seal) as file:
             part = file.read_row_group(0, columns=list(MATRIX_COLUMNS))
         return {n: part[n].chunk(0).dictionary.to_pandas() for n in MATRIX_COLUMNS}
 
@@ -138,11 +150,12 @@ class PartBlock:
     start: int
     stop: int
     annotations: tuple[Annotation, ...]
+    seal: int | None
 
     def frame(self, columns: Sequence[str]) -> pd.DataFrame:
         """Read columns of the part, index cell_label."""
         wanted = list(dict.fromkeys([CELL_LABEL, *columns]))
-        with opened_part(self.path, wanted) as file:
+        with opened_part(self.path, wanted, seal=self.seal) as file:
             table = file.read(columns=wanted).select(wanted)
         coded = {a.name: a for a in self.annotations if a.name in columns}
         plain = [name for name in columns if name not in coded]
@@ -164,13 +177,16 @@ class ZarrReader:
     dtype : numpy.dtype
     n_cells : int
     annotations : tuple of Annotation
+    digests : dict of str to str
+        SHA-256 of the files of X, as the description says.
     """
 
     path: Path
     columns: tuple[str, ...]
     dtype: np.dtype[Any]
     n_cells: int
-    annotations: tuple[Annotation, ...] = ()
+    annotations: tuple[Annotation, ...]
+    digests: dict[str, str] = field(repr=False)
 
     def _obs(self) -> pd.DataFrame:
         import anndata.io
@@ -197,7 +213,8 @@ class ZarrReader:
 
     def values(self, columns: Sequence[str]) -> NDArray[Any]:
         """Read some columns as an array of n_cells x columns."""
-        return _read_zarr(self.path, 0, self.n_cells, [self.columns.index(c) for c in columns])
+        positions = [self.columns.index(c) for c in columns]
+        return _read_zarr(self.path, 0, self.n_cells, positions, self.digests)
 
     def blocks(self) -> list[ViewBlock]:
         """Give rows of shards."""
@@ -206,6 +223,9 @@ class ZarrReader:
         with naming(self.path):
             array = zarr.open_array(self.path / "X", mode="r")
         step = (array.shards or array.chunks)[0]
+        rows: dict[str, list[str]] = {}
+        for name in self.digests:
+            rows.setdefault(name.split("/")[2], []).append(name)
         return [
             ZarrBlock(
                 str(self.path),
@@ -213,6 +233,7 @@ class ZarrReader:
                 min(start + step, self.n_cells),
                 self.columns,
                 self.annotations,
+                {name: self.digests[name] for name in rows.get(str(start // step), [])},
             )
             for start in range(0, self.n_cells, step)
         ]
@@ -238,13 +259,21 @@ def _zarr_codes(column: Any, annotation: Annotation) -> NDArray[Any]:
     return codes
 
 
-def _read_zarr(path: Path, start: int, stop: int, positions: Sequence[int]) -> NDArray[Any]:
+def _read_zarr(
+    path: Path, start: int, stop: int, positions: Sequence[int], digests: dict[str, str]
+) -> NDArray[Any]:
+    """Read columns of rows, the files of which are those with these digests."""
     import zarr
 
+    files: dict[str, list[str]] = {}
+    for name in digests:
+        files.setdefault(name.split("/")[3], []).append(name)
     with naming(path):
         array = zarr.open_array(path / "X", mode="r")
         out = np.empty((stop - start, len(positions)), dtype=array.dtype, order="F")
         for k, position in enumerate(positions):
+            for name in files.get(str(position), []):
+                require_digest(path / name, digests[name])
             out[:, k] = array[start:stop, position]
     return out
 
@@ -258,6 +287,7 @@ class ZarrBlock:
     stop: int
     names: tuple[str, ...]
     annotations: tuple[Annotation, ...]
+    digests: dict[str, str]
 
     def frame(self, columns: Sequence[str]) -> pd.DataFrame:
         """Read columns of these rows, index cell_label."""
@@ -276,7 +306,7 @@ class ZarrBlock:
         labels = np.asarray(beside[obs.attrs["_index"]], dtype=object)
         genes = [name for name in columns if name in self.names]
         positions = [self.names.index(name) for name in genes]
-        values = _read_zarr(Path(self.path), self.start, self.stop, positions)
+        values = _read_zarr(Path(self.path), self.start, self.stop, positions, self.digests)
         index = label_index(pa.array(labels, pa.string()))
         frame = pd.DataFrame(values, index=index, columns=genes)
         coded = {annotation.name: annotation for annotation in self.annotations}

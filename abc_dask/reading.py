@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.errors import AbcDaskError, ViewError
-from abc_dask.files import unreadable
+from abc_dask.files import Fingerprint, sha256, unreadable
 from abc_dask.sealed import opened_sealed
 from abc_dask.tables import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.terms import Annotation
@@ -65,10 +66,36 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened_part(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet part of which some columns, or all, are whole; errors name it."""
-    with naming(path), opened_sealed(path, columns) as file:
+def opened_part(
+    path: str | Path, columns: Sequence[str] | None = None, *, seal: int | None = None
+) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet part of which some columns, or all, are whole; errors name it.
+
+    With `seal`, that of the view's description, no other part may lie in its place.
+    """
+    with naming(path), opened_sealed(path, columns, known=seal) as file:
         yield file
+
+
+def require_digest(path: Path, expected: str) -> None:
+    """Compare a file of a view with the SHA-256 in its description.
+
+    Raises
+    ------
+    ViewError
+        If it was changed after it was written.
+    """
+    with naming(path):
+        found = _known_digest(path, Fingerprint.of(path))
+    if found != expected:
+        raise ViewError(
+            f"{path} was changed after it was written (SHA-256 differs); run the extraction again"
+        )
+
+
+@lru_cache(maxsize=1 << 14)
+def _known_digest(path: Path, _state: Fingerprint) -> str:
+    return sha256(path)
 
 
 def load_order(folder: Path) -> NDArray[Any]:

@@ -51,11 +51,22 @@ def seal(path: Path) -> None:
         file.write(_TAIL.pack(len(footer), _NAME))
 
 
+def read_seal(path: Path | str) -> int:
+    """Read the checksum of all checksums, which tells a table from another one.
+
+    Raises
+    ------
+    SealError
+        If it does not fit.
+    """
+    with Path(path).open("rb") as file:
+        return _sums(file.fileno())[1]
+
+
 def is_sealed(path: Path) -> bool:
     """Tell whether a sealed table is whole, as far as its description and its size go."""
     try:
-        with path.open("rb") as file:
-            _sums(file.fileno())
+        read_seal(path)
     except (OSError, SealError):
         return False
     return True
@@ -66,6 +77,8 @@ def opened_sealed(
     path: Path | str,
     columns: Sequence[str] | None = None,
     groups: Iterable[int] | None = None,
+    *,
+    known: int | None = None,
     **options: Any,
 ) -> Iterator[pq.ParquetFile]:
     """Open a sealed table of which some columns and row groups, or all, are whole.
@@ -73,12 +86,14 @@ def opened_sealed(
     Raises
     ------
     SealError
-        If a checksum does not fit.
+        If a checksum does not fit, or the table is not that whose seal is `known`.
     OSError, pyarrow.ArrowException
         If it cannot be read.
     """
     with Path(path).open("rb") as raw:
-        sums = _sums(raw.fileno())  # of the description itself: before it is decoded
+        sums, every = _sums(raw.fileno())  # of the description itself: before it is decoded
+        if known is not None and every != known:
+            raise SealError
         with pq.ParquetFile(path, **options) as file:
             _require_whole(raw.fileno(), sums, file.metadata, columns, groups)
             yield file
@@ -123,14 +138,14 @@ def _footer(descriptor: int) -> tuple[bytes, int]:
     return _read(descriptor, start, length), start
 
 
-def _sums(descriptor: int) -> NDArray[np.uint32]:
-    """Give the checksums of the columns, which have one themselves."""
+def _sums(descriptor: int) -> tuple[NDArray[np.uint32], int]:
+    """Give the checksums of the columns, and that of all that follows these."""
     footer, start = _footer(descriptor)
     count, every = _SEAL.unpack(_read(descriptor, start - _SEAL.size, _SEAL.size))
     seals = _read(descriptor, start - _SEAL.size - 4 * count, 4 * count)
     if _sum_of_all(seals, footer) != every:
         raise SealError
-    return np.frombuffer(seals, "<u4")
+    return np.frombuffer(seals, "<u4"), every
 
 
 def _sum_of_all(seals: bytes, footer: bytes) -> int:

@@ -18,7 +18,7 @@ from abc_dask.handover import handed_over
 from abc_dask.integrity import load_info, problems, require_sound
 from abc_dask.parts import content_digest
 from abc_dask.publishing import EXPORTS, commit, format_of, refuse_existing
-from abc_dask.readers import CsvReader, PartsReader, ZarrReader
+from abc_dask.readers import VALUES, CsvReader, PartsReader, ZarrReader
 from abc_dask.reading import Reader, column_batches, load_order
 from abc_dask.staging import Staging
 from abc_dask.terms import Annotation
@@ -109,12 +109,15 @@ class View:
     def reader(self) -> Reader:
         """Columns of the view as arrays, in cell_metadata's order; all is checked in reading."""
         require_sound(self.path, self.info)
-        dtype = np.dtype(self.info["dtype"])
+        dtype, files = np.dtype(self.info["dtype"]), self.info["files"]
         if self.format == "parquet":
+            seals = tuple(file["seal"] for file in files if "rows" in file)
             order = load_order(self.path)
-            return PartsReader(self.parts, order, self.columns, dtype, self.annotations)
-        kind = ZarrReader if self.format == "zarr" else CsvReader
-        return kind(self.path, self.columns, dtype, self.n_cells, self.annotations)
+            return PartsReader(self.parts, order, self.columns, dtype, self.annotations, seals)
+        if self.format == "csv":
+            return CsvReader(self.path, self.columns, dtype, self.n_cells, self.annotations)
+        digests = {f["name"]: f["sha256"] for f in files if f["name"].startswith(VALUES)}
+        return ZarrReader(self.path, self.columns, dtype, self.n_cells, self.annotations, digests)
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
