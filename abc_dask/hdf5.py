@@ -118,11 +118,14 @@ def check_dataset(array: Any, path: str | Path) -> None:
         # HDF5 would fill the rest of a short chunk with whatever its memory holds
         raise DamagedFileError(f"{place} has chunks of a wrong length; bring the file again")
     if index is not None and array.size:
-        expected = prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
-        if index.n_chunks != expected:
+        grid = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
+        if index.n_chunks != prod(grid):
             raise DamagedFileError(
-                f"{place} has {index.n_chunks:,} of {expected:,} chunks; bring the file again"
+                f"{place} has {index.n_chunks:,} of {prod(grid):,} chunks; bring the file again"
             )
+        places = np.stack(np.unravel_index(np.arange(prod(grid)), grid), axis=1) * array.chunks
+        if not np.array_equal(index.places, places):
+            raise DamagedFileError(f"{place} has chunks missing or twice; bring the file again")
 
 
 def _has_whole_chunks(array: h5py.Dataset, index: ChunkIndex) -> bool:
