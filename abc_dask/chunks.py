@@ -28,7 +28,7 @@ from abc_dask.chunkindex import read_chunk_index
 from abc_dask.codecs import Filter, can_decode
 from abc_dask.errors import DamagedFileError
 from abc_dask.h5ad import MatrixFile, read_indptr
-from abc_dask.hdf5 import opened, stored_filters
+from abc_dask.hdf5 import opened, require_whole, stored_filters
 
 _LAYOUT = b"abc_dask.chunks"
 
@@ -167,15 +167,7 @@ def _look(file: h5py.File, name: str, first: int) -> tuple[StoredArray, NDArray[
 
 def _chunk_rows(array: h5py.Dataset) -> NDArray[np.int64]:
     index = read_chunk_index(array)
-    if not np.array_equal(index.places[:, 0], np.arange(0, len(array), array.chunks[0])):
-        raise DamagedFileError(
-            f"{array.file.filename}: {array.name} has chunks missing or twice; bring the file again"
-        )
-    if not stored_filters(array) and (index.sizes != array.chunks[0] * array.dtype.itemsize).any():
-        raise DamagedFileError(
-            f"{array.file.filename}: {array.name} has chunks of a wrong length; "
-            "bring the file again"
-        )
+    require_whole(array, index, array.file.filename)
     return np.stack([index.offsets, index.sizes, index.masks], axis=1)
 
 

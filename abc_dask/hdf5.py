@@ -114,18 +114,26 @@ def check_dataset(array: Any, path: str | Path) -> None:
         )
     if chunk_bytes(array) > _LARGEST_CHUNK:
         raise DamagedFileError(f"{place} has chunks of {chunk_bytes(array):,} bytes, too large")
-    if index is not None and not _has_whole_chunks(array, index):
+    if index is not None:
+        require_whole(array, index, path)
+
+
+def require_whole(array: h5py.Dataset, index: ChunkIndex, path: str | Path) -> None:
+    """Refuse an array whose chunks are not all there, each once and of its length."""
+    place = f"{path}: {array.name}"
+    if not _has_whole_chunks(array, index):
         # HDF5 would fill the rest of a short chunk with whatever its memory holds
         raise DamagedFileError(f"{place} has chunks of a wrong length; bring the file again")
-    if index is not None and array.size:
-        grid = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
-        if index.n_chunks != prod(grid):
-            raise DamagedFileError(
-                f"{place} has {index.n_chunks:,} of {prod(grid):,} chunks; bring the file again"
-            )
-        places = np.stack(np.unravel_index(np.arange(prod(grid)), grid), axis=1) * array.chunks
-        if not np.array_equal(index.places, places):
-            raise DamagedFileError(f"{place} has chunks missing or twice; bring the file again")
+    if not array.size:
+        return
+    grid = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
+    if index.n_chunks != prod(grid):
+        raise DamagedFileError(
+            f"{place} has {index.n_chunks:,} of {prod(grid):,} chunks; bring the file again"
+        )
+    places = np.stack(np.unravel_index(np.arange(prod(grid)), grid), axis=1) * array.chunks
+    if not np.array_equal(index.places, places):
+        raise DamagedFileError(f"{place} has chunks missing or twice; bring the file again")
 
 
 def _has_whole_chunks(array: h5py.Dataset, index: ChunkIndex) -> bool:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from abc_dask import open_view
 from abc_dask.errors import ViewError
 from abc_dask.parts import RECEIPTS
@@ -190,3 +192,10 @@ def require_absent(output: Path) -> None:
     except ViewError:
         return
     raise AssertionError(f"{output} opened")
+
+
+def one_bit_wrong(content: bytes, rng: np.random.Generator) -> bytes:
+    """Flip one bit anywhere."""
+    damaged = bytearray(content)
+    damaged[int(rng.integers(len(damaged)))] ^= 1 << int(rng.integers(8))
+    return bytes(damaged)

@@ -17,7 +17,7 @@ from abc_dask import Atlas, open_view
 from abc_dask.errors import ViewError
 
 from .conftest import BLOCK, GENES
-from .drivers import INJECTED
+from .drivers import INJECTED, one_bit_wrong
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,7 @@ def test_deleted_cut_flipped_and_swapped(warm, views, tmp_path, format):
     for number in range(6):
         file = files[int(rng.integers(len(files)))]
         kept = file.read_bytes()
-        damaged = bytearray(kept)
-        damaged[int(rng.integers(len(kept)))] ^= 1 << int(rng.integers(8))
-        change = [b"", kept[:-1], bytes(damaged)][number % 3]
+        change = [b"", kept[:-1], one_bit_wrong(kept, rng)][number % 3]
         file.write_bytes(change) if change else file.unlink()
         INJECTED["damaged views"] += 1
         error = verified(warm, whole).error
@@ -98,9 +96,7 @@ def test_statistics_of_a_damaged_view(warm, views, tmp_path, format, count):
     for number in range(count):
         file = files[number % len(files)]
         kept = file.read_bytes()
-        damaged = bytearray(kept)
-        damaged[int(rng.integers(len(kept)))] ^= 1 << int(rng.integers(8))
-        file.write_bytes(damaged)
+        file.write_bytes(one_bit_wrong(kept, rng))
         INJECTED["damaged views"] += 1
         outcome = summarized()
         outcome.require_good_or_typed()
@@ -132,9 +128,7 @@ def test_any_bit_of_a_view(tiny, tmp_path, format, count):
     for number in range(count):
         file = files[number % len(files)]
         kept = file.read_bytes()
-        damaged = bytearray(kept)
-        damaged[int(rng.integers(len(kept)))] ^= 1 << int(rng.integers(8))
-        file.write_bytes(damaged)
+        file.write_bytes(one_bit_wrong(kept, rng))
         INJECTED["damaged views"] += 1
         said = ""
         try:
@@ -200,9 +194,7 @@ def test_an_edited_description_is_refused(views, tmp_path, format):
             open_view(view)
     rng = np.random.default_rng(5)
     for _ in range(60):
-        damaged = bytearray(kept.encode())
-        damaged[int(rng.integers(len(damaged)))] ^= 1 << int(rng.integers(8))
-        place.write_bytes(damaged)
+        place.write_bytes(one_bit_wrong(kept.encode(), rng))
         INJECTED["edited descriptions"] += 1
         try:
             info = open_view(view).info

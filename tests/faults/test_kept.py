@@ -15,7 +15,7 @@ import pytest
 from abc_dask import Atlas
 
 from .conftest import BLOCK, GENES
-from .drivers import INJECTED, Job, require_absent, require_equal
+from .drivers import INJECTED, Job, one_bit_wrong, require_absent, require_equal
 
 KINDS = ("cell_metadata", "gene", "matrix", "rows", "indptr", "chunks", "details", "annotation")
 
@@ -37,9 +37,7 @@ def damages(whole: bytes, n_flips: int, rng: np.random.Generator):
     yield whole[: len(whole) // 2]
     yield bytes(len(whole))
     for _ in range(n_flips):
-        raw = bytearray(whole)
-        raw[int(rng.integers(len(raw)))] ^= 1 << int(rng.integers(8))
-        yield bytes(raw)
+        yield one_bit_wrong(whole, rng)
 
 
 @pytest.mark.parametrize("n_flips", [2, pytest.param(60, marks=pytest.mark.slow)])
