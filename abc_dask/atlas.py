@@ -198,8 +198,8 @@ class Atlas(Catalog):
             Fetch what is missing first, matrix by matrix; one is read while the next
             one comes.
         discard : bool
-            With `fetch`: remove each matrix file that this call fetched once its values
-            are safe, so that two of them need room at a time.
+            With `fetch`: remove each matrix file that this call fetched, or one before it
+            that was stopped, once its values are safe, so that two need room at a time.
         progress : bool
             Show progress on stderr.
         **cluster

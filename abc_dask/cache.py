@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abc_dask.errors import ReleaseError
-from abc_dask.files import replacing
+from abc_dask.files import replacing, sweep
 from abc_dask.patience import patiently
 from abc_dask.sealed import is_sealed
 
@@ -82,6 +82,7 @@ class Cache:
         try:
             with replacing(path) as temporary:
                 patiently(lambda: make(temporary))
+            sweep(path.parent)
         except OSError as error:
             raise ReleaseError(
                 f"{error.filename or path} cannot be written: {error.strerror or error}; "

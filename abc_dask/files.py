@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from pathlib import Path
 from abc_dask.errors import AbcDaskError, DamagedFileError, MissingFileError, UnavailableFileError
 
 _READ = 1 << 20
+# A temporary file that nobody wrote to for so many seconds belongs to nobody any more.
+_ABANDONED = 86_400.0
+# Names are cut here, so that a temporary one fits where the final one does.
+_LONGEST_STEM = 120
 
 # What says nothing of the file itself: a disk or a server that did not answer, or lost its place.
 _NO_ANSWER = {
@@ -130,13 +135,47 @@ def sha256(path: str | Path) -> str:
 
 def temporary_name(path: Path) -> Path:
     """Give a hidden name in the same folder that no other attempt can have."""
-    return path.with_name(f".{path.name[:180]}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    return path.with_name(f".{_stem(path.name)}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
 
 
-def is_temporary_of(path: Path, other: Path) -> bool:
-    """Tell whether `temporary_name` may have given a name to an attempt on `path`."""
-    number = r"\d+-[0-9a-f]{12}"
-    return bool(re.fullmatch(rf"\.{re.escape(path.name[:180])}\.{number}\.tmp", other.name))
+def is_temporary(name: str, of: str | None = None) -> bool:
+    """Tell whether `temporary_name` gave this name, to an attempt on a file called `of`."""
+    stem = ".+" if of is None else re.escape(_stem(of))
+    return bool(re.fullmatch(rf"\.{stem}\.\d+-[0-9a-f]{{12}}\.tmp", name))
+
+
+def _stem(name: str) -> str:
+    """Shorten a name so that two never become one."""
+    if len(name) <= _LONGEST_STEM:
+        return name
+    return f"{name[:100]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
+def sweep(folder: Path | int, of: str | None = None, unchanged_for: float = _ABANDONED) -> None:
+    """Remove temporary files of attempts that were killed, as far as the system lets that be.
+
+    Parameters
+    ----------
+    folder : Path or int
+        Where to look: its path, or its open descriptor.
+    of : str, optional
+        Only of attempts on the file of this name there.
+    unchanged_for : float
+        Seconds since the last write; another process may be at work on what is younger.
+        0 for the one who knows that there is no other.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not is_temporary(entry.name, of):
+                continue
+            with contextlib.suppress(OSError):
+                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                if unchanged_for and age < unchanged_for:
+                    continue
+                if isinstance(folder, int):
+                    os.unlink(entry.name, dir_fd=folder)
+                else:
+                    Path(entry.path).unlink()
 
 
 @contextlib.contextmanager

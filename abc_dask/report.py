@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from abc_dask import __version__
 from abc_dask.errors import AbcDaskError, UsageError, ViewError
-from abc_dask.files import write_whole
+from abc_dask.files import sweep, write_whole
 from abc_dask.handover import are_sections
 from abc_dask.publishing import refuse_existing
 from abc_dask.words import enumerate_names, format_bytes, names_of, plural
@@ -86,6 +86,7 @@ def write_report(
     )
     try:
         write_whole(place, content.encode())
+        sweep(place.parent, place.name)
     except OSError as error:
         raise ViewError(f"{place} cannot be written: {error.strerror or error}") from None
     return place

@@ -35,7 +35,7 @@ from abc_dask.errors import ViewError
 from abc_dask.files import (
     fsync_directory,
     fsync_file,
-    is_temporary_of,
+    is_temporary,
     remove,
     replace_tree,
     sha256,
@@ -284,7 +284,7 @@ class Staging:
         """Remove what a run left that was killed while it removed its staging folder."""
         with contextlib.suppress(OSError):
             for path in self.folder.parent.iterdir():
-                if is_temporary_of(self.folder, path) and not (path / VIEW).exists():
+                if is_temporary(path.name, self.folder.name) and not (path / VIEW).exists():
                     shutil.rmtree(path, ignore_errors=True)
 
 

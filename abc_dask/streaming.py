@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from abc_dask.acquire.download import fetch, fetch_each
 from abc_dask.acquire.progress import Progress
 from abc_dask.errors import AbcDaskError, GeneError, ReleaseError, TableError, ViewError
 from abc_dask.extraction import run, run_info
-from abc_dask.files import remove, write_whole
+from abc_dask.files import Fingerprint, remove, write_whole
 from abc_dask.genes import Gene, choose_gene_table
 from abc_dask.inputs import Source
 from abc_dask.manifest import FileEntry
@@ -37,6 +37,7 @@ from abc_dask.prepare import (
 from abc_dask.publishing import commit, refuse_existing
 from abc_dask.readers import PartsReader
 from abc_dask.reading import load_order
+from abc_dask.release import Release
 from abc_dask.selection import Cells, Selection
 from abc_dask.staging import MATRICES, Staging
 from abc_dask.tables import Assignment
@@ -150,8 +151,8 @@ def extract_while_fetching(
     output, chosen, client, overwrite
         As in `abc_dask.extraction.run`.
     discard : bool
-        Remove each matrix file that this call fetched once its values are safe. At most
-        two of them lie on disk at a time.
+        Remove each matrix file that this call fetched, or one before it that was stopped,
+        once its values are safe. At most two of them lie on disk at a time.
     progress : Progress
         Told what is fetched.
 
@@ -181,9 +182,16 @@ def extract_while_fetching(
             a.feature_matrix.file: staging.folder / MATRICES / f"{number:05d}.parquet"
             for number, a in enumerate(assignments)
         }
-        todo = [a for a in assignments if _load(places[a.feature_matrix.file]) is None]
+        brought = _Brought(request.source.release, places) if discard else None
+        todo = []
+        for assignment in assignments:
+            file = assignment.feature_matrix.file
+            if _load(places[file]) is None:
+                todo.append(assignment)
+            elif brought is not None:
+                brought.discard(file)
         kept = len(assignments) - len(todo)
-        _extract_each(request, todo, places, client, discard=discard, progress=progress)
+        _extract_each(request, todo, places, client, brought, progress=progress)
         parts = [_load(places[a.feature_matrix.file]) for a in assignments]
         _publish(
             staging,
@@ -208,13 +216,20 @@ def _extract_each(
     todo: list[Assignment],
     places: dict[FileEntry, Path],
     client: Client,
+    brought: _Brought | None,
     *,
-    discard: bool,
     progress: Progress,
 ) -> None:
+    """Make the views of the matrices that have none; with `brought`, discard what came."""
     assigned = {a.feature_matrix.file: a for a in todo}
     release = request.source.release
-    arriving = fetch_each(release, list(assigned), progress=progress, ahead=1 if discard else None)
+    arriving = fetch_each(
+        release,
+        list(assigned),
+        progress=progress,
+        ahead=None if brought is None else 1,
+        placing=None if brought is None else brought.note,
+    )
     with contextlib.closing(arriving):
         for fetched in arriving:
             place = places[fetched.entry]
@@ -235,8 +250,42 @@ def _extract_each(
                 write_whole(_without_cells(place), json.dumps(provenance(plan)).encode())
             cells = plural(plan.n_cells, "cell")
             progress.note(f"{plan.matrices[0].feature_matrix_label}: {cells} extracted")
-            if discard and not fetched.adopted:
-                remove(fetched.path)
+            if brought is not None:
+                brought.discard(fetched.entry)
+
+
+class _Brought:
+    """Which matrix files were fetched for this view, by this run or one that was stopped.
+
+    What lay there before, or was put there by somebody else, is never discarded: a file
+    counts as brought only while it is the very one that was noted as it got its name.
+    """
+
+    def __init__(self, release: Release, places: dict[FileEntry, Path]) -> None:
+        self._release = release
+        self._notes = {e: place.with_suffix(".fetched.json") for e, place in places.items()}
+
+    def note(self, entry: FileEntry, fingerprint: Fingerprint) -> None:
+        """Remember a file that is about to get its name."""
+        place = self._notes[entry]
+        try:
+            write_whole(place, json.dumps(asdict(fingerprint)).encode())
+        except OSError as error:
+            raise ViewError(f"{place} cannot be written: {error.strerror}") from None
+
+    def discard(self, entry: FileEntry) -> None:
+        """Remove a file if it was brought."""
+        path, place = self._release.path(entry), self._notes[entry]
+        try:
+            noted = Fingerprint(**json.loads(place.read_bytes()))
+            is_it = not path.is_symlink() and Fingerprint.of(path) == noted
+        except (OSError, ValueError, TypeError, AbcDaskError):
+            return
+        if is_it:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise ViewError(f"{path} cannot be removed: {error.strerror}") from None
 
 
 @dataclass(frozen=True)

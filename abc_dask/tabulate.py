@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from abc_dask.errors import UsageError, ViewError
-from abc_dask.files import replacing
+from abc_dask.files import replacing, sweep
 from abc_dask.summary import Summary
 from abc_dask.words import enumerate_names, plural, text_table
 
@@ -54,6 +54,7 @@ def write_summary(summary: Summary, place: Path) -> None:
                 table.to_csv(temporary, index=False)
             else:
                 table.to_parquet(temporary, index=False)
+        sweep(place.parent, place.name)
     except OSError as error:
         raise ViewError(f"{place} cannot be written: {error.strerror or error}") from error
 

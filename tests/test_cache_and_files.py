@@ -18,10 +18,12 @@ from abc_dask.cached import read_cached, write_cached
 from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError
 from abc_dask.files import (
     Fingerprint,
+    is_temporary,
     remove,
     replace_tree,
     replacing,
     sha256,
+    sweep,
     temporary_name,
     write_whole,
 )
@@ -161,6 +163,37 @@ def test_temporary_names_are_never_the_same(tmp_path):
     names = {temporary_name(path) for _ in range(100)}
     assert len(names) == 100
     assert all(len(name.name) < 256 and name.parent == tmp_path for name in names)
+    # names that differ late only are told apart
+    assert all(is_temporary(name.name, path.name) for name in names)
+    assert not any(is_temporary(name.name, path.name + "x") for name in names)
+
+
+@pytest.mark.parametrize("by_descriptor", [False, True])
+def test_what_killed_attempts_left_is_removed_when_nobody_writes_to_it(tmp_path, by_descriptor):
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    old, new, others = temporary_name(a), temporary_name(a), temporary_name(b)
+    strangers = [a, b, tmp_path / ".a.json.tmp", tmp_path / f"x{old.name}", tmp_path / ".a.json"]
+    for path in [old, new, others, *strangers]:
+        path.write_bytes(b"")
+        if path != new:
+            os.utime(path, (0, 0))
+    (tmp_path / temporary_name(a)).mkdir()  # no file: left alone, and in nobody's way
+    os.utime(tmp_path, (0, 0))
+    everything = names_in(tmp_path)
+
+    def swept(*arguments, **options):
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        try:
+            sweep(descriptor if by_descriptor else tmp_path, *arguments, **options)
+        finally:
+            os.close(descriptor)
+        return sorted({*everything} - {*names_in(tmp_path)})
+
+    assert swept("c.json", unchanged_for=0) == []
+    assert swept("a.json") == [old.name]
+    assert swept() == sorted([old.name, others.name])
+    assert swept("a.json", unchanged_for=0) == sorted([old.name, others.name, new.name])
+    sweep(tmp_path / "nothing")
 
 
 # --- folders ---------------------------------------------------------------------------------

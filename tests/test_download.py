@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -31,7 +32,7 @@ from abc_dask.acquire.presence import Action, Found, Memory, decide, inspect
 from abc_dask.acquire.redirects import checked_redirect, is_private_host
 from abc_dask.acquire.retries import Attempts, TransientError, UnreachableError, retry_after
 from abc_dask.errors import AbcDaskError, DownloadError, UsageError
-from abc_dask.files import Fingerprint
+from abc_dask.files import Fingerprint, temporary_name
 from abc_dask.manifest import FileEntry, Manifest
 from abc_dask.release import Release
 from tests import http_server as hs
@@ -591,7 +592,7 @@ def test_bytes_that_a_killed_run_brought_are_not_fetched_again(server, tmp_path)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert finals(release) == []
+    assert not (release.download_base / MATRIX).exists()
     journal = Journal.parse((release.download_base / (MATRIX + ".part.json")).read_bytes())
     there = sum(stop - start for start, stop in journal.done)
     assert 0 < there < size
@@ -606,6 +607,37 @@ def test_bytes_that_a_killed_run_brought_are_not_fetched_again(server, tmp_path)
     assert sum(stop - start for start, stop in asked) == report.bytes_fetched == size - there
     assert merged([*asked, *journal.done]) == [(0, size)]
     assert (release.download_base / MATRIX).read_bytes() == server.files[MATRIX]
+    assert names_under(release.download_base) == [".abc_dask/verified.jsonl", MATRIX]
+
+
+@pytest.mark.parametrize("left", ["journal", "part", "all"])
+def test_what_a_killed_run_left_beside_a_file_is_removed(server, world, left):
+    """The file may have got its name just before, or have been copied into its place since."""
+    fetch(world, [entry_of(world)], settings=quick(server))
+    there = names_under(world.download_base)
+    path = world.download_base / MATRIX
+    part, journal = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
+    leftovers = {"journal": [journal], "part": [part], "all": [part, journal]}[left]
+    if left == "all":
+        leftovers += [temporary_name(journal), temporary_name(journal)]
+    neighbour = part.with_name("other.h5ad.part")
+    for place in [*leftovers, neighbour]:
+        place.write_bytes(b"left")
+    assert fetch(world, [entry_of(world)], settings=quick(server)).adopted
+    neighbour.unlink()
+    assert names_under(world.download_base) == there
+
+
+def test_a_part_that_another_process_holds_is_left_to_it(server, world):
+    fetch(world, [entry_of(world)], settings=quick(server))
+    path = world.download_base / MATRIX
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert fetch(world, [entry_of(world)], settings=quick(server)).adopted
+        assert part.exists()
+    assert fetch(world, [entry_of(world)], settings=quick(server)).adopted
+    assert not part.exists()
 
 
 def test_two_processes_on_one_file_do_not_harm_each_other(server, tmp_path):

@@ -15,10 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
+from abc_dask.acquire.download import fetch
 from abc_dask.cli import cli
 from abc_dask.errors import DownloadError, GeneError, UsageError
 from abc_dask.files import remove
+from abc_dask.release import Release
 from abc_dask.staging import MATRICES, Staging
+from abc_dask.streaming import _Brought
 from abc_dask.testing import REFERENCE_GENES, Quirks, write_atlas
 
 from . import http_server as hs
@@ -173,6 +176,39 @@ def test_killed_and_resumed(server, plain_atlas, matrices, tmp_path):
     subprocess.run(command, env=env, check=True)
     assert {request.path for request in server.requests} == {matrices[-1]}
     assert_same(open_view(out).to_pandas(), expected_table(plain_atlas, REFERENCE_GENES))
+
+
+@pytest.mark.parametrize("since", ["nothing", "fetched again", "copied", "linked"])
+def test_what_a_stopped_run_brought_is_discarded_by_the_next(server, matrices, tmp_path, since):
+    """Unless somebody else has put a file there since."""
+    base, out = tmp_path / "base", tmp_path / "v.parquet"
+    server.faults = {matrices[-1]: hs.status(404)}
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        pytest.raises(DownloadError, match="HTTP 404"),
+    ):
+        # killed before anything was removed
+        patched.setattr(_Brought, "discard", lambda *_: None)
+        Atlas.remote(base).extract(REFERENCE_GENES, out, fetch=True, discard=True)
+    left = on_disk(base)
+    assert len(left) == 3
+    server.faults = {}
+    for name in left if since != "nothing" else ():
+        path = base / name
+        content = path.read_bytes()
+        if since == "linked":
+            path.rename(tmp_path / path.name)
+            path.symlink_to(tmp_path / path.name)
+            continue
+        path.unlink()
+        if since == "copied":
+            path.write_bytes(content)
+    if since == "fetched again":
+        release = Release.open(base)
+        fetch(release, [e for e in release.manifest.files if e.relative_path in left])
+    view = Atlas.remote(base).extract(REFERENCE_GENES, out, fetch=True, discard=True)
+    view.verify()
+    assert on_disk(base) == ([] if since == "nothing" else left)
 
 
 def test_odd_matrices(tmp_path):

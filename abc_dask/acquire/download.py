@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from abc_dask.acquire.download_settings import DownloadSettings
-from abc_dask.acquire.fetch_context import Context, Fetched, StoppedError
+from abc_dask.acquire.fetch_context import Context, Fetched, Placing, StoppedError
 from abc_dask.acquire.fetch_plan import FetchPlan, plan_fetch, require_writable
 from abc_dask.acquire.http import Client
 from abc_dask.acquire.partial import Range
@@ -113,6 +113,7 @@ def fetch_each(
     progress: Progress | None = None,
     remove_damaged: bool = False,
     ahead: int | None = None,
+    placing: Placing | None = None,
 ) -> Generator[Fetched, None, None]:
     """Bring files one after the other, the next ones while the caller uses one.
 
@@ -124,6 +125,10 @@ def fetch_each(
         How many files may be on their way or ready beside the one that the caller has
         in hand (from the moment it is given until the next is asked for). A caller that
         removes each file after use needs room for ``1 + ahead`` files only. None: all.
+    placing : callable, optional
+        Called in a thread with the entry and the fingerprint of each file that was
+        fetched and checked, just before it gets its name: one who notes both knows later,
+        whatever happened since, that the file was brought for him.
 
     Yields
     ------
@@ -148,6 +153,7 @@ def fetch_each(
         progress=progress or Quiet(),
         remove_damaged=remove_damaged,
         ahead=ahead,
+        placing=placing,
     )
     return run.files()
 
@@ -164,6 +170,7 @@ class _Run:
         progress: Progress,
         remove_damaged: bool,
         ahead: int | None,
+        placing: Placing | None,
     ) -> None:
         self._queue = deque(file.entry for file in plan.files)
         self._plan = plan
@@ -179,6 +186,7 @@ class _Run:
             settings.journal_step,
             remove_damaged,
             self._wake,
+            placing,
         )
         # files that may be on their way, ready, or in the caller's hand
         self._room = len(self._queue) if ahead is None else 1 + max(0, ahead)

@@ -10,7 +10,10 @@ from abc_dask.acquire.http import Client
 from abc_dask.acquire.presence import Memory
 from abc_dask.acquire.progress import Progress
 from abc_dask.errors import AbcDaskError
+from abc_dask.files import Fingerprint
 from abc_dask.manifest import FileEntry
+
+Placing = Callable[[FileEntry, Fingerprint], None]
 
 
 class StoppedError(AbcDaskError):
@@ -61,6 +64,8 @@ class Context:
         Remove bytes that failed their check, in place of keeping them aside.
     wake : callable
         Called when there is more to do for idle threads.
+    placing : callable or None
+        Told of each fetched file, whole and checked, just before it gets its name.
     """
 
     download_base: Path
@@ -71,6 +76,7 @@ class Context:
     step: int
     remove_damaged: bool
     wake: Callable[[], None]
+    placing: Placing | None = None
 
     def keep_on(self) -> None:
         """Raise `StoppedError` when the fetch was broken off."""

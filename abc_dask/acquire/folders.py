@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from abc_dask.errors import DownloadError
+from abc_dask.files import sweep, temporary_name
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -123,7 +123,7 @@ class Folder:
 
     def write_whole(self, name: str, content: bytes, *, durable: bool = True) -> None:
         """Write a small file so that it is there with all its bytes or not at all."""
-        temporary = f".{name[:120]}.{os.getpid()}-{secrets.token_hex(6)}.tmp"
+        temporary = temporary_name(Path(name)).name
         try:
             descriptor = self.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
@@ -134,21 +134,33 @@ class Folder:
                         os.fsync(file.fileno())
                 self.rename(temporary, name)
             except BaseException:
-                self.unlink(temporary)
+                with contextlib.suppress(DownloadError):
+                    self.unlink(temporary)
                 raise
         except OSError as error:
             raise cannot_write(self.path / name, error) from None
         if durable:
             self.flush()
 
+    def sweep(self, name: str, **options: float) -> None:
+        """Remove what killed attempts to write a file left (`abc_dask.files.sweep`)."""
+        sweep(self._descriptor, name, **options)
+
     def rename(self, old: str, new: str) -> None:
         """Give a file another name in this folder; what had that name is replaced."""
-        os.rename(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        try:
+            os.rename(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        except OSError as error:
+            raise cannot_write(self.path / new, error) from None
 
     def unlink(self, name: str) -> None:
         """Remove a file; nothing there is fine."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(name, dir_fd=self._descriptor)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise cannot_write(self.path / name, error) from None
 
     def flush(self) -> None:
         """Flush the folder's entries to the disk, where the file system knows of that."""

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from abc_dask.acquire.folders import Folder, cannot_write
 from abc_dask.errors import DownloadError
+from abc_dask.files import is_temporary
 from abc_dask.manifest import FileEntry
 
 SUFFIX = ".part"
@@ -254,7 +255,31 @@ class Part:
         """How many bytes are there."""
         return sum(stop - start for start, stop in self.done)
 
+    @staticmethod
+    def clear(base: Path, entry: FileEntry) -> None:
+        """Remove what killed runs left beside a file that is in its place by now.
+
+        What another process holds is left to it, as is what lies where nothing may be written.
+        """
+        path = base / entry.relative_path
+        name = path.name + SUFFIX
+        journal = name + ".json"
+        with contextlib.suppress(OSError, DownloadError):
+            beside = [other.name for other in path.parent.iterdir()]
+            if not any(n in {name, journal} or is_temporary(n, journal) for n in beside):
+                return
+            with Folder.of(base, entry.relative_path) as folder:
+                descriptor = folder.open_file(name, os.O_RDWR | os.O_CREAT)
+                try:
+                    if _locked(descriptor):
+                        folder.sweep(journal, unchanged_for=0)
+                        folder.unlink(journal)
+                        folder.unlink(name)
+                finally:
+                    os.close(descriptor)
+
     def _load(self) -> None:
+        self.folder.sweep(self.name + ".json", unchanged_for=0)
         content = self.folder.read(self.name + ".json", limit=_JOURNAL_LIMIT)
         journal = Journal.parse(content)
         status = os.fstat(self._descriptor)
@@ -274,7 +299,10 @@ class Part:
             self._done = []
             self.validator = Validator()
             self.folder.unlink(self.name + ".json")
-            os.ftruncate(self._descriptor, 0)
+            try:
+                os.ftruncate(self._descriptor, 0)
+            except OSError as error:
+                raise cannot_write(self.path, error) from None
 
     def write(self, offset: int, data: bytes) -> None:
         """Put bytes in their place and note that they are there.
@@ -355,7 +383,12 @@ class Part:
             self._lost = error
 
     def finish(self) -> os.stat_result:
-        """Flush all bytes to the disk; give the file's status."""
+        """Flush all bytes to the disk; give the file's status.
+
+        The time of its last change becomes now: no other run can have finished the same file.
+        """
+        with contextlib.suppress(OSError):
+            os.utime(self._descriptor)
         self.flush()
         if self._lost is not None:
             # nothing is known of the bytes: fetch them anew
@@ -365,11 +398,8 @@ class Part:
 
     def rename(self, name: str) -> None:
         """Give the part its next name; it is no longer a part then."""
-        try:
-            self.folder.rename(self.name, name)
-            self.folder.unlink(self.name + ".json")
-        except OSError as error:
-            raise cannot_write(self.folder.path / name, error) from None
+        self.folder.rename(self.name, name)
+        self.folder.unlink(self.name + ".json")
         self.folder.flush()
 
     def remove(self) -> None:
@@ -382,12 +412,12 @@ class Part:
         if self._descriptor < 0:
             return
         with self._lock:
-            if keep and self._done:
-                with contextlib.suppress(DownloadError, OSError):
+            # a disk that takes no journal costs a later run time; it harms no byte
+            with contextlib.suppress(DownloadError, OSError):
+                if keep and self._done:
                     self._save()
-            elif keep:
-                self.folder.unlink(self.name)
-                self.folder.unlink(self.name + ".json")
+                elif keep:
+                    self.remove()
             os.close(self._descriptor)
             self._descriptor = -1
         self.folder.close()

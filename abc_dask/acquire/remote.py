@@ -297,6 +297,7 @@ def fetch_manifest(
     resolved = base.resolve()
     with Folder.of(resolved, f"{_PREFIX}{version}/{MANIFEST_NAME}") as folder:
         folder.write_whole(MANIFEST_NAME, content)
+        folder.sweep(MANIFEST_NAME)
     return Release.open(resolved, version)
 
 

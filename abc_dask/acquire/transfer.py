@@ -16,7 +16,6 @@ Several threads call `fetch_piece` for pieces of one file; who ends the last one
 
 from __future__ import annotations
 
-import contextlib
 import stat
 import threading
 from collections import deque
@@ -24,7 +23,7 @@ from dataclasses import replace
 
 from abc_dask.acquire.answers import Question, RestartError
 from abc_dask.acquire.fetch_context import Context, Fetched
-from abc_dask.acquire.folders import Folder, cannot_write
+from abc_dask.acquire.folders import Folder
 from abc_dask.acquire.follow import Flusher, Hasher
 from abc_dask.acquire.http import Body
 from abc_dask.acquire.partial import Part, Range, missing
@@ -138,6 +137,8 @@ class Transfer:
             raise DownloadError(refusal(self.path))
         if action not in {Action.ADOPT, Action.ADOPT_UNVERIFIED}:
             return None
+        if self._part is None:
+            Part.clear(context.download_base, entry)
         return Fetched(entry, self.path, adopted=True, verified=action is Action.ADOPT,
                        bytes_fetched=0)  # fmt: skip
 
@@ -291,9 +292,11 @@ class Transfer:
                 self._start_again(RestartError("its resumed bytes had a wrong hash", ranged=True))
                 return None
             raise self._mismatch(str(md5))
+        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
+        if self.context.placing is not None:
+            self.context.placing(self.entry, fingerprint)
         self._put_in_place()
         if md5 is not None:
-            fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
             self.context.memory.put(self.entry.relative_path, fingerprint, md5)
         part.close(keep=False)
         return Fetched(self.entry, self.path, adopted=False, verified=md5 is not None,
@@ -313,11 +316,7 @@ class Transfer:
         part.rename(name)
 
     def _aside(self, name: str) -> None:
-        aside = self.path.name + DAMAGED_SUFFIX
-        try:
-            self.part.folder.rename(name, aside)
-        except OSError as error:
-            raise cannot_write(self.path.with_name(aside), error) from None
+        self.part.folder.rename(name, self.path.name + DAMAGED_SUFFIX)
 
     def _mismatch(self, got: str) -> DownloadError:
         if self.context.remove_damaged:
@@ -363,8 +362,7 @@ class Transfer:
         """Let go of everything; what is there of the file is kept for the next run."""
         self._stop_followers()
         if self._part is not None:
-            with contextlib.suppress(OSError):
-                self._part.close()
+            self._part.close()
 
 
 class _Broken(Exception):  # noqa: N818

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 @click.option(
     "--discard",
     is_flag=True,
-    help="With --fetch: remove each matrix file that this run fetched once its values are safe.",
+    help="With --fetch: remove each matrix file that it brought once its values are safe.",
 )
 @click.option(
     "--plan-only",

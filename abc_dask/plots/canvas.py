@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abc_dask.errors import UsageError, ViewError
-from abc_dask.files import replacing
+from abc_dask.files import replacing, sweep
 from abc_dask.words import enumerate_names
 
 try:
@@ -83,6 +83,7 @@ class Picture(Figure):
         try:
             with replacing(place) as temporary, temporary.open("wb") as file:
                 file.write(self.render(kind))
+            sweep(place.parent, place.name)
         except OSError as error:
             raise ViewError(f"{place} cannot be written: {error.strerror or error}") from None
         return place

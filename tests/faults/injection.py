@@ -93,7 +93,7 @@ def install(
             if isinstance(path, str | bytes | os.PathLike) and flags & _WRITES:
                 steps.take("open", os.fspath(os.fsdecode(path)))
         elif event == "os.rename":
-            steps.take("rename", os.fsdecode(os.fspath(arguments[0])))
+            steps.take("rename", _full(arguments[0], arguments[2]))
         elif event in {"os.remove", "os.rmdir"}:
             steps.take(event[3:], _full(arguments[0], arguments[1]))
         elif event == "os.mkdir":
@@ -107,10 +107,24 @@ def install(
 
     import pyarrow.parquet
 
+    import abc_dask.acquire.partial
     import abc_dask.files
 
+    # the audit event does not tell which folder a name is in
+    _wrap(os, "open", _opened, steps)
+    _wrap(
+        abc_dask.acquire.partial,
+        "_flush_data",
+        lambda arguments: ("fdatasync", _full(arguments[0], -1)),
+        steps,
+    )
     _wrap(abc_dask.files, "_exchange", lambda arguments: ("exchange", str(arguments[0])), steps)
     pyarrow.parquet.write_table = _half_written(pyarrow.parquet.write_table, steps)
+
+
+def _opened(arguments: tuple[Any, ...], dir_fd: int | None = None) -> tuple[str, str]:
+    path, flags, *_ = arguments
+    return "open", _full(path, dir_fd) if dir_fd is not None and flags & _WRITES else ""
 
 
 def _full(path: Any, folder: int) -> str:
@@ -126,12 +140,13 @@ def _full(path: Any, folder: int) -> str:
     return name
 
 
-def _wrap(module: Any, name: str, told: Callable[[Any], tuple[str, str]], steps: Steps) -> None:
+def _wrap(module: Any, name: str, told: Callable[..., tuple[str, str]], steps: Steps) -> None:
     call = getattr(module, name)
 
     @functools.wraps(call)
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        steps.take(*told(arguments))
+        where = {key: options[key] for key in ("dir_fd",) if key in options}
+        steps.take(*told(arguments, **where))
         return call(*arguments, **options)
 
     setattr(module, name, wrapped)

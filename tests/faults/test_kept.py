@@ -6,6 +6,7 @@ The right view, or one line that names the table; and the same command again mak
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 
 from abc_dask import Atlas
+from abc_dask.files import is_temporary
 
 from .conftest import BLOCK, GENES
 from .drivers import INJECTED, Job, one_bit_wrong, require_absent, require_equal
+from .test_steps import some_of, struck
 
 KINDS = ("cell_metadata", "gene", "matrix", "rows", "indptr", "chunks", "details", "annotation")
 
@@ -79,3 +82,31 @@ def test_a_table_that_is_removed_while_blocks_wait(base, tmp_path, undisturbed):
         lazy.compute(scheduler="synchronous")
     view = Atlas(base).extract(GENES, tmp_path / "v.parquet", block_size=BLOCK)
     assert view.provenance["content"] == undisturbed.content
+
+
+@pytest.mark.parametrize("most", [6, pytest.param(0, marks=pytest.mark.slow)])
+def test_killed_while_tables_are_made(warm, base, job, tmp_path, most):
+    """The next run makes them; what was left half made goes when a day has passed."""
+    output = tmp_path / "out" / "v.parquet"
+    output.parent.mkdir()
+    kept = base / ".abc_dask"
+    shutil.rmtree(kept)
+    counted = warm.run(*job.to(output), fault={"under": str(base), "act": "count"})
+    assert counted.code == 0, counted.err
+    content = json.loads((output / "_view.json").read_text())["content"]
+    for at in some_of(counted.steps, most, all_kinds=most == 0):
+        shutil.rmtree(kept)
+        shutil.rmtree(output)
+        outcome = struck(warm, job, output, "kill", at, under=str(base))
+        assert outcome.code == -9, (counted.steps[at - 1], outcome)
+        require_absent(output)
+        again = warm.run(*job.to(output))
+        assert again.code == 0, (counted.steps[at - 1], again.err)
+        require_equal(output, content)
+        left = [path for path in kept.iterdir() if is_temporary(path.name)]
+        assert len(left) <= 1, left
+        for path in left:
+            os.utime(path, (0, 0))
+        next(kept.glob("matrix-*.parquet")).unlink()
+        assert warm.run(*job.to(output, "--overwrite")).code == 0
+        assert not [path for path in kept.iterdir() if is_temporary(path.name)]

@@ -93,9 +93,8 @@ def _has(output: Path, content: str) -> bool:
 def struck(
     warm: Zygote, job: Job, output: Path, act: str, at: int, *more: str, **fault: object
 ) -> Outcome:
-    return warm.run(
-        *job.to(output, *more), fault={"under": str(output.parent), "act": act, "at": at, **fault}
-    )
+    fault = {"under": str(output.parent), "act": act, "at": at, **fault}
+    return warm.run(*job.to(output, *more), fault=fault)
 
 
 def fresh(folder: Path, number: int, format: str) -> Path:

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask.config
+
 # Real time that one command may take before it counts as hanging.
 SECONDS = 60
 
@@ -79,7 +81,9 @@ def become(request: dict[str, Any]) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.update(request.get("env", {}))
+    if "env" in request:
+        os.environ.update(request["env"])
+        dask.config.refresh()  # its settings were read when it was loaded
     if request.get("fault"):
         from .injection import install
 
