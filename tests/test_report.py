@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
 from abc_dask.cli import cli
+from abc_dask.files import temporary_name
 from abc_dask.publishing import info_digest
 from abc_dask.report import write_report
 
@@ -169,6 +171,27 @@ def test_refusals(view, tmp_path):
     assert place.read_text() == "mine"
     assert "is not a finished view" in fails(tmp_path / "V", "-o", tmp_path / "a.html", code=1)
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("r.html", ["report", "--overwrite"]),
+        ("t.csv", ["summarize", "--by", "class", "--overwrite"]),
+        ("p.png", ["plot", "heatmap", "--by", "class", "--dpi", "50"]),
+    ],
+)
+def test_what_a_killed_run_left_half_made_is_removed(view, tmp_path, name, words):
+    """A day later; what is younger somebody may be writing."""
+    place = tmp_path / name
+    old, young, others = (temporary_name(p) for p in (place, place, tmp_path / "another"))
+    for path in (old, young, others):
+        path.write_bytes(b"half")
+    for path in (old, others):
+        os.utime(path, (0, 0))
+    done = CliRunner().invoke(cli, [*words, str(view.path), "--output", str(place)])
+    assert done.exit_code == 0, done.output
+    assert {p.name for p in tmp_path.iterdir()} == {name, young.name, others.name}
 
 
 def test_a_browser_shows_it_whole(page, view, tmp_path):

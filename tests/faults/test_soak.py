@@ -70,7 +70,8 @@ for number in range(count):
         gc.collect()
         time.sleep(0.2)
         looks.append([process.memory_info().rss, process.num_fds(), process.num_threads(),
-                      len(list(folder.iterdir())), len(process.children(recursive=True))])
+                      len(list(folder.iterdir())), len(process.children(recursive=True)),
+                      len(list(base.rglob(".*.tmp")))])
 print(json.dumps({"looks": looks, "stopped": stopped, "killed": killed}))
 """
 
@@ -103,3 +104,5 @@ def test_nothing_grows(tiny, tmp_path):
     assert late[3] <= 9, looks
     # the one that tracks shared resources, which multiprocessing keeps
     assert late[4] <= 1, looks
+    # a table beside the atlas that an interruption broke off is removed at once
+    assert late[5] == 0, looks
