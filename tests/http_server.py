@@ -227,12 +227,22 @@ class Server:
     requests: list[Request] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
+    connections: int = 0
 
     def __enter__(self):
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def handle(self):
+                with outer.lock:
+                    outer.connections += 1
+                try:
+                    super().handle()
+                finally:
+                    with outer.lock:
+                        outer.connections -= 1
 
             def do_GET(self):
                 with contextlib.suppress(OSError):
@@ -273,6 +283,13 @@ class Server:
     def forget(self):
         self.sent.clear()
         self.requests.clear()
+
+    def wait_until_left_alone(self):
+        """Let what a killed client had asked for come to its end: it counts as sent."""
+        end = time.monotonic() + 30
+        while self.connections:
+            assert time.monotonic() < end, f"{self.connections} connections are still open"
+            time.sleep(0.005)
 
     def wait_until_sent(self, path, count):
         while self.sent[path] < count:

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import dask.cli
 import pandas as pd
@@ -335,3 +337,54 @@ def _command_line(process):
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+FALLEN = """
+import os, sys, time, weakref
+import click
+from abc_dask.cli import Commands
+
+number, where = int(sys.argv[1]), sys.argv[2]
+
+def fall():
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)  # the handler runs here
+    print("the callback went on")
+
+class Own(Commands):
+    def get_command(self, ctx, name):
+        return go
+
+class Thing:
+    def __del__(self):
+        if where == "del":
+            fall()
+
+@click.command()
+def go():
+    thing = Thing()
+    callback = weakref.ref(thing, lambda _: fall() if where == "weakref" else None)
+    del thing
+    time.sleep(20)
+    print("the command went on")
+
+Own("own")(["go"])
+"""
+
+
+@pytest.mark.parametrize("where", ["del", "weakref"])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_falls_into_a_callback_is_not_lost(name, code, where):
+    """Python drops what is raised there; the run would go on as if nobody had stopped it."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", FALLEN, str(int(signal.Signals[name])), where],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    word = {"SIGINT": "interrupted", "SIGTERM": "terminated"}[name]
+    again = "run the same command again to complete the work"
+    assert done.stderr == f"abc-dask: error: {word}; {again}\n"
+    assert time.monotonic() - began < 15

@@ -600,6 +600,7 @@ def test_bytes_that_a_killed_run_brought_are_not_fetched_again(server, tmp_path)
     on_disk = (release.download_base / (MATRIX + ".part")).stat().st_blocks * 512
     assert on_disk - there < (1 << 16) + 3 * (1 << 20)
     server.faults.clear()
+    server.wait_until_left_alone()
     server.forget()
     settings = DownloadSettings(HttpSettings(server.url), range_size=1 << 20)
     report = fetch(release, release.manifest.files, settings=settings)

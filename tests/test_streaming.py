@@ -172,6 +172,7 @@ def test_killed_and_resumed(server, plain_atlas, matrices, tmp_path):
         process.send_signal(signal.SIGKILL)
     assert not out.exists()
     server.faults = {}
+    server.wait_until_left_alone()
     server.forget()
     subprocess.run(command, env=env, check=True)
     assert {request.path for request in server.requests} == {matrices[-1]}

@@ -101,18 +101,28 @@ _STOPPED = {
 }
 
 
+# Seconds after which a signal is raised again: the callback that it fell into is over by then.
+_LATER = 0.05
+
+
 class _Signals:
     """The first SIGINT or SIGTERM unwinds the stack; another one ends the process at once.
 
     Nothing is lost by that: a view is complete or absent whenever the process ends.
+
+    Python runs a handler wherever it happens to be. Within a callback of a weak reference, or a
+    ``__del__``, it drops what the handler raises, and the run would go on as if nobody had asked it
+    to stop; so what is dropped there is raised again a little later.
     """
 
     def __init__(self) -> None:
         self._has_come = False
         self._is_being_said = False
         self._is_said = False
+        self._is_over = False
         self._ends_with: int | None = None
         self._previous: dict[int, Any] = {}
+        self._previous_hook = sys.unraisablehook
 
     def watch(self) -> None:
         """Take signals from here on; those that are ignored (nohup) stay so."""
@@ -120,12 +130,15 @@ class _Signals:
             for number in _STOPPED:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._stop)
+            self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._dropped
 
     def leave(self) -> None:
         """Give signals back, unless one came: the interpreter's own end may take a while."""
         if not self._has_come:
             for number, previous in self._previous.items():
                 signal.signal(number, previous)
+            sys.unraisablehook = self._previous_hook
+        self._is_over = True
 
     @contextlib.contextmanager
     def saying(self) -> Iterator[None]:
@@ -152,6 +165,20 @@ class _Signals:
         # what it would say of tasks that are broken off now, zarr's among them, is no news
         logging.getLogger("asyncio").disabled = True
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    def _dropped(self, what: sys.UnraisableHookArgs) -> None:
+        if what.exc_type not in {KeyboardInterrupt, Terminated} or self._is_said:
+            self._previous_hook(what)
+            return
+        number = signal.SIGTERM if what.exc_type is Terminated else signal.SIGINT
+        again = threading.Timer(_LATER, self._again, [number])
+        again.daemon = True
+        again.start()
+
+    def _again(self, number: int) -> None:
+        if not self._is_over:
+            self._has_come = False
+            os.kill(os.getpid(), number)
 
 
 def _fail(ctx: click.Context, message: str, code: int) -> None:

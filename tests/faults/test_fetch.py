@@ -49,6 +49,7 @@ class Fetching:
         }
 
     def run(self, base: Path, *more: object, **fault: object) -> Outcome:
+        self.server.wait_until_left_alone()
         self.server.forget()
         argv = [*self._argv, "--download-base", base, "--quiet", *more]
         return self.warm.run(*argv, env=self._env, fault=fault or None)
