@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,17 @@ import numpy as np
 
 from abc_dask import open_view
 from abc_dask.errors import ViewError
+from abc_dask.files import is_temporary
 from abc_dask.parts import RECEIPTS
 from abc_dask.staging import Staging
 from abc_dask.view import View
 
 FOLDER = Path(__file__).parents[2]
+
+# How a command ends that got such a signal.
+CODES = {"kill": -9, "int": 130, "term": 143, "int twice": 130}
+
+_A_DAY_AND_MORE = 90_000
 
 # How often what was done on purpose; told at the end of the tests (`tests/conftest.py`).
 INJECTED: Counter[str] = Counter()
@@ -192,6 +199,25 @@ def require_absent(output: Path) -> None:
     except ViewError:
         return
     raise AssertionError(f"{output} opened")
+
+
+def require_ended(outcome: Outcome, act: str, step: str) -> None:
+    """Killed, one line, or done where the fault came too late."""
+    if act in CODES:
+        assert outcome.code in {CODES[act], 0}, (step, outcome)
+        assert "Traceback" not in outcome.err, (step, outcome)
+        if outcome.code != 0 and act != "kill":
+            assert outcome.error
+    else:
+        outcome.require_good_or_typed()
+
+
+def age_temporaries(base: Path) -> None:
+    """Let a day go by: nobody can be at work any more on what a killed run left."""
+    then = time.time() - _A_DAY_AND_MORE
+    for path in base.rglob(".*.tmp"):
+        assert is_temporary(path.name), path
+        os.utime(path, (then, then))
 
 
 def one_bit_wrong(content: bytes, rng: np.random.Generator) -> bytes:

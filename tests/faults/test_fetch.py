@@ -7,22 +7,27 @@ nothing else is left.
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 
 from abc_dask import open_view
 from abc_dask.acquire.partial import Journal
-from abc_dask.files import is_temporary
 from tests import http_server as hs
 from tests.small_release import VERSION, content_of, manifest_json
 
 from .conftest import BLOCK, GENES, Undisturbed
-from .drivers import Outcome, Zygote, opened, require_absent, require_equal
-from .test_steps import CODES, some_of
+from .drivers import (
+    Outcome,
+    Zygote,
+    age_temporaries,
+    opened,
+    require_absent,
+    require_ended,
+    require_equal,
+)
+from .test_steps import some_of
 
 MIB = 1 << 20
 FILES = {
@@ -32,7 +37,6 @@ FILES = {
 }
 MANIFEST = f"releases/{VERSION}/manifest.json"
 ACTS = ("kill", "int", "term", "int twice", "ENOSPC", "EIO")
-A_DAY_AGO = 90_000
 
 
 class Fetching:
@@ -85,25 +89,6 @@ def bytes_there(base: Path) -> int:
             assert found is not None, name
             there += sum(stop - start for start, stop in found.done)
     return there
-
-
-def age_temporaries(base: Path) -> None:
-    """Let a day go by: nobody can be at work any more on what a killed run left."""
-    then = time.time() - A_DAY_AGO
-    for path in base.rglob(".*.tmp"):
-        assert is_temporary(path.name), path
-        os.utime(path, (then, then))
-
-
-def require_ended(outcome: Outcome, act: str, step: str) -> None:
-    """Killed, one line, or done where the fault came too late."""
-    if act in CODES:
-        assert outcome.code in {CODES[act], 0}, (step, outcome)
-        assert "Traceback" not in outcome.err, (step, outcome)
-        if outcome.code != 0 and act != "kill":
-            assert outcome.error
-    else:
-        outcome.require_good_or_typed()
 
 
 def fetched_with(fetching: Fetching, folder: Path, act: str, most: int) -> int:

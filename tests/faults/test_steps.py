@@ -17,6 +17,7 @@ from abc_dask.errors import ViewError
 
 from .conftest import GENES, Undisturbed
 from .drivers import (
+    CODES,
     INJECTED,
     Job,
     Outcome,
@@ -28,8 +29,6 @@ from .drivers import (
     require_absent,
     require_equal,
 )
-
-CODES = {"kill": -9, "int": 130, "term": 143, "int twice": 130}
 
 
 def kind_of(step: str) -> str:
