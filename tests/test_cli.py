@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import dask.cli
 import pandas as pd
@@ -376,7 +375,6 @@ Own("own")(["go"])
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_that_falls_into_a_callback_is_not_lost(name, code, where):
     """Python drops what is raised there; the run would go on as if nobody had stopped it."""
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", FALLEN, str(int(signal.Signals[name])), where],
         capture_output=True,
@@ -387,4 +385,3 @@ def test_a_signal_that_falls_into_a_callback_is_not_lost(name, code, where):
     word = {"SIGINT": "interrupted", "SIGTERM": "terminated"}[name]
     again = "run the same command again to complete the work"
     assert done.stderr == f"abc-dask: error: {word}; {again}\n"
-    assert time.monotonic() - began < 15

@@ -586,11 +586,20 @@ def test_bytes_that_a_killed_run_brought_are_not_fetched_again(server, tmp_path)
     size = 6 << 20
     server.files = {MATRIX: content_of(size)}
     release = release_of(tmp_path / "base", server.files)
-    server.faults[MATRIX] = hs.slow(0.01)
+    killed = threading.Event()
+
+    def held(x):
+        """Beyond 4 MiB nothing comes: however slow this machine is, it is killed half way."""
+        if server.sent[MATRIX] >= 4 << 20:
+            killed.wait(60)
+        x.serve(pause=0.01)
+
+    server.faults[MATRIX] = held
     with start_process(release, server, server.files, tmp_path) as process:
         server.wait_until_sent(MATRIX, 3 << 20)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+    killed.set()
     assert process.returncode == -signal.SIGKILL
     assert not (release.download_base / MATRIX).exists()
     journal = Journal.parse((release.download_base / (MATRIX + ".part.json")).read_bytes())
