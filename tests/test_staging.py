@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,11 +44,18 @@ def assert_equal_views(view, whole):
 
 
 def interrupted(atlas, output, after, number=signal.SIGKILL):
-    """Start the command, send a signal when some receipts are there, give its exit code."""
-    command = [sys.executable, "-m", "abc_dask", "extract", *REFERENCE_GENES]
+    """Start the command, send a signal when some receipts are there, give its exit code.
+
+    Each of its steps with files takes its time: however slow this machine is in looking, the
+    signal comes before the end.
+    """
+    command = [sys.executable, "-m", "tests.faults.injection", "extract", *REFERENCE_GENES]
     command += ["--download-base", str(atlas.download_base), "--output", str(output)]
     command += ["--block-size", str(BLOCK), "--threads-per-worker", "1", "--quiet"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    root = Path(__file__).parents[1]
+    env = {**os.environ, "FAULT_STEP": "drag:1", "FAULT_UNDER": str(output.parent)}
+    options = {"cwd": root, "env": env, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **options) as process:
         receipts = Staging.beside(output).folder / RECEIPTS
         deadline = time.monotonic() + 60
         while len(list(receipts.glob("*.json"))) < after:

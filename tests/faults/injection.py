@@ -67,6 +67,8 @@ class Steps:
             os.kill(os.getpid(), signal.SIGINT)
         elif self._act == "pause":
             time.sleep(0.5)
+        elif self._act == "drag":
+            time.sleep(0.02)
         elif self._act in _SIGNALS:
             os.kill(os.getpid(), _SIGNALS[self._act])
 
@@ -83,7 +85,8 @@ def install(
     """Watch the steps of this process under a folder.
 
     `act` at step number `at`: ``count`` nothing, ``kill``, ``int``, ``term``, ``int twice``, or an
-    error's name. `only`: steps whose name contains this. `stays`: all later steps fail as well.
+    error's name; ``pause`` and ``drag`` take their time. `only`: steps whose name contains this.
+    `stays`: the same at all later steps.
     """
     steps = Steps(under, act, at, log, only, stays)
 
@@ -171,7 +174,7 @@ def main() -> None:
     """Run the command with the fault that the environment names."""
     act, _, at = os.environ.get("FAULT_STEP", "count:0").partition(":")
     log = os.environ.get("FAULT_LOG", os.devnull)
-    install(under=os.environ["FAULT_UNDER"], act=act, at=int(at), log=log)
+    install(under=os.environ["FAULT_UNDER"], act=act, at=int(at), log=log, stays=act == "drag")
     from abc_dask.cli import main as run
 
     run()
