@@ -20,7 +20,7 @@ from abc_dask.errors import AbcDaskError, DamagedFileError, MissingFileError, Un
 
 _READ = 1 << 20
 # A temporary file that nobody wrote to for so many seconds belongs to nobody any more.
-_ABANDONED = 86_400.0
+ABANDONED = 86_400.0
 # Names are cut here, so that a temporary one fits where the final one does.
 _LONGEST_STEM = 120
 
@@ -151,7 +151,7 @@ def _stem(name: str) -> str:
     return f"{name[:100]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
 
 
-def sweep(folder: Path | int, of: str | None = None, unchanged_for: float = _ABANDONED) -> None:
+def sweep(folder: Path | int, of: str | None = None, unchanged_for: float = ABANDONED) -> None:
     """Remove temporary files of attempts that were killed, as far as the system lets that be.
 
     Parameters

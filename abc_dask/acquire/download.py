@@ -127,8 +127,8 @@ def fetch_each(
         removes each file after use needs room for ``1 + ahead`` files only. None: all.
     placing : callable, optional
         Called in a thread with the entry and the fingerprint of each file that was
-        fetched and checked, just before it gets its name: one who notes both knows later,
-        whatever happened since, that the file was brought for him.
+        fetched and checked, just before it gets its name: a caller that notes both knows
+        its files again in a later run, even after a kill.
 
     Yields
     ------

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from abc_dask.errors import DownloadError
-from abc_dask.files import sweep, temporary_name
+from abc_dask.files import ABANDONED, sweep, temporary_name
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -142,9 +142,9 @@ class Folder:
         if durable:
             self.flush()
 
-    def sweep(self, name: str, **options: float) -> None:
+    def sweep(self, name: str, unchanged_for: float = ABANDONED) -> None:
         """Remove what killed attempts to write a file left (`abc_dask.files.sweep`)."""
-        sweep(self._descriptor, name, **options)
+        sweep(self._descriptor, name, unchanged_for)
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name in this folder; what had that name is replaced."""
