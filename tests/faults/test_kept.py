@@ -6,7 +6,6 @@ The right view, or one line that names the table; and the same command again mak
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -17,7 +16,14 @@ from abc_dask import Atlas
 from abc_dask.files import is_temporary
 
 from .conftest import BLOCK, GENES
-from .drivers import INJECTED, Job, one_bit_wrong, require_absent, require_equal
+from .drivers import (
+    INJECTED,
+    Job,
+    age_temporaries,
+    one_bit_wrong,
+    require_absent,
+    require_equal,
+)
 from .test_steps import some_of, struck
 
 KINDS = ("cell_metadata", "gene", "matrix", "rows", "indptr", "chunks", "details", "annotation")
@@ -39,6 +45,8 @@ def damages(whole: bytes, n_flips: int, rng: np.random.Generator):
     yield b""
     yield whole[: len(whole) // 2]
     yield bytes(len(whole))
+    # in the first column, behind what is looked at before any block is read
+    yield whole[:8] + bytes([whole[8] ^ 1]) + whole[9:]
     for _ in range(n_flips):
         yield one_bit_wrong(whole, rng)
 
@@ -72,8 +80,7 @@ def test_damaged_tables(warm, base, job, tmp_path, n_flips):
                 assert outcome.code == 0, outcome.err
             require_equal(output, content)
         path.write_bytes(whole)  # not every damage is noticed: where no one reads the table
-    if n_flips > 10:  # few flips may all be seen in time, and mended by the same run
-        assert refused > 0
+    assert refused > 0
 
 
 def test_a_table_that_is_removed_while_blocks_wait(base, tmp_path, undisturbed):
@@ -93,7 +100,7 @@ def test_killed_while_tables_are_made(warm, base, job, tmp_path, most):
     output = tmp_path / "out" / "v.parquet"
     output.parent.mkdir()
     kept = base / ".abc_dask"
-    shutil.rmtree(kept)
+    shutil.rmtree(kept, ignore_errors=True)  # it is there if another test has read the atlas
     counted = warm.run(*job.to(output), fault={"under": str(base), "act": "count"})
     assert counted.code == 0, counted.err
     content = json.loads((output / "_view.json").read_text())["content"]
@@ -108,8 +115,7 @@ def test_killed_while_tables_are_made(warm, base, job, tmp_path, most):
         require_equal(output, content)
         left = [path for path in kept.iterdir() if is_temporary(path.name)]
         assert len(left) <= 1, left
-        for path in left:
-            os.utime(path, (0, 0))
+        age_temporaries(kept)
         next(kept.glob("matrix-*.parquet")).unlink()
         assert warm.run(*job.to(output, "--overwrite")).code == 0
         assert not [path for path in kept.iterdir() if is_temporary(path.name)]
