@@ -16,14 +16,13 @@ medians; appends one JSON row to `--results`.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from benchmarks.measure import Run, prepare_page_cache, run_command, table, write_row
+from benchmarks.measure import in_turn, table, write_row
 
 CODE = """
 import hashlib, sys, time
@@ -71,20 +70,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("benchmark-results.jsonl"))
     options = parser.parse_args()
     ways = ("package", "chunk_iter", "and search")
-    runs: dict[str, list[Run]] = {name: [] for name in ways}
-    digests = set()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "array.h5"
         write_array(path, options.chunks, options.chunk_bytes)
-        for _ in range(options.rounds):
-            for name in ways:
-                prepare_page_cache([path], cold=options.cold)
-                run = run_command([sys.executable, "-c", CODE, path, name])
-                seconds, digest = run.output.split()
-                digests.add(digest)
-                runs[name].append(Run(float(seconds), run.peak_bytes, ""))
-    if len(digests) != 1:
-        raise SystemExit("the results differ")
+        runs = in_turn(CODE, path, [path], ways, options.rounds, cold=options.cold)
     state = "cold" if options.cold else "warm"
     print(f"{options.chunks:,} chunks of {options.chunk_bytes:,} bytes, {state}, same results")
     rows = table(runs, "package")

@@ -29,8 +29,8 @@ import numpy as np
 import pandas as pd
 
 from abc_dask import Atlas, open_view
-from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS, write_atlas
-from benchmarks.measure import Run, prepare_page_cache, run_command, table, write_row
+from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
+from benchmarks.measure import Run, atlas_at, prepare_page_cache, run_command, table, write_row
 
 REFERENCE = """
 import json, sys
@@ -51,10 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         base = (options.folder or Path(scratch)) / f"atlas-{options.scale:g}"
-        if not (base / "releases").is_dir():
-            print(f"making {base}", file=sys.stderr)
-            write_atlas(base, scale=options.scale, normalizations=("log2",))
-        measure(Atlas(base), Path(scratch), options)
+        measure(Atlas(atlas_at(base, scale=options.scale)), Path(scratch), options)
 
 
 def measure(atlas: Atlas, scratch: Path, options: argparse.Namespace) -> None:

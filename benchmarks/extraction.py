@@ -31,8 +31,8 @@ import h5py
 import numpy as np
 
 from abc_dask import Atlas
-from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS, write_atlas
-from benchmarks.measure import Run, prepare_page_cache, run_command, table, write_row
+from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
+from benchmarks.measure import Run, atlas_at, prepare_page_cache, run_command, table, write_row
 
 RAW = ("sequential", "parallel", "indices")
 
@@ -55,11 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for compression in options.compression.split(","):
             base = (options.folder or Path(scratch)) / f"atlas-{options.scale:g}-{compression}"
-            if not (base / "releases").is_dir():
-                print(f"making {base}", file=sys.stderr)
-                packed = None if compression == "none" else compression
-                write_atlas(base, scale=options.scale, normalizations=("log2",), compression=packed)
-            atlas = Atlas(base)
+            packed = None if compression == "none" else compression
+            atlas = Atlas(atlas_at(base, scale=options.scale, compression=packed))
             for threads in options.threads.split(","):
                 for genes in options.genes.split(","):
                     measure(atlas, compression, genes, int(threads), Path(scratch), options)

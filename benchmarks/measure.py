@@ -12,11 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from abc_dask.testing import write_atlas
 
 PACKAGES = (
     "abc_dask",
@@ -96,6 +99,37 @@ def prepare_page_cache(paths: Sequence[Path], *, cold: bool) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
+
+
+def atlas_at(base: Path, **how: Any) -> Path:
+    """Make an atlas (`abc_dask.testing.write_atlas`) where no earlier run kept one; log2 alone."""
+    if not (base / "releases").is_dir():
+        print(f"making {base}", file=sys.stderr)
+        write_atlas(base, normalizations=("log2",), **how)
+    return base
+
+
+def in_turn(
+    code: str, path: Path, files: Sequence[Path], ways: Sequence[str], rounds: int, *, cold: bool
+) -> dict[str, list[Run]]:
+    """Run Python code in processes of its own, one way after the other, round after round.
+
+    The code gets `path` and the way as arguments, and prints the seconds that it measured
+    itself and a digest of its result, which must be the same for all ways. `files` are what
+    it reads: into the page cache, or out of it, each time.
+    """
+    runs: dict[str, list[Run]] = {way: [] for way in ways}
+    digests = set()
+    for _ in range(rounds):
+        for way, own in runs.items():
+            prepare_page_cache(files, cold=cold)
+            run = run_command([sys.executable, "-c", code, path, way])
+            seconds, digest = run.output.split()
+            digests.add(digest)
+            own.append(replace(run, seconds=float(seconds)))
+    if len(digests) != 1:
+        raise SystemExit(f"{path.name}: the results differ")
+    return runs
 
 
 def table(runs: Mapping[str, Sequence[Run]], base: str) -> dict[str, dict[str, object]]:

@@ -14,13 +14,12 @@ table of medians for each format; appends one JSON row to `--results`.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
 from abc_dask import Atlas
-from abc_dask.testing import REFERENCE_GENES, write_atlas
-from benchmarks.measure import Run, prepare_page_cache, run_command, table, write_row
+from abc_dask.testing import REFERENCE_GENES
+from benchmarks.measure import atlas_at, in_turn, table, write_row
 
 CODE = """
 import hashlib, sys, time
@@ -57,10 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         base = (options.folder or Path(scratch)) / f"few-genes-{options.scale:g}"
-        if not (base / "releases").is_dir():
-            print(f"making {base}", file=sys.stderr)
-            write_atlas(base, scale=options.scale, n_genes=40, normalizations=("log2",))
-        atlas = Atlas(base)
+        atlas = Atlas(atlas_at(base, scale=options.scale, n_genes=40))
         formats = {}
         for name in ("parquet", "zarr", "csv"):
             path = atlas.extract(REFERENCE_GENES, Path(scratch) / f"view.{name}").path
@@ -72,17 +68,8 @@ def main() -> None:
 def measure(path: Path, options: argparse.Namespace) -> dict[str, dict[str, object]]:
     """Read one view in both ways, in turn."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    runs: dict[str, list[Run]] = {"package": [], "plain": []}
-    digests = set()
-    for _ in range(options.rounds):
-        for way, own in runs.items():
-            prepare_page_cache(files, cold=options.cold)
-            run = run_command([sys.executable, "-c", CODE, path, way])
-            seconds, digest = run.output.split()
-            digests.add(digest)
-            own.append(Run(float(seconds), run.peak_bytes, ""))
-    if len(digests) != 1:
-        raise SystemExit(f"{path.name}: the values differ")
+    ways = ("package", "plain")
+    runs = in_turn(CODE, path, files, ways, options.rounds, cold=options.cold)
     size = sum(file.stat().st_size for file in files)
     print(f"{path.suffix[1:]}, {size / 1e6:.0f} MB, same values")
     return table(runs, "plain")

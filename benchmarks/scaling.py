@@ -27,8 +27,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from abc_dask import Atlas, open_view
-from abc_dask.testing import REFERENCE_GENES, write_atlas
-from benchmarks.measure import Run, prepare_page_cache, run_command, table, write_row
+from abc_dask.testing import REFERENCE_GENES
+from benchmarks.measure import Run, atlas_at, prepare_page_cache, run_command, table, write_row
 
 # Cells and bytes of the largest matrix at scale 1, as `write_atlas` makes it.
 _LARGEST = "WMB-10Xv3-MB"
@@ -49,10 +49,7 @@ class Bench:
 
     def atlas(self, name: str, **how: object) -> Path:
         """Make an atlas, or find it where an earlier run kept it."""
-        base = (self.options.folder or self.scratch) / f"atlas-{name}"
-        if not (base / "releases").is_dir():
-            print(f"making {base}", file=sys.stderr)
-            write_atlas(base, normalizations=("log2",), **how)  # type: ignore[arg-type]
+        base = atlas_at((self.options.folder or self.scratch) / f"atlas-{name}", **how)
         Atlas(base).plan(REFERENCE_GENES)  # tables are kept
         return base
 
