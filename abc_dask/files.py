@@ -172,10 +172,7 @@ def sweep(folder: Path | int, of: str | None = None, unchanged_for: float = ABAN
                 age = time.time() - entry.stat(follow_symlinks=False).st_mtime
                 if unchanged_for and age < unchanged_for:
                     continue
-                if isinstance(folder, int):
-                    os.unlink(entry.name, dir_fd=folder)
-                else:
-                    Path(entry.path).unlink()
+                os.unlink(entry.path, dir_fd=folder if isinstance(folder, int) else None)
 
 
 @contextlib.contextmanager

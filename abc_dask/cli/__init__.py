@@ -130,7 +130,7 @@ class _Signals:
             for number in _STOPPED:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._stop)
-            self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._dropped
+            sys.unraisablehook = self._dropped
 
     def leave(self) -> None:
         """Give signals back, unless one came: the interpreter's own end may take a while."""
