@@ -11,6 +11,20 @@ from abc_dask.release import Release
 VERSION = "20250531"
 
 
+def names_under(folder):
+    """Every name below a folder that is no folder, relative to it."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
+
+
+def contents_under(base):
+    """Give what a server of an atlas serves: its files by name, without what is kept beside it."""
+    return {
+        name: (base / name).read_bytes()
+        for name in names_under(base)
+        if ".abc_dask" not in name.split("/")
+    }
+
+
 def content_of(size, seed=0):
     """Bytes that are the same every time and have no period that a range could hide in."""
     blocks = (hashlib.sha256(b"%d %d" % (seed, i)).digest() for i in range(size // 32 + 1))

@@ -36,7 +36,7 @@ from abc_dask.files import Fingerprint, temporary_name
 from abc_dask.manifest import FileEntry, Manifest
 from abc_dask.release import Release
 from tests import http_server as hs
-from tests.small_release import content_of, manifest_json, release_of
+from tests.small_release import content_of, manifest_json, names_under, release_of
 
 MATRIX = "expression_matrices/WMB-10Xv2/20250531/WMB-10Xv2-TH-log2.h5ad"
 TABLE = "metadata/WMB-10X/20250531/cell_metadata.csv"
@@ -92,10 +92,6 @@ def world(server, tmp_path):
 
 def entry_of(release, path=MATRIX):
     return next(e for e in release.manifest.files if e.relative_path == path)
-
-
-def names_under(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 def finals(release):

@@ -13,6 +13,7 @@ import pytest
 import abc_dask
 
 from .http_server import Server
+from .small_release import contents_under
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -53,12 +54,7 @@ def test_tour(tmp_path):
     commands = "".join(blocks("sh")).replace("abc-dask ", f"{sys.executable} -m abc_dask ")
     assert commands.count("extract ") == 6
     base = tmp_path / "abc-dask-demo" / "atlas"
-    files = {
-        path.relative_to(base).as_posix(): path.read_bytes()
-        for path in base.rglob("*")
-        if path.is_file() and ".abc_dask" not in path.parts
-    }
-    with Server(files=files) as server:  # in place of the public bucket
+    with Server(files=contents_under(base)) as server:  # in place of the public bucket
         env["DASK_ABC_DASK__BASE_URL"] = server.url
         run(["sh", "-ec", commands])
         python = blocks("python")

@@ -26,19 +26,12 @@ from abc_dask.testing import REFERENCE_GENES, Quirks, write_atlas
 
 from . import http_server as hs
 from .oracle import assert_same, expected_table
-
-
-def contents(base):
-    return {
-        path.relative_to(base).as_posix(): path.read_bytes()
-        for path in base.rglob("*")
-        if path.is_file() and ".abc_dask" not in path.parts
-    }
+from .small_release import contents_under
 
 
 @pytest.fixture(scope="module")
 def served(plain_atlas):
-    return contents(plain_atlas.download_base)
+    return contents_under(plain_atlas.download_base)
 
 
 @pytest.fixture
@@ -228,7 +221,7 @@ def test_odd_matrices(tmp_path):
         ),
     )
     with (
-        hs.Server(files=contents(made.download_base)) as server,
+        hs.Server(files=contents_under(made.download_base)) as server,
         dask.config.set({"abc-dask.base-url": server.url}),
     ):
         atlas = Atlas.remote(tmp_path / "base")

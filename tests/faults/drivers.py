@@ -207,7 +207,7 @@ def require_ended(outcome: Outcome, act: str, step: str) -> None:
         assert outcome.code in {CODES[act], 0}, (step, outcome)
         assert "Traceback" not in outcome.err, (step, outcome)
         if outcome.code != 0 and act != "kill":
-            assert outcome.error
+            assert "run the same command again" in outcome.error
     else:
         outcome.require_good_or_typed()
 

@@ -105,8 +105,8 @@ def install(
             steps.take("truncate", _full(arguments[0], -1))
 
     sys.addaudithook(heard)
-    _wrap(os, "fsync", lambda arguments: ("fsync", _full(arguments[0], -1)), steps)
-    _wrap(os, "pwrite", lambda arguments: ("pwrite", _full(arguments[0], -1)), steps)
+    _wrap(os, "fsync", lambda arguments, _: ("fsync", _full(arguments[0], -1)), steps)
+    _wrap(os, "pwrite", lambda arguments, _: ("pwrite", _full(arguments[0], -1)), steps)
 
     import pyarrow.parquet
 
@@ -118,16 +118,16 @@ def install(
     _wrap(
         abc_dask.acquire.partial,
         "_flush_data",
-        lambda arguments: ("fdatasync", _full(arguments[0], -1)),
+        lambda arguments, _: ("fdatasync", _full(arguments[0], -1)),
         steps,
     )
-    _wrap(abc_dask.files, "_exchange", lambda arguments: ("exchange", str(arguments[0])), steps)
+    _wrap(abc_dask.files, "_exchange", lambda arguments, _: ("exchange", str(arguments[0])), steps)
     pyarrow.parquet.write_table = _half_written(pyarrow.parquet.write_table, steps)
 
 
-def _opened(arguments: tuple[Any, ...], dir_fd: int | None = None) -> tuple[str, str]:
+def _opened(arguments: tuple[Any, ...], folder: int) -> tuple[str, str]:
     path, flags, *_ = arguments
-    return "open", _full(path, dir_fd) if dir_fd is not None and flags & _WRITES else ""
+    return "open", _full(path, folder) if folder >= 0 and flags & _WRITES else ""
 
 
 def _full(path: Any, folder: int) -> str:
@@ -143,13 +143,15 @@ def _full(path: Any, folder: int) -> str:
     return name
 
 
-def _wrap(module: Any, name: str, told: Callable[..., tuple[str, str]], steps: Steps) -> None:
+def _wrap(
+    module: Any, name: str, told: Callable[[Any, int], tuple[str, str]], steps: Steps
+) -> None:
     call = getattr(module, name)
 
     @functools.wraps(call)
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        where = {key: options[key] for key in ("dir_fd",) if key in options}
-        steps.take(*told(arguments, **where))
+        folder = options.get("dir_fd")
+        steps.take(*told(arguments, -1 if folder is None else folder))
         return call(*arguments, **options)
 
     setattr(module, name, wrapped)

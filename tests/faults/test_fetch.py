@@ -15,7 +15,13 @@ import pytest
 from abc_dask import open_view
 from abc_dask.acquire.partial import Journal
 from tests import http_server as hs
-from tests.small_release import VERSION, content_of, manifest_json
+from tests.small_release import (
+    VERSION,
+    content_of,
+    contents_under,
+    manifest_json,
+    names_under,
+)
 
 from .conftest import BLOCK, GENES, Undisturbed
 from .drivers import (
@@ -72,10 +78,6 @@ def fetching(warm):
         yield Fetching(warm, server, "fetch", *names, "--workers", "2", "--yes")
 
 
-def names_under(base: Path) -> set[str]:
-    return {p.relative_to(base).as_posix() for p in base.rglob("*") if not p.is_dir()}
-
-
 def bytes_there(base: Path) -> int:
     """What a run that comes after need not fetch: whole files, and what journals say of parts."""
     there = 0
@@ -96,7 +98,7 @@ def fetched_with(fetching: Fetching, folder: Path, act: str, most: int) -> int:
     counted = fetching.run(whole, under=str(whole), act="count")
     assert counted.code == 0, counted.err
     expected = names_under(whole)
-    assert expected == {MANIFEST, ".abc_dask/verified.jsonl", *FILES}
+    assert expected == sorted({MANIFEST, ".abc_dask/verified.jsonl", *FILES})
     total = sum(map(len, FILES.values()))
     numbers = some_of(counted.steps, most, all_kinds=most == 0)
     for at in numbers:
@@ -128,13 +130,7 @@ def test_a_fetch_at_every_step(fetching, tmp_path, act):
 @pytest.fixture
 def streaming(warm, tiny, undisturbed):
     """An extraction of what the server has; each matrix is fetched, read and removed."""
-    base = tiny.download_base
-    files = {
-        path.relative_to(base).as_posix(): path.read_bytes()
-        for path in base.rglob("*")
-        if path.is_file() and ".abc_dask" not in path.parts
-    }
-    with hs.Server(files=files) as server:
+    with hs.Server(files=contents_under(tiny.download_base)) as server:
         argv = ("extract", *GENES, "--fetch", "--discard", "--block-size", str(BLOCK))
         yield Fetching(warm, server, *argv, "--threads-per-worker", "1")
 
@@ -171,9 +167,9 @@ def streamed_with(
     return len(numbers)
 
 
-def beside_tables(base: Path) -> set[str]:
+def beside_tables(base: Path) -> list[str]:
     """All but the kept tables, which are named by the time at which their matrix came."""
-    return {n for n in names_under(base) if not n.startswith(".abc_dask/") or ".tmp" in n}
+    return [n for n in names_under(base) if not n.startswith(".abc_dask/") or ".tmp" in n]
 
 
 @pytest.mark.parametrize(("act", "most"), [("kill", 8), ("term", 3), ("ENOSPC", 4)])
