@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from abc_dask._version import __version__
 
 __all__ = [
     "AbcDaskError",
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from abc_dask.acquire.remote import fetch_manifest, list_remote_releases
     from abc_dask.atlas import Atlas
     from abc_dask.errors import AbcDaskError
-    from abc_dask.manifest import Manifest
-    from abc_dask.release import Release
+    from abc_dask.release.manifest import Manifest
+    from abc_dask.release.release import Release
     from abc_dask.view import View, open_view
 
 _HOME = {
     "AbcDaskError": "errors",
     "Atlas": "atlas",
-    "Manifest": "manifest",
-    "Release": "release",
+    "Manifest": "release.manifest",
+    "Release": "release.release",
     "View": "view",
     "check": "acquire.check",
     "fetch": "acquire.download",

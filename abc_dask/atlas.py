@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, Unpack
 from abc_dask.catalog import Catalog
 from abc_dask.config import parse_bytes, setting
 from abc_dask.errors import UsageError
-from abc_dask.kernels import load_loops
-from abc_dask.plan import Plan
-from abc_dask.prepare import prepare
-from abc_dask.selection import Cells
-from abc_dask.tables import Assignment
-from abc_dask.view import View
-from abc_dask.words import names_of, plural
+from abc_dask.matrix.kernels import load_loops
+from abc_dask.messages import names_of, plural
+from abc_dask.plan.plan import Plan
+from abc_dask.plan.prepare import prepare
+from abc_dask.release.matrices import Assignment
+from abc_dask.release.selection import Cells
+from abc_dask.view import View, open_view
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
 
-    from abc_dask.cluster import ClusterOptions
-    from abc_dask.subset import Subset
+    from abc_dask.run.cluster.connect import ClusterOptions
+    from abc_dask.run.subset import Subset
 
 
 class Atlas(Catalog):
@@ -138,7 +138,7 @@ class Atlas(Catalog):
         AbcDaskError
             As `extract`.
         """
-        from abc_dask.expression import expression_frame
+        from abc_dask.run.dataframe import expression_frame
 
         plan = self.plan(
             genes,
@@ -203,8 +203,8 @@ class Atlas(Catalog):
         progress : bool
             Show progress on stderr.
         **cluster
-            Where tasks run: see `abc_dask.cluster.ClusterOptions`. Where nothing is said
-            an active `distributed.Client` is used, else a LocalCluster is started and
+            Where tasks run: see `abc_dask.run.cluster.connect.ClusterOptions`. Where nothing
+            is said an active `distributed.Client` is used, else a LocalCluster is started and
             closed, one process with a thread a core, which opens no port.
 
         Returns
@@ -223,8 +223,8 @@ class Atlas(Catalog):
             If no scheduler answers or workers die. After any error the same call
             completes the work.
         """
-        from abc_dask.cluster import connected, runs_here
-        from abc_dask.extraction import check_output, run
+        from abc_dask.run.cluster.connect import connected, runs_here
+        from abc_dask.run.extraction import check_output, run
 
         if discard and not fetch:
             raise UsageError("discard removes what fetch brought; ask for both")
@@ -234,7 +234,7 @@ class Atlas(Catalog):
             Thread(target=load_loops, daemon=True).start()
         if fetch:
             from abc_dask.acquire.progress import progress_on
-            from abc_dask.streaming import Request, extract_while_fetching
+            from abc_dask.run.fetching import Request, extract_while_fetching
 
             request = Request(
                 source=self._source,
@@ -248,7 +248,7 @@ class Atlas(Catalog):
             shown = progress_on(quiet=not progress)
             request.fetch_tables(shown)
             with connected(output=path, **cluster) as client:
-                return extract_while_fetching(
+                extract_while_fetching(
                     request,
                     path,
                     chosen,
@@ -257,6 +257,7 @@ class Atlas(Catalog):
                     discard=discard,
                     progress=shown,
                 )
+            return open_view(path)
         plan = self.plan(
             genes,
             normalization,
@@ -268,7 +269,8 @@ class Atlas(Catalog):
             progress=progress,
         )
         with connected(output=path, **cluster) as client:
-            return run(plan, path, chosen, client, overwrite=overwrite, progress=progress)
+            run(plan, path, chosen, client, overwrite=overwrite, progress=progress)
+        return open_view(path)
 
     def subset(
         self,
@@ -320,9 +322,10 @@ class Atlas(Catalog):
         AbcDaskError
             As `extract`; after any error the same call completes the work.
         """
-        from abc_dask.cluster import connected
-        from abc_dask.extraction import check_output
-        from abc_dask.subset import FORMATS, plan_subset, run_subset
+        from abc_dask.plan.subset import plan_subset
+        from abc_dask.run.cluster.connect import connected
+        from abc_dask.run.extraction import check_output
+        from abc_dask.run.subset import FORMATS, run_subset
 
         path, chosen = check_output(output, format, overwrite=overwrite, known=FORMATS)
         wish = plan_subset(

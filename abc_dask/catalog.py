@@ -7,20 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from abc_dask.cache import Cache
+from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.config import setting
-from abc_dask.genes import GENE_SYMBOL, find_genes
-from abc_dask.inputs import Source
-from abc_dask.manifest import FileEntry
-from abc_dask.release import Release
-from abc_dask.selection import Cells
-from abc_dask.tables import (
-    DATASET_LABEL,
-    FEATURE_MATRIX_LABEL,
-    GENE_IDENTIFIER,
-    metadata_directory,
-)
-from abc_dask.words import html_table, names_of
+from abc_dask.disk.cache import Cache
+from abc_dask.messages import html_table, names_of
+from abc_dask.plan.inputs import Source
+from abc_dask.release.genes import find_genes
+from abc_dask.release.manifest import FileEntry
+from abc_dask.release.matrices import metadata_directory
+from abc_dask.release.release import Release
+from abc_dask.release.selection import Cells
 
 if TYPE_CHECKING:
     import pandas as pd

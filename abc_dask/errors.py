@@ -1,5 +1,7 @@
 """One family of errors: each is one line that says what was wrong and what mends it."""
 
+from __future__ import annotations
+
 
 class AbcDaskError(Exception):
     """Base of every error that this package raises on purpose.

@@ -8,35 +8,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from abc_dask import writers
-from abc_dask.annotations import term_colors
-from abc_dask.attach import attach, attached_frame, open_annotations, view_key
 from abc_dask.errors import UsageError, ViewError
-from abc_dask.handover import handed_over
-from abc_dask.integrity import load_info, problems, require_sound
-from abc_dask.parts import content_digest
-from abc_dask.publishing import EXPORTS, commit, format_of, refuse_existing
-from abc_dask.readers import VALUES, CsvReader, PartsReader, ZarrReader
-from abc_dask.reading import Reader, column_batches, load_order
-from abc_dask.staging import Staging
-from abc_dask.terms import Annotation
-from abc_dask.words import (
-    enumerate_names,
-    format_bytes,
-    html_table,
-    names_of,
-    plural,
-)
+from abc_dask.messages import names_of, plural
+from abc_dask.release.annotation import Annotation
+from abc_dask.release.annotations import term_colors
+from abc_dask.views.as_anndata import to_anndata
+from abc_dask.views.attach import attached_frame, find_annotations
+from abc_dask.views.description import annotations_of, html_of, load_info, part_paths
+from abc_dask.views.formats import open_reader
+from abc_dask.views.integrity import problems, require_whole
+from abc_dask.views.joined import handed_over
+from abc_dask.views.publish import export
+from abc_dask.views.reader import Reader, content_of
 
 if TYPE_CHECKING:
     import anndata
     import dask.dataframe as dd
     import pandas as pd
 
-    from abc_dask.plots.accessor import ViewPlots
-    from abc_dask.summary import Summary
+    from abc_dask.analysis.plots.accessor import ViewPlots
+    from abc_dask.analysis.summary import Summary
 
 
 def open_view(path: str | Path) -> View:
@@ -103,26 +94,16 @@ class View:
     @property
     def parts(self) -> tuple[Path, ...]:
         """Part files of a Parquet view, in the plan's order; none in other formats."""
-        return tuple(self.path / file["name"] for file in self.info["files"] if "rows" in file)
+        return part_paths(self.path, self.info)
 
-    @property
-    def reader(self) -> Reader:
-        """Columns of the view as arrays, in cell_metadata's order; all is checked in reading."""
-        require_sound(self.path, self.info)
-        dtype, files = np.dtype(self.info["dtype"]), self.info["files"]
-        if self.format == "parquet":
-            seals = tuple(file["seal"] for file in files if "rows" in file)
-            order = load_order(self.path)
-            return PartsReader(self.parts, order, self.columns, dtype, self.annotations, seals)
-        if self.format == "csv":
-            return CsvReader(self.path, self.columns, dtype, self.n_cells, self.annotations)
-        digests = {f["name"]: f["sha256"] for f in files if f["name"].startswith(VALUES)}
-        return ZarrReader(self.path, self.columns, dtype, self.n_cells, self.annotations, digests)
+    def open_reader(self) -> Reader:
+        """Open the columns as arrays, in the order of cell_metadata; checked in reading."""
+        return open_reader(self.path, self.info)
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
         """Columns of annotations that the view carries, in the order asked."""
-        return tuple(Annotation.from_description(d) for d in self.info.get("annotations", []))
+        return annotations_of(self.info)
 
     def find_annotations(
         self, columns: Iterable[str], *, download_base: str | Path | None = None
@@ -137,16 +118,7 @@ class View:
             Terms, colours and the number of the view's cells without a value; those of
             the atlas are kept in its cache in the order of the view's rows.
         """
-        names = names_of(columns)
-        found = {annotation.name: annotation for annotation in self.annotations}
-        others = [name for name in names if name not in found]
-        if others:
-            tables = open_annotations(self.info, download_base)
-            on_disk = load_order(self.path) if self.format == "parquet" else None
-            places = None if on_disk is None else on_disk.astype(np.int64)
-            attached = attach(self.reader, places, view_key(self.info), others, tables)
-            found |= {annotation.name: annotation for annotation in attached}
-        return tuple(found[name] for name in names)
+        return find_annotations(self, columns, download_base=download_base)
 
     def annotate(
         self, columns: Iterable[str], *, download_base: str | Path | None = None
@@ -182,10 +154,11 @@ class View:
         found = self.find_annotations(names, download_base=download_base)
         own = [a.name for a in self.annotations if a.name in names]
         beside = tuple(annotation for annotation in found if annotation.table)
-        frame = self.reader.frame([*self.columns, *own])
+        reader = self.open_reader()
+        frame = reader.frame([*self.columns, *own])
         if not beside:
             return frame[[*self.columns, *names]]
-        return attached_frame(frame, self.reader, beside, [*self.columns, *names])
+        return attached_frame(frame, reader, beside, [*self.columns, *names])
 
     def term_colors(
         self, column: str, *, download_base: str | Path | None = None
@@ -220,7 +193,7 @@ class View:
             Index cell_label, one column a gene; rows as they are on disk, which for
             Parquet is matrix by matrix.
         """
-        return self.reader.frame([*self.columns, *self._matrix_columns(matrices)])
+        return self.open_reader().frame([*self.columns, *self._matrix_columns(matrices)])
 
     def to_pandas(self, *, matrices: bool = False) -> pd.DataFrame:
         """Read the whole view into memory.
@@ -238,7 +211,7 @@ class View:
         """
         import pandas as pd
 
-        reader = self.reader
+        reader = self.open_reader()
         labels = reader.labels().to_pandas()
         frame = pd.DataFrame(
             reader.values(self.columns),
@@ -281,12 +254,12 @@ class View:
         AbcDaskError
             As `annotate`.
         """
-        return writers.to_anndata(*handed_over(self, annotate, download_base))
+        return to_anndata(*handed_over(self, annotate, download_base))
 
     @property
     def plot(self) -> ViewPlots:
         """Pictures: ``view.plot.umap("class")``; needs the extra ``plot``."""
-        from abc_dask.plots.accessor import ViewPlots
+        from abc_dask.analysis.plots.accessor import ViewPlots
 
         return ViewPlots(self)
 
@@ -335,7 +308,7 @@ class View:
         ViewError, ReleaseError, MissingFileError, TableError
             As `annotate`.
         """
-        from abc_dask.summary import summarize_view
+        from abc_dask.analysis.summary import summarize_view
 
         return summarize_view(
             self,
@@ -361,12 +334,7 @@ class View:
         ViewError
             Naming the parts that are missing, added, cut or changed.
         """
-        found = list(problems(self.path, self.info, rehash=True))
-        if found:
-            raise ViewError(
-                f"{self.path} is damaged: {enumerate_names(found, most=5)}; "
-                "run the extraction again"
-            )
+        require_whole(self.path, self.info)
 
     def content(self) -> str:
         """Compute the digest of labels and values anew, from what is on disk.
@@ -376,11 +344,7 @@ class View:
         str
             Equal to ``provenance["content"]``, whatever the format and partitioning.
         """
-        reader = self.reader
-        values = np.empty((len(self.columns), self.n_cells), reader.dtype)
-        for first, batch in column_batches(reader):
-            values[first : first + batch.shape[1]] = batch.T
-        return f"{content_digest(reader.labels(), values):016x}"
+        return content_of(self.open_reader())
 
     def export(
         self,
@@ -418,17 +382,14 @@ class View:
         ViewError
             If the target exists or cannot be written, or this view is damaged.
         """
-        place = Path(target).expanduser().absolute()
-        chosen = format_of(place, format, known=EXPORTS)
-        if place == self.path:
-            raise ViewError(f"{place} is the view itself; name another target")
-        refuse_existing(place, overwrite=overwrite)
-        self.verify()
-        reader, info = handed_over(self, annotate, download_base)
-        staging = Staging.beside(place)
-        with staging.locked():
-            commit(staging, chosen, reader, info | {"exported_from": str(self.path)})
-        return place
+        return export(
+            self,
+            target,
+            format,
+            annotate=annotate,
+            download_base=download_base,
+            overwrite=overwrite,
+        )
 
     def __repr__(self) -> str:
         """Say in one line what it is."""
@@ -438,13 +399,4 @@ class View:
         )
 
     def _repr_html_(self) -> str:
-        info, counts = self.info, self.info["counts"]
-        rows = {
-            "view": str(self.path),
-            "format": f"{self.format}, {format_bytes(sum(f['size'] for f in info['files']))}",
-            "release": f"{info['release']}, {info['metadata']}, {info['normalization']}",
-            "genes": enumerate_names(self.columns, most=20),
-            "cells": f"{counts['cells']:,} of {counts['cells_asked']:,} asked",
-            "matrices": f"{len(info['matrices']):,}",
-        }
-        return html_table(rows)
+        return html_of(self.path, self.info)

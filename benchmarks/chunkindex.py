@@ -5,7 +5,8 @@
 One array is written with h5py, chunk by chunk. In turn, round after round, processes of their own
 give place, offset, size and filter mask of every chunk as arrays:
 
-- ``package``: `abc_dask.chunkindex`, which also makes sure that each chunk is found by its place;
+- ``package``: `abc_dask.matrix.chunk_index`, which also makes sure that each chunk is found
+  by its place;
 - ``chunk_iter``: h5py's list of all chunks, which does not;
 - ``and search``: the same, and HDF5 searches for each chunk.
 

@@ -104,8 +104,8 @@ def package(job: dict[str, Any]) -> Callable[[], pd.DataFrame]:
     import dask.dataframe  # noqa: F401 - not part of what is timed
 
     from abc_dask import Atlas
-    from abc_dask.cluster import connected
-    from abc_dask.kernels import load_loops
+    from abc_dask.matrix.kernels import load_loops
+    from abc_dask.run.cluster.connect import connected
 
     load_loops()
     atlas = Atlas(job["base"])

@@ -86,9 +86,10 @@ FETCH = """
 import resource, sys, time
 from pathlib import Path
 from abc_dask.acquire.download import fetch
-from abc_dask.acquire.download_settings import DownloadSettings, HttpSettings
-from abc_dask.manifest import FileEntry, Manifest
-from abc_dask.release import Release
+from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.net.settings import HttpSettings
+from abc_dask.release.manifest import FileEntry, Manifest
+from abc_dask.release.release import Release
 base, url, path, size, md5, workers = sys.argv[1:]
 entry = FileEntry("D", "expression_matrices", "D", "log2", "h5ad", "1", path, "", int(size), md5)
 release = Release(Path(base).resolve(), Manifest("1", "", (entry,)))

@@ -30,24 +30,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from abc_dask import open_view, running
-from abc_dask.expression import BlockTask, Partition, tasks_of
-from abc_dask.extraction import begin, complete
-from abc_dask.files import Fingerprint
-from abc_dask.genes import Gene
-from abc_dask.h5ad import MatrixFile
-from abc_dask.parts import (
-    PARTS,
-    RECEIPTS,
-    Receipt,
-    part_file_name,
-    part_table,
-    receipt_path,
-    write_table,
-)
-from abc_dask.plan import Plan, PlannedMatrix, RowBlock
-from abc_dask.staging import Staging
+from abc_dask import open_view
+from abc_dask.disk.files import Fingerprint
+from abc_dask.matrix.h5ad import MatrixFile
+from abc_dask.plan.plan import Plan, PlannedMatrix, RowBlock
+from abc_dask.release.genes import Gene
+from abc_dask.run import blocks as running
+from abc_dask.run.extraction import begin, complete
+from abc_dask.run.part import Receipt, part_table, receipt_path
+from abc_dask.run.read_block import BlockTask, Partition, tasks_of
 from abc_dask.testing import write_atlas
+from abc_dask.views.parquet_view import part_file_name, write_table
+from abc_dask.views.staging import PARTS, RECEIPTS, Staging
 from benchmarks.measure import write_row
 
 CONFIG = """\
@@ -133,7 +127,7 @@ def of_scheduler(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Run sleeping tasks through the package's own loop."""
     from distributed import Client, LocalCluster
 
-    from abc_dask.localcluster import PrivateCluster
+    from abc_dask.run.cluster.local import PrivateCluster
 
     counts = [int(n) for n in options.blocks.split(",")]
     (scratch / RECEIPTS).mkdir()

@@ -25,7 +25,7 @@ CODE = """
 import hashlib, sys, time
 import anndata, numcodecs, pyarrow.csv, pyarrow.parquet, zarr.codecs
 import pandas as pd
-import abc_dask.readers
+import abc_dask.views.parquet_view
 from abc_dask import open_view
 path, way = sys.argv[1:]
 if way == "package":

@@ -291,8 +291,10 @@ class Server:
             assert time.monotonic() < end, f"{self.connections} connections are still open"
             time.sleep(0.005)
 
-    def wait_until_sent(self, path, count):
+    def wait_until_sent(self, path, count, by=None):
+        """Wait for a client process; one that ends before will never ask for so much."""
         while self.sent[path] < count:
+            assert by is None or by.poll() is None, f"the client ended with {by.returncode}"
             time.sleep(0.005)
 
     def answer(self, handler):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-from abc_dask.manifest import Manifest
-from abc_dask.release import Release
+from abc_dask.release.manifest import Manifest
+from abc_dask.release.release import Release
 
 VERSION = "20250531"
 

@@ -23,14 +23,15 @@ import scipy.sparse
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from abc_dask.cache import Cache
-from abc_dask.expression import Partition, read_block, tasks_of
-from abc_dask.genes import Gene
-from abc_dask.index import MatrixIndex, MatrixRows
-from abc_dask.kernels import value_dtype
-from abc_dask.manifest import Manifest
-from abc_dask.plan import Plan, PlannedMatrix, plan_blocks, row_costs
-from abc_dask.release import Release
+from abc_dask.disk.cache import Cache
+from abc_dask.matrix.index import MatrixIndex
+from abc_dask.matrix.kernels import value_dtype
+from abc_dask.plan.plan import Plan, PlannedMatrix, plan_blocks, row_costs
+from abc_dask.plan.row_table import MatrixRows
+from abc_dask.release.genes import Gene
+from abc_dask.release.manifest import Manifest
+from abc_dask.release.release import Release
+from abc_dask.run.read_block import Partition, read_block, tasks_of
 from abc_dask.testing import write_h5ad
 
 # Tests that write a file for every example, and tests that do not.
@@ -200,7 +201,7 @@ def plan_of(
     block_size: int,
     wanted: Sequence[str] | None = None,
 ) -> Plan:
-    """Plan the reading of one file, as `abc_dask.prepare` does for a release."""
+    """Plan the reading of one file, as `abc_dask.plan.prepare` does for a release."""
     index, rows = index_of(path, folder, wanted)
     dtype = value_dtype(np.dtype(index.matrix.dtype))
     sizes, cells = rows.sizes, rows.cells

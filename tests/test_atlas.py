@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_view
 from abc_dask.errors import GeneError, ReleaseError, UsageError
-from abc_dask.expression import read_partition
+from abc_dask.run.dataframe import read_partition
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS, Quirks, write_atlas
-
-from .oracle import assert_same, expected_table
+from tests.oracle import assert_same, expected_table
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,7 @@ def test_choosing_a_column_reads_only_that_gene(atlas, monkeypatch):
         asked.append(tuple(columns))
         return read_partition(task, columns)
 
-    monkeypatch.setattr("abc_dask.expression.read_partition", spy)
+    monkeypatch.setattr("abc_dask.run.dataframe.read_partition", spy)
     frame = atlas.expression(REFERENCE_GENES)
     with dask.config.set(scheduler="sync"):
         mean = frame["Tac2"].mean().compute()

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 import abc_dask
-
-from .http_server import Server
-from .small_release import contents_under
+from tests.http_server import Server
+from tests.small_release import contents_under
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

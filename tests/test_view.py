@@ -20,13 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from abc_dask import Atlas, open_view, parts
+from abc_dask import Atlas, open_view
 from abc_dask.errors import UsageError, ViewError
-from abc_dask.parts import ROW_GROUP, content_digest
-from abc_dask.readers import exact_decimals
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
-
-from .oracle import assert_same, expected_table
+from abc_dask.views import parquet_view as parts
+from abc_dask.views.csv_view import exact_decimals
+from abc_dask.views.description import content_digest
+from abc_dask.views.parquet_view import ROW_GROUP
+from tests.oracle import assert_same, expected_table
 
 FORMATS = ["parquet", "zarr", "csv"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from abc_dask.kernels import check_range, exact
+from abc_dask.matrix.kernels import check_range, exact
 
 
 def add_rows(indptr: Any, indices: Any, data: Any, table: Any, out: Any) -> None:

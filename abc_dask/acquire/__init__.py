@@ -1,8 +1,7 @@
-"""Acquiring the atlas: releases, manifests, downloads that cannot go wrong.
+"""Bringing files of a release: what is there, what is missing, transfers.
 
-From the outside in: `remote` (what the server lists), `selection` (which files are
-meant), `download` (bring them), `check` (what is on disk). Beneath: `fetch_plan` (what is
-to be done, and is there room), `transfer` (one file), `presence` (what lies there, and
-its remembered hash), `partial` and `follow` (a file on its way), `http` and what it rests
-on. Nothing here knows what is in a file.
+From the outside in: `remote` (what the server lists), `choose` (which files are meant),
+`download` (fetch them), `check` (what is on disk). Beneath: `fetch_plan` (what is to be done,
+and whether there is room), `transfer` (one file), `presence` (what lies there), `part`,
+`journal` and `follow` (a file on its way). Nothing here knows what is in a file.
 """

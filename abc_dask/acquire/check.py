@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from abc_dask.acquire.presence import Action, Found, Memory, decide, inspect, take_hash
+from abc_dask.acquire.presence import Action, Found, decide, inspect, take_hash
 from abc_dask.acquire.progress import Progress, Quiet
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError
-from abc_dask.manifest import FileEntry
-from abc_dask.release import Release
-from abc_dask.words import format_bytes
+from abc_dask.messages import format_bytes
+from abc_dask.release.manifest import FileEntry
+from abc_dask.release.release import Release
+from abc_dask.release.verified import Memory
 
 
 class State(enum.Enum):

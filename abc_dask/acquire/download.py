@@ -16,19 +16,19 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
-from abc_dask.acquire.download_settings import DownloadSettings
 from abc_dask.acquire.fetch_context import Context, Fetched, Placing, StoppedError
 from abc_dask.acquire.fetch_plan import FetchPlan, plan_fetch, require_writable
-from abc_dask.acquire.http import Client
-from abc_dask.acquire.partial import Range
-from abc_dask.acquire.presence import Memory
+from abc_dask.acquire.journal import Range
 from abc_dask.acquire.progress import Progress, Quiet
-from abc_dask.acquire.retries import UnreachableError
+from abc_dask.acquire.settings import DownloadSettings
 from abc_dask.acquire.transfer import Transfer
 from abc_dask.errors import AbcDaskError, DownloadError
-from abc_dask.manifest import FileEntry
-from abc_dask.release import Release
-from abc_dask.words import enumerate_names, format_bytes, plural
+from abc_dask.messages import enumerate_names, format_bytes, plural
+from abc_dask.net.client import Client
+from abc_dask.net.retries import UnreachableError
+from abc_dask.release.manifest import FileEntry
+from abc_dask.release.release import Release
+from abc_dask.release.verified import Memory
 
 
 @dataclass(frozen=True)

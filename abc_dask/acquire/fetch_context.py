@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from abc_dask.acquire.http import Client
-from abc_dask.acquire.presence import Memory
 from abc_dask.acquire.progress import Progress
+from abc_dask.disk.files import Fingerprint
 from abc_dask.errors import AbcDaskError
-from abc_dask.files import Fingerprint
-from abc_dask.manifest import FileEntry
+from abc_dask.net.client import Client
+from abc_dask.release.manifest import FileEntry
+from abc_dask.release.verified import Memory
 
 Placing = Callable[[FileEntry, Fingerprint], None]
 

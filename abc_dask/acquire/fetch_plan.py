@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from abc_dask.acquire.download_settings import HttpSettings
-from abc_dask.acquire.presence import Action, Memory, decide, inspect, refusal
+from abc_dask.acquire.presence import Action, decide, inspect, refusal
 from abc_dask.errors import DownloadError
-from abc_dask.manifest import FileEntry
-from abc_dask.release import Release
-from abc_dask.words import format_bytes
+from abc_dask.messages import format_bytes
+from abc_dask.net.settings import HttpSettings
+from abc_dask.release.manifest import FileEntry
+from abc_dask.release.release import Release
+from abc_dask.release.verified import Memory
 
 
 @dataclass(frozen=True)

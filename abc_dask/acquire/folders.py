@@ -13,8 +13,8 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import Self
 
+from abc_dask.disk.files import ABANDONED, sweep, temporary_name
 from abc_dask.errors import DownloadError
-from abc_dask.files import ABANDONED, sweep, temporary_name
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -143,7 +143,7 @@ class Folder:
             self.flush()
 
     def sweep(self, name: str, unchanged_for: float = ABANDONED) -> None:
-        """Remove what killed attempts to write a file left (`abc_dask.files.sweep`)."""
+        """Remove what killed attempts to write a file left (`abc_dask.disk.files.sweep`)."""
         sweep(self._descriptor, name, unchanged_for)
 
     def rename(self, old: str, new: str) -> None:

@@ -11,12 +11,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from abc_dask.acquire.partial import Part
+from abc_dask.acquire.part import Part
 from abc_dask.errors import DownloadError
 
 # Fits into a core's cache: the hash reads what was just copied there.
 _READ = 1 << 18
+
 _FLUSH = 32 << 20
+
 _LOOK_UP = 0.2
 
 

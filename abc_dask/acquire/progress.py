@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from abc_dask.manifest import FileEntry
-from abc_dask.words import format_bytes, plural
+from abc_dask.messages import format_bytes, plural
+from abc_dask.release.manifest import FileEntry
 
 if TYPE_CHECKING:
     from tqdm import tqdm

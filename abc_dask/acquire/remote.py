@@ -13,19 +13,23 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.parsers import expat
 
-from abc_dask.acquire.download_settings import HttpSettings
 from abc_dask.acquire.folders import Folder
-from abc_dask.acquire.http import Client
-from abc_dask.acquire.retries import Attempts, TransientError, UnreachableError
 from abc_dask.errors import DownloadError, ManifestError, ReleaseError
-from abc_dask.manifest import Manifest
-from abc_dask.release import MANIFEST_NAME, Release, list_releases
-from abc_dask.words import nearest
+from abc_dask.messages import nearest
+from abc_dask.net.client import Client
+from abc_dask.net.retries import Attempts, TransientError, UnreachableError
+from abc_dask.net.settings import HttpSettings
+from abc_dask.release.manifest import Manifest
+from abc_dask.release.release import MANIFEST_NAME, Release, list_releases
 
 _PREFIX = "releases/"
+
 _PAGE_LIMIT = 4 << 20
+
 _MOST_PAGES = 200
+
 _MANIFEST_LIMIT = 64 << 20
+
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
 

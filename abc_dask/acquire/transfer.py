@@ -21,20 +21,22 @@ import threading
 from collections import deque
 from dataclasses import replace
 
-from abc_dask.acquire.answers import Question, RestartError
 from abc_dask.acquire.fetch_context import Context, Fetched
 from abc_dask.acquire.folders import Folder
 from abc_dask.acquire.follow import Flusher, Hasher
-from abc_dask.acquire.http import Body
-from abc_dask.acquire.partial import Part, Range, missing
+from abc_dask.acquire.journal import Range, missing
+from abc_dask.acquire.part import Part
 from abc_dask.acquire.presence import DAMAGED_SUFFIX, Action, decide, inspect, refusal, take_hash
-from abc_dask.acquire.retries import Attempts, TransientError, UnreachableError
+from abc_dask.disk.files import Fingerprint
 from abc_dask.errors import DownloadError
-from abc_dask.files import Fingerprint
-from abc_dask.manifest import FileEntry
-from abc_dask.words import format_bytes
+from abc_dask.messages import format_bytes
+from abc_dask.net.answers import Question, RestartError
+from abc_dask.net.client import Body
+from abc_dask.net.retries import Attempts, TransientError, UnreachableError
+from abc_dask.release.manifest import FileEntry
 
 _RESTARTS = 3
+
 # A try that brought this much counts as progress: retries are counted anew.
 _ENOUGH = 1 << 20
 
@@ -220,7 +222,15 @@ class Transfer:
 
     def _request(self, position: int, stop: int) -> Range:
         """Make one request for the rest of a piece; give what is still missing of it."""
-        question = Question(self.entry, self.url, position, stop, self.part.validator)
+        question = Question(
+            self.entry.relative_path,
+            self.entry.size,
+            self.url,
+            position,
+            stop,
+            self.part.validator,
+            has_digest=bool(self.entry.file_hash),
+        )
         try:
             with self.context.client.get(self.url, question.headers) as body:
                 validator = question.check(body)

@@ -21,18 +21,18 @@ from typing import Any, NoReturn
 
 import click
 
-from abc_dask import __version__
+from abc_dask._version import __version__
 from abc_dask.errors import AbcDaskError
 
 VERBOSE = "abc_dask.verbose"
 
 _COMMANDS = {
     "demo": "abc_dask.cli.demo",
-    "releases": "abc_dask.cli.acquire",
-    "datasets": "abc_dask.cli.acquire",
-    "diff": "abc_dask.cli.acquire",
-    "fetch": "abc_dask.cli.acquire",
-    "check": "abc_dask.cli.acquire",
+    "releases": "abc_dask.cli.releases",
+    "datasets": "abc_dask.cli.releases",
+    "diff": "abc_dask.cli.releases",
+    "fetch": "abc_dask.cli.fetch",
+    "check": "abc_dask.cli.releases",
     "matrices": "abc_dask.cli.tables",
     "genes": "abc_dask.cli.tables",
     "extract": "abc_dask.cli.extract",
@@ -95,11 +95,11 @@ class Commands(click.Group):
 
 
 _AGAIN = "run the same command again to complete the work"
+
 _STOPPED = {
     signal.SIGINT: (f"interrupted; {_AGAIN}", 130),
     signal.SIGTERM: (f"terminated; {_AGAIN}", 143),
 }
-
 
 # Seconds after which a signal is raised again: the callback that it fell into is over by then.
 _LATER = 0.05

@@ -58,6 +58,6 @@ def cells(genes: tuple[str, ...], output: str, *, quiet: bool, **options: Any) -
         **{name: options[name] for name in names},
     )
     if not quiet:
-        from abc_dask.reporting import subset_text
+        from abc_dask.cli.text import subset_text
 
         click.echo(subset_text(made))

@@ -41,6 +41,7 @@ _OPTIONS = [
     ),
     click.option("--dashboard", is_flag=True, help="Show Dask's dashboard, on loopback."),
 ]
+
 NAMES = (
     "workers",
     "threads_per_worker",

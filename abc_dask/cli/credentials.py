@@ -18,7 +18,7 @@ def credentials(folder: str) -> None:
     Commands of Dask's own take them up by DASK_CONFIG=DIR; 'extract --scheduler FILE' finds
     them where DIR is the folder 'tls' beside FILE.
     """
-    from abc_dask.credentials import write_credentials
+    from abc_dask.run.cluster.credentials import write_credentials
 
     place = Path(folder).expanduser().absolute()
     write_credentials(place)

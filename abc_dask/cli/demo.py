@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from abc_dask.cli.options import verbose
+from abc_dask.cli.text import extraction_text, matrices_text, next_steps
+from abc_dask.errors import ViewError
+from abc_dask.messages import format_bytes, plural
+
+if TYPE_CHECKING:
+    from abc_dask.atlas import Atlas
+    from abc_dask.view import View
+
+ATLAS = "atlas"
+
+VIEW = "ten_genes.parquet"
 
 
 @click.command()
@@ -28,6 +43,115 @@ from abc_dask.cli.options import verbose
 @verbose
 def demo(output: str, scale: float) -> None:
     """Make a small synthetic atlas, extract ten genes from it, check the result."""
-    from abc_dask.demo import run_demo
-
     run_demo(Path(output), scale=scale, say=click.echo)
+
+
+def run_demo(folder: Path, *, scale: float, say: Callable[[str], None]) -> View:
+    """Make an atlas, extract the ten genes of the reference workflow, verify the result.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``atlas`` (kept and used again by a second run) and ``ten_genes.parquet``.
+    scale : float
+        Fraction of the whole mouse brain's 4,042,976 cells.
+    say : callable
+        Takes lines of output.
+
+    Returns
+    -------
+    View
+
+    Raises
+    ------
+    ViewError
+        If the result differs from anndata's reading, in which case something is wrong
+        with this package, or if the folder cannot be used.
+    """
+    from abc_dask.atlas import Atlas
+    from abc_dask.testing import REFERENCE_GENES
+
+    base = folder / ATLAS
+    _make_atlas(base, scale, say)
+    atlas = Atlas(base)
+    say(f"\n{atlas!r}\n{matrices_text(atlas.feature_matrices)}\n")
+    say(f"abc-dask extract {' '.join(REFERENCE_GENES)} \\")
+    say(f"    --download-base {base} --output {folder / VIEW}\n")
+    view = atlas.extract(REFERENCE_GENES, folder / VIEW, overwrite=True, progress=True)
+    say(extraction_text(view))
+    began = time.perf_counter()
+    n_values = compare_with_anndata(atlas, view)
+    say(
+        f"checked  {n_values:,} values equal to anndata's own reading, bit for bit "
+        f"({time.perf_counter() - began:.1f} s)\n"
+    )
+    say(next_steps(view.path))
+    return view
+
+
+def _make_atlas(base: Path, scale: float, say: Callable[[str], None]) -> None:
+    from tqdm import tqdm
+
+    from abc_dask.release.release import list_releases
+    from abc_dask.testing import write_atlas
+
+    if base.is_dir() and list_releases(base):
+        say(f"atlas    {base} is there already")
+        return
+    if base.exists() and any(base.iterdir()):
+        raise ViewError(f"{base} is there and not an atlas; name another --output")
+    began = time.perf_counter()
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        with tqdm(unit=" cells", desc="make atlas", file=sys.stderr, disable=None) as bar:
+
+            def show(name: str, done: int, total: int) -> None:
+                bar.set_description(f"make {name}")
+                bar.total, bar.n = total, done
+                bar.refresh()
+
+            made = write_atlas(base, scale=scale, normalizations=("log2",), progress=show)
+    except OSError as error:
+        raise ViewError(f"{base} cannot be written: {error.strerror or error}") from None
+    size = sum(path.stat().st_size for path in made.matrices.values())
+    say(
+        f"atlas    {base}: synthetic, {plural(made.n_cells, 'cell')}, "
+        f"{plural(len(made.matrices), 'feature matrix')}, {format_bytes(size)} "
+        f"({time.perf_counter() - began:.1f} s)"
+    )
+
+
+def compare_with_anndata(atlas: Atlas, view: View) -> int:
+    """Compare a view with what the reference workflow reads with anndata.
+
+    Returns
+    -------
+    int
+        Number of values compared.
+
+    Raises
+    ------
+    ViewError
+        If anything differs.
+    """
+    import numpy as np
+
+    from abc_dask.release.manifest import CELL_METADATA
+    from abc_dask.testing import reference_table
+
+    manifest = atlas.release.manifest
+    paths = {
+        m.feature_matrix_label: atlas.release.path(m.file)
+        for m in manifest.feature_matrices
+        if m.normalization == view.info["normalization"]
+    }
+    cells = atlas.release.path(manifest.tables(atlas.metadata)[CELL_METADATA])
+    identifiers = [gene["gene_identifier"] for gene in view.info["genes"]]
+    expected = reference_table(cells, paths, identifiers)
+    got = view.to_pandas()
+    same = list(expected.index) == list(got.index) and np.array_equal(
+        expected.to_numpy(), got.to_numpy(), equal_nan=True
+    )
+    if not same:
+        raise ViewError(f"{view.path} differs from what anndata reads in {atlas.download_base}")
+    return int(got.size)

@@ -95,7 +95,7 @@ def extract(
     """
     cluster = {name: options.pop(name) for name in NAMES}
     if options["print_job_script"]:
-        from abc_dask.cluster import job_script
+        from abc_dask.run.cluster.connect import job_script
 
         click.echo(job_script(Path(output).expanduser().absolute(), **cluster), nl=False)
         return
@@ -128,15 +128,15 @@ def extract(
         **cluster,
     )
     if not quiet:
-        from abc_dask.reporting import extraction_text
+        from abc_dask.cli.text import extraction_text
 
         click.echo(extraction_text(view))
 
 
 def _plan_only(atlas: Atlas, genes: list[str], output: str, options: dict[str, Any]) -> None:
-    from abc_dask.extraction import check_output
-    from abc_dask.jobarray import write_plan
-    from abc_dask.words import plural
+    from abc_dask.messages import plural
+    from abc_dask.run.extraction import check_output
+    from abc_dask.run.job_array import write_plan
 
     overwrite = options["overwrite"]
     path, chosen = check_output(output, options["format_"], overwrite=overwrite)
@@ -154,7 +154,7 @@ def _plan_only(atlas: Atlas, genes: list[str], output: str, options: dict[str, A
 def _open_and_agree(options: dict[str, Any], *, yes: bool) -> Atlas:
     """Open an atlas that need not be on disk, and ask before much is fetched."""
     from abc_dask.acquire.fetch_plan import plan_fetch
-    from abc_dask.cli.acquire import agree
+    from abc_dask.cli.fetch import agree
 
     atlas = open_atlas(options, remote=True)
     chosen = {name: options[name] for name in ("where", "cells")}

@@ -18,7 +18,7 @@ def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
 
     Any share can be made again, at the same time as others, or by 'extract' itself.
     """
-    from abc_dask.jobarray import extract_part as make
+    from abc_dask.run.job_array import extract_part as make
 
     made, kept = make(output, index, of, threads=threads)
     click.echo(f"share {index} of {of}: {made:,} blocks made, {kept:,} were there")
@@ -32,7 +32,8 @@ def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
 @verbose
 def finalize(output: str, overwrite: bool) -> None:  # noqa: FBT001 - a flag
     """Commit the view whose shares were made; refuse, and name what is missing."""
-    from abc_dask.jobarray import finalize as commit
-    from abc_dask.reporting import extraction_text
+    from abc_dask.cli.text import extraction_text
+    from abc_dask.run.job_array import finalize as commit
+    from abc_dask.view import open_view
 
-    click.echo(extraction_text(commit(output, overwrite=overwrite)))
+    click.echo(extraction_text(open_view(commit(output, overwrite=overwrite))))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +13,7 @@ from abc_dask.cli import VERBOSE
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
+    from abc_dask.release.manifest import FileEntry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -117,3 +120,43 @@ def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
     names = ("download_base", "release", "metadata", "gene_directory", "dataset", "taxonomy")
     opened = Atlas.remote if remote else Atlas
     return opened(**{name: options[name] for name in names})
+
+
+base_option = click.option(
+    "--download-base",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder that mirrors the bucket: releases/<version>/manifest.json and the rest.",
+)
+
+needed_base_option = click.option(
+    "--download-base",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    required=True,
+    help="Folder that mirrors the bucket; made where it is not there.",
+)
+
+release_option = click.option(
+    "--release", metavar="VERSION", help="Release, such as 20250531; the newest where not given."
+)
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+
+
+def write_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def entry_json(entry: FileEntry) -> dict[str, Any]:
+    """Return what `--json` tells of a file of a release."""
+    return {
+        "dataset_label": entry.dataset_label,
+        "kind": entry.kind,
+        "tag": entry.tag,
+        "normalization": entry.normalization,
+        "relative_path": entry.relative_path,
+        "size": entry.size,
+        "file_hash": entry.file_hash,
+    }

@@ -159,7 +159,7 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save(out: str, output: str, draw: Callable[[Any], Any]) -> None:
-    from abc_dask.plots.canvas import picture_path
+    from abc_dask.analysis.plots.canvas import picture_path
     from abc_dask.view import open_view
 
     place = picture_path(output)  # before any work

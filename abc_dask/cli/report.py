@@ -38,7 +38,7 @@ def report(
     out: str, output: str, by: tuple[str, ...], color: tuple[str, ...], **options: Any
 ) -> None:
     """Write one page about a view: provenance, counts, tables, pictures; it needs no network."""
-    from abc_dask.report import write_report
+    from abc_dask.analysis.report import write_report
     from abc_dask.view import open_view
 
     place = write_report(

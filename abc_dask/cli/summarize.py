@@ -54,7 +54,7 @@ def summarize(
     Columns that the view lacks are taken from its atlas. Groups come in the order of the
     taxonomy.
     """
-    from abc_dask.tabulate import check_table, summary_record, summary_text, write_summary
+    from abc_dask.cli.summary_text import check_table, summary_record, summary_text, write_summary
     from abc_dask.view import open_view
 
     place = None if output is None else check_table(output, overwrite=overwrite)

@@ -22,7 +22,7 @@ def matrices(normalization: str, as_json: bool, **options: Any) -> None:  # noqa
         records = json.loads(table.reset_index().to_json(orient="records"))
         click.echo(json.dumps(records, indent=1))
     else:
-        from abc_dask.reporting import matrices_text
+        from abc_dask.cli.text import matrices_text
 
         click.echo(matrices_text(table))
 
@@ -36,7 +36,7 @@ def matrices(normalization: str, as_json: bool, **options: Any) -> None:  # noqa
 def genes(texts: tuple[str, ...], most: int, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Look up genes whose symbol or identifier contains TEXT; exact matches come first."""
     from abc_dask.errors import GeneError
-    from abc_dask.words import nearest, text_table
+    from abc_dask.messages import nearest, text_table
 
     atlas = open_atlas(options)
     found = {text: atlas.search_genes(text) for text in texts}

@@ -27,7 +27,7 @@ def info(out: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     if as_json:
         click.echo(json.dumps(opened.provenance, indent=1))
     else:
-        from abc_dask.reporting import extraction_text
+        from abc_dask.cli.text import extraction_text
 
         click.echo(extraction_text(opened))
 
@@ -37,8 +37,8 @@ def info(out: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
 @verbose
 def verify(out: str) -> None:
     """Hash every file again; exit 1 on damage, naming the part."""
+    from abc_dask.messages import format_bytes, plural
     from abc_dask.view import open_view
-    from abc_dask.words import format_bytes, plural
 
     opened = open_view(out)
     opened.verify()

@@ -11,12 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from abc_dask.testing.cells import (
-    MATRICES,
-    Cells,
-    draw_cells,
-    plan_matrices,
-)
+from abc_dask.testing.cells import MATRICES, Cells, draw_cells, plan_matrices
 from abc_dask.testing.genes import N_GENES, gene_table
 from abc_dask.testing.matrix import Job, Progress, Written, write_matrix
 from abc_dask.testing.quirks import Quirks

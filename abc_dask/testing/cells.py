@@ -13,11 +13,17 @@ from abc_dask.testing.quirks import Quirks
 from abc_dask.testing.taxonomy import CLASSES, DIVISIONS, REGIONS, taxonomy
 
 N_CELLS = 4_042_976  # in cell_metadata.csv of the whole mouse brain
+
 MEAN_VALUES = 4_660  # stored values a cell over all matrices
+
 _CELLS_A_LIBRARY = 6_000
+
 _MOST_LIBRARIES = 60
+
 _NON_NEURONAL_DEPTH = 0.55
+
 _FAILED_DEPTH = 0.25
+
 _FIRST_INTEGER_LABEL = 1_018_093_344_100_000_000
 
 

@@ -29,17 +29,27 @@ REFERENCE_IDENTIFIERS = {
     "Slc6a2": "ENSMUSG00000055368",
     "Tac2": "ENSMUSG00000025400",
 }
+
 REFERENCE_GENES: tuple[str, ...] = tuple(REFERENCE_IDENTIFIERS)
 
 N_GENES = 32_285  # of the whole mouse brain release
+
 N_LEVELS = 15  # depths of a cell
+
 _PER_OCTAVE = 3  # steps of the grid in which the rate doubles
+
 _LOWEST = 2.0**-15
+
 _HIGHEST_BIN = 51  # keeps counts, and with them the table of their logarithms, below some hundred
+
 _N_BINS = _HIGHEST_BIN + N_LEVELS
+
 _QUANTILES = 256
+
 _MEAN_DETECTION = 4_660 / N_GENES  # at the middle level
+
 _DISPERSION = 2.0  # of the counts, a negative binomial
+
 _SEED = 20230630
 
 

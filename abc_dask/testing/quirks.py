@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Layout = Literal["csr", "csc", "dense"]
+
 StringEncoding = Literal["string-array", "nullable-string-array"]
 
 

@@ -21,14 +21,20 @@ from abc_dask.testing.quirks import Quirks
 from abc_dask.testing.taxonomy import CLASSES, NEUROTRANSMITTERS, REGIONS, palette, taxonomy
 
 BUCKET = "allen-brain-cell-atlas"
+
 URL = f"https://{BUCKET}.s3.us-west-2.amazonaws.com/"
+
 METADATA_DIRECTORY = "WMB-10X"
+
 TAXONOMY_DIRECTORY = "WMB-taxonomy"
+
 # dataset, kind, keys below the kind (the extension last), size and perhaps hash
 ListedFile = tuple[str, str, tuple[str, ...], dict[str, Any]]
 
 _ROWS_A_BLOCK = 100_000
+
 _N_DONORS = 40
+
 _GENOTYPES = ("wt/wt", "Snap25-IRES2-Cre/wt;Ai14(RCL-tdT)/wt", "Gad2-IRES-Cre/wt;Ai14(RCL-tdT)/wt")
 
 

@@ -73,7 +73,9 @@ _CLASSES = {
     "Vascular": 5,
     "Immune": 5,
 }
+
 CLASSES = tuple(f"{number:02d} {name}" for number, name in enumerate(_CLASSES, 1))
+
 _FIRST_NON_NEURONAL = 30
 
 # division -> class number -> weight among its neurons
@@ -91,7 +93,9 @@ _NEURONS: dict[str, dict[int, float]] = {
     "MY": {22: 1, 24: 28, 27: 26, 28: 1, 29: 4},
     "CB": {28: 12, 29: 55},
 }
+
 _NON_NEURONS = {30: 10.0, 31: 9.5, 33: 4.5, 34: 3.0}
+
 # share of cells without a neurotransmitter: 1.09 of 4.04 million
 _NON_NEURONAL_SHARE = 0.27
 
@@ -140,11 +144,13 @@ _TRANSPORTERS = {
     "GABA-Glyc": (0.2, 0.4, 0.1, 6.5, 6.4, 0.1, 0.0, 0.0, 0.0),
     "": (0.15, 0.05, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
+
 _GLUT_PROFILE = {
     **dict.fromkeys((1, 2, 3, 4), "cortical Glut"),
     18: "thalamic Glut",
     29: "cerebellar Glut",
 }
+
 _TAC2 = {
     (5, 1): 4.9,
     (6, 0): 4.2,

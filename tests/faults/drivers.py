@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from abc_dask import open_view
+from abc_dask.disk.files import is_temporary
 from abc_dask.errors import ViewError
-from abc_dask.files import is_temporary
-from abc_dask.parts import RECEIPTS
-from abc_dask.staging import Staging
 from abc_dask.view import View
+from abc_dask.views.staging import RECEIPTS, Staging
 
 FOLDER = Path(__file__).parents[2]
 

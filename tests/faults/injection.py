@@ -110,18 +110,23 @@ def install(
 
     import pyarrow.parquet
 
-    import abc_dask.acquire.partial
-    import abc_dask.files
+    import abc_dask.acquire.part
+    import abc_dask.disk.files
 
     # the audit event does not tell which folder a name is in
     _wrap(os, "open", _opened, steps)
     _wrap(
-        abc_dask.acquire.partial,
+        abc_dask.acquire.part,
         "_flush_data",
         lambda arguments, _: ("fdatasync", _full(arguments[0], -1)),
         steps,
     )
-    _wrap(abc_dask.files, "_exchange", lambda arguments, _: ("exchange", str(arguments[0])), steps)
+    _wrap(
+        abc_dask.disk.files,
+        "_exchange",
+        lambda arguments, _: ("exchange", str(arguments[0])),
+        steps,
+    )
     pyarrow.parquet.write_table = _half_written(pyarrow.parquet.write_table, steps)
 
 

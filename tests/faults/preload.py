@@ -16,7 +16,7 @@ SECONDS = float(os.environ.get("FAULT_SECONDS", "8"))
 
 
 def dask_setup(_worker: Any) -> None:
-    from abc_dask import parts
+    from abc_dask.run import part as parts
 
     act, _, number = os.environ.get("FAULT", "none:-1").partition(":")
     read = parts.read_block

@@ -115,7 +115,7 @@ def full(*_arguments):
 caching.IndexDataCacheFile.save = full
 caching.IndexDataCacheFile.load = lambda *_: None
 import numpy as np
-from abc_dask.loops import unshuffle
+from abc_dask.matrix.codec_loops import unshuffle
 source = np.arange(16, dtype=np.uint8)
 out = np.empty_like(source)
 unshuffle(source, 4, out)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from abc_dask import open_view
-from abc_dask.acquire.partial import Journal
+from abc_dask.acquire.journal import Journal
 from tests import http_server as hs
 from tests.small_release import (
     VERSION,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from abc_dask import Atlas
-from abc_dask.files import is_temporary
+from abc_dask.disk.files import is_temporary
 
 from .conftest import BLOCK, GENES
 from .drivers import (

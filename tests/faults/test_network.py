@@ -1,6 +1,6 @@
 """What listens while commands run: nothing off loopback, and by default nothing at all.
 
-For `extract` and its workers see tests/test_cli.py; here the other commands.
+For `extract` and its workers see tests/cli/test_cli.py; here the other commands.
 """
 
 from __future__ import annotations

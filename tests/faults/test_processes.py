@@ -12,8 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from abc_dask.parts import PARTS
-from abc_dask.staging import Staging
+from abc_dask.views.staging import PARTS, Staging
 
 from .drivers import INJECTED, Job, abc_dask, ended, n_receipts, require_absent, require_equal
 

@@ -57,12 +57,12 @@ def warm_up() -> None:
 
     import abc_dask.atlas
     import abc_dask.cli.extract
+    import abc_dask.cli.text
     import abc_dask.cli.view
-    import abc_dask.extraction
-    import abc_dask.localcluster
-    import abc_dask.loops
-    import abc_dask.reporting
-    import abc_dask.streaming  # noqa: F401
+    import abc_dask.matrix.search_loops
+    import abc_dask.run.cluster.local
+    import abc_dask.run.extraction
+    import abc_dask.run.fetching  # noqa: F401
 
     from .judge import warm_up as read_some
     from .mutations import write_base

@@ -1,0 +1,1 @@
+"""What is made of finished views: statistics by group, pictures, reports."""

@@ -1,0 +1,131 @@
+"""Counts, sums and squared differences by group, which can be added up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is known of some cells by group; two of them add up to one.
+
+    Attributes
+    ----------
+    groups : array of int64, shape (n_groups,)
+        Rising.
+    cells : array of int64, shape (n_groups,)
+    count, positive : arrays of int64, shape (n_groups, n_genes)
+        Values that are there, and those above 0.
+    total, mean, squares : arrays of float64, shape (n_groups, n_genes)
+        Sum, mean, and sum of squared differences from the mean.
+    left_out, lacking : int
+        Cells that a condition left out; kept cells with a missing term.
+    """
+
+    groups: NDArray[np.int64]
+    cells: NDArray[np.int64]
+    count: NDArray[np.int64]
+    positive: NDArray[np.int64]
+    total: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    left_out: int = 0
+    lacking: int = 0
+
+    @classmethod
+    def of(cls, groups: NDArray[np.int64], values: NDArray[Any]) -> Moments:
+        """Count and sum up some cells.
+
+        Parameters
+        ----------
+        groups : array of int64, shape (n_cells,)
+        values : array, shape (n_genes, n_cells)
+            NaN where a cell has no value.
+        """
+        present, place = np.unique(groups, return_inverse=True)
+        shape = (len(present), len(values))
+        count, positive = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        total, mean, squares = (np.zeros(shape) for _ in range(3))
+        n = len(present)
+        for k, column in enumerate(values):
+            held = ~np.isnan(column)
+            whole = held.all()
+            where = place if whole else place[held]
+            kept = (column if whole else column[held]).astype(np.float64)
+            count[:, k] = np.bincount(where, minlength=n)
+            positive[:, k] = np.bincount(where[kept > 0], minlength=n)
+            total[:, k] = np.bincount(where, kept, minlength=n)
+            mean[:, k], squares[:, k] = _spread(where, kept, count[:, k], total[:, k])
+        cells = np.bincount(place, minlength=n)
+        return cls(present, cells, count, positive, total, mean, squares)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Put two together."""
+        groups = np.union1d(self.groups, other.groups)
+        one, two = self._spread_over(groups), other._spread_over(groups)
+        count = one.count + two.count
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            delta = two.mean - one.mean
+            share = np.where(count > 0, two.count / count, 0.0)
+            # a side without values adds nothing, whatever its mean is said to be
+            both = (one.count > 0) & (two.count > 0)
+            mean = np.where(both, one.mean + delta * share, np.where(one.count, one.mean, two.mean))
+            between = np.where(both, delta**2 * one.count * share, 0.0)
+            return Moments(
+                groups,
+                one.cells + two.cells,
+                count,
+                one.positive + two.positive,
+                one.total + two.total,
+                mean,
+                one.squares + two.squares + between,
+                self.left_out + other.left_out,
+                self.lacking + other.lacking,
+            )
+
+    def _spread_over(self, groups: NDArray[np.int64]) -> Moments:
+        """Give the same with zeros for groups that are not here."""
+        if len(groups) == len(self.groups):
+            return self
+        place = np.searchsorted(groups, self.groups)
+        wider: dict[str, Any] = {"groups": groups}
+        for name in ("cells", "count", "positive", "total", "mean", "squares"):
+            held: NDArray[Any] = getattr(self, name)
+            wider[name] = np.zeros((len(groups), *held.shape[1:]), held.dtype)
+            wider[name][place] = held
+        return replace(self, **wider)
+
+    def statistic(self, name: str) -> NDArray[Any]:
+        """Give a statistic as groups x genes."""
+        if name == "count":
+            return self.count
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if name == "fraction":
+                return self.positive / self.count
+            if name == "mean":
+                return np.where(self.count > 0, self.mean, np.nan)
+            if name == "std":
+                return np.where(self.count > 1, np.sqrt(self.squares / (self.count - 1)), np.nan)
+        return np.where(self.count > 0, self.total, np.nan)
+
+
+def _spread(
+    place: NDArray[np.int64],
+    values: NDArray[np.float64],
+    count: NDArray[np.int64],
+    total: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give mean and sum of squared differences by group, in two passes."""
+    n = len(count)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = np.where(count > 0, total / count, 0.0)
+        apart = values - mean[place]
+        # what rounding left of the differences' sum corrects the mean
+        rest = np.where(count > 0, np.bincount(place, apart, minlength=n) / count, 0.0)
+        squares = np.bincount(place, apart**2, minlength=n) - count * rest**2
+        finite = np.isfinite(mean) & np.isfinite(rest)
+        return np.where(finite, mean + rest, mean), np.where(finite, np.maximum(squares, 0), np.nan)

@@ -1,0 +1,184 @@
+"""Commands that acquire the atlas: releases, datasets, diff, fetch, check.
+
+Words to calls; what the calls need is imported when a command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from abc_dask.cli.options import as_json as as_json_option
+from abc_dask.cli.options import (
+    base_option,
+    entry_json,
+    needed_base_option,
+    quiet_option,
+    release_option,
+    verbose,
+    write_json,
+)
+from abc_dask.errors import DownloadError
+from abc_dask.messages import enumerate_names, format_bytes, plural, text_table
+
+if TYPE_CHECKING:
+    from abc_dask.release.manifest import Manifest
+
+
+@click.command()
+@base_option
+@as_json_option
+@verbose
+def releases(download_base: Path | None, *, as_json: bool) -> None:
+    """List the releases that the server has and those on disk."""
+    from abc_dask.acquire.remote import list_remote_releases
+    from abc_dask.release.release import list_releases
+
+    on_disk = list_releases(download_base.expanduser()) if download_base is not None else []
+    problem = None
+    try:
+        on_server = list_remote_releases()
+    except DownloadError as error:
+        if not on_disk:
+            raise
+        on_server, problem = [], str(error)
+    versions = sorted({*on_server, *on_disk})
+    if problem is not None:
+        click.echo(f"only what is on disk: {problem}", err=True)
+    if as_json:
+        write_json(
+            [
+                {
+                    "release": version,
+                    "on_server": None if problem else version in on_server,
+                    "on_disk": version in on_disk,
+                }
+                for version in versions
+            ]
+        )
+        return
+    for version in versions:
+        click.echo(f"{version}  on disk" if version in on_disk else version)
+
+
+@click.command()
+@release_option
+@base_option
+@as_json_option
+@verbose
+def datasets(release: str | None, download_base: Path | None, *, as_json: bool) -> None:
+    """List the datasets of a release: kinds, files, sizes."""
+    from abc_dask.acquire.remote import load_manifest
+
+    manifest = load_manifest(release, download_base)
+    rows = _dataset_rows(manifest)
+    if as_json:
+        names = ("dataset_label", "kind", "normalization", "files", "size")
+        records = [dict(zip(names, row, strict=True)) for row in rows]
+        write_json({"release": manifest.version, "datasets": records})
+        return
+    shown = [
+        (dataset, kind, norm or "", count, format_bytes(size))
+        for dataset, kind, norm, count, size in rows
+    ]
+    click.echo(f"release {manifest.version}")
+    click.echo(text_table(("dataset", "kind", "normalization", "files", "size"), shown, "<<<>>"))
+
+
+def _dataset_rows(manifest: Manifest) -> list[tuple[str, str, str | None, int, int]]:
+    groups: dict[tuple[str, str, str | None], list[int]] = {}
+    for entry in manifest.files:
+        key = (entry.dataset_label, entry.kind, entry.normalization)
+        groups.setdefault(key, []).append(entry.size)
+    ordered = sorted(groups.items(), key=lambda item: (*item[0][:2], item[0][2] or ""))
+    return [(*key, len(sizes), sum(sizes)) for key, sizes in ordered]
+
+
+@click.command()
+@click.argument("old", metavar="V1")
+@click.argument("new", metavar="V2")
+@base_option
+@as_json_option
+@verbose
+def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> None:
+    """List the files that release V2 added to V1, removed, or changed."""
+    from abc_dask.acquire.choose import diff as compare
+    from abc_dask.acquire.remote import load_manifest
+
+    found = compare(load_manifest(old, download_base), load_manifest(new, download_base))
+    if as_json:
+        pairs = {"changed": found.changed, "moved": found.moved}
+        write_json(
+            {
+                "added": [entry_json(entry) for entry in found.added],
+                "removed": [entry_json(entry) for entry in found.removed],
+                **{
+                    name: [{"old": entry_json(a), "new": entry_json(b)} for a, b in value]
+                    for name, value in pairs.items()
+                },
+            }
+        )
+        return
+    for word, entries in (("added", found.added), ("removed", found.removed)):
+        for entry in entries:
+            click.echo(f"{word:8}{entry.relative_path}  {format_bytes(entry.size)}")
+    for word, both in (("changed", found.changed), ("moved", found.moved)):
+        for was, now in both:
+            path = now.relative_path
+            if was.relative_path != path:
+                path = f"{was.relative_path} -> {path}"
+            click.echo(f"{word:8}{path}  {format_bytes(was.size)} -> {format_bytes(now.size)}")
+    click.echo(
+        f"{len(found.added):,} added ({format_bytes(sum(e.size for e in found.added))}), "
+        f"{len(found.removed):,} removed, {len(found.changed):,} changed, "
+        f"{len(found.moved):,} moved",
+        err=True,
+    )
+
+
+@click.command()
+@needed_base_option
+@release_option
+@click.option("--rehash", is_flag=True, help="Read every file again.")
+@quiet_option
+@as_json_option
+@verbose
+def check(
+    download_base: Path, *, release: str | None, rehash: bool, quiet: bool, as_json: bool
+) -> None:
+    """Say what of a release is complete, missing, damaged or unverified on disk.
+
+    Ends with exit code 1 if a file is damaged.
+    """
+    from abc_dask.acquire.check import State
+    from abc_dask.acquire.check import check as look
+    from abc_dask.acquire.progress import progress_on
+    from abc_dask.release.release import Release as Opened
+
+    opened = Opened.open(download_base, release)
+    report = look(opened, rehash=rehash, progress=progress_on(sys.stderr, quiet=quiet))
+    if as_json:
+        files = [
+            entry_json(f.entry) | {"state": f.state.value, "reason": f.reason} for f in report.files
+        ]
+        write_json({"release": opened.version, "files": files})
+    else:
+        for state in (State.DAMAGED, State.PARTIAL, State.UNVERIFIED, State.COMPLETE):
+            for file in report.of(state):
+                reason = f" ({file.reason})" if file.reason else ""
+                click.echo(f"{state.value:11}{file.entry.relative_path}{reason}")
+        missing = report.of(State.MISSING)
+        if missing:
+            names = sorted({file.entry.dataset_label for file in missing})
+            size = format_bytes(sum(file.entry.size for file in missing))
+            click.echo(
+                f"{'missing':11}{plural(len(missing), 'file')} ({size}) of: "
+                f"{enumerate_names(names)}"
+            )
+        counts = [f"{len(report.of(s)):,} {s.value}" for s in State if report.of(s)]
+        click.echo(f"release {opened.version}: {', '.join(counts)}", err=True)
+    if report.of(State.DAMAGED):
+        click.get_current_context().exit(1)

@@ -1,0 +1,111 @@
+"""Summaries as text, JSON, CSV and Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from abc_dask.analysis.summary import Summary
+from abc_dask.disk.files import replacing, sweep
+from abc_dask.errors import UsageError, ViewError
+from abc_dask.messages import enumerate_names, plural, text_table
+
+_SUFFIXES = (".csv", ".parquet")
+
+_NO_TERM = "(missing)"
+
+
+def check_table(output: str | Path, *, overwrite: bool) -> Path:
+    """Check the place of a table before any work.
+
+    Raises
+    ------
+    UsageError
+        If its suffix is not known.
+    ViewError
+        If something is there that may not be replaced.
+    """
+    place = Path(output).expanduser().absolute()
+    if place.suffix.lower() not in _SUFFIXES:
+        raise UsageError(
+            f"unknown format of table {str(output)!r}; its suffix may be: "
+            f"{enumerate_names(_SUFFIXES)}"
+        )
+    if place.is_dir():
+        raise ViewError(f"{place} is a folder; name a file")
+    if place.exists() and not overwrite:
+        raise ViewError(f"{place} exists; pass --overwrite to replace it, or name another output")
+    return place
+
+
+def write_summary(summary: Summary, place: Path) -> None:
+    """Write the flat table, whole or not at all; floats to the last bit, missing terms empty.
+
+    Raises
+    ------
+    ViewError
+        If it cannot be written.
+    """
+    table = summary.to_pandas()
+    try:
+        with replacing(place) as temporary:
+            if place.suffix.lower() == ".csv":
+                table.to_csv(temporary, index=False)
+            else:
+                table.to_parquet(temporary, index=False)
+        sweep(place.parent, place.name)
+    except OSError as error:
+        raise ViewError(f"{place} cannot be written: {error.strerror or error}") from error
+
+
+def summary_record(summary: Summary) -> dict[str, Any]:
+    """Give a summary JSON-serialisable; what is missing is null."""
+    rows = summary.to_pandas()
+    for name in rows.columns:
+        rows[name] = rows[name].astype(object).where(rows[name].notna(), None)
+    return {
+        "by": list(summary.by),
+        "statistics": list(summary.statistics),
+        "genes": list(summary.genes),
+        "missing": summary.missing,
+        "cells": int(summary.cells.sum()),
+        "cells_missing": summary.n_missing,
+        "cells_left_out": summary.n_left_out,
+        "cells_without_value": summary.n_absent,
+        "groups": rows.to_dict("records"),
+    }
+
+
+def summary_text(summary: Summary) -> str:
+    """Lay a summary out for a terminal, and say what it leaves out."""
+    table = summary.to_pandas()
+    n_fixed = len(table.columns) - len(summary.genes)
+    rows = [[_shown(value) for value in row] for row in table.itertuples(index=False)]
+    header = [str(name) for name in table.columns]
+    align = "".join(
+        "<" if name in summary.by or name == "statistic" else ">" for name in header[:n_fixed]
+    )
+    lines = [text_table(header, rows, align + ">" * len(summary.genes)), ""]
+    n_cells = int(summary.cells.sum())
+    lines.append(f"cells    {n_cells:,} in {plural(len(summary.cells), 'group')}")
+    if summary.n_left_out:
+        lines.append(f"where    {plural(summary.n_left_out, 'cell')} left out by the condition")
+    if summary.n_missing:
+        fate = f"the group {_NO_TERM}" if summary.missing == "group" else "left out"
+        by = enumerate_names(summary.by)
+        lines.append(f"missing  {plural(summary.n_missing, 'cell')} without {by}: {fate}")
+    lines += [
+        f"absent   {plural(n, 'cell')} without a value of {gene}: in no statistic of it, not zero"
+        for gene, n in summary.n_absent.items()
+    ]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> object:
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return _NO_TERM
+    return f"{value:.4f}" if isinstance(value, float) else int(value)

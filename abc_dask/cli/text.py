@@ -1,0 +1,175 @@
+"""What is said at the end: the counts that a scientist would check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abc_dask.messages import enumerate_names, format_bytes, plural, text_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from abc_dask.run.subset import Subset
+    from abc_dask.view import View
+
+MATRIX = "feature matrix"
+
+
+def matrices_text(matrices: pd.DataFrame) -> str:
+    """Lay out `Atlas.feature_matrices` for a terminal, with a line of sums."""
+    rows: list[list[Any]] = []
+    for matrix in matrices.reset_index().to_dict("records"):
+        known = str(matrix["cell_count"]).isdigit()  # or only labels can tell
+        rows.append(
+            [
+                matrix["dataset_label"],
+                matrix["feature_matrix_label"],
+                int(matrix["cell_count"]) if known else "?",
+                format_bytes(matrix["size"]),
+                "present" if matrix["present"] else "missing",
+                matrix["file"],
+            ]
+        )
+    header = ["dataset_label", "feature_matrix_label", "cells", "size", "state", "file"]
+    n_missing = int((~matrices["present"]).sum())
+    total = (
+        f"{plural(len(matrices), MATRIX)}, "
+        f"{plural(int(matrices['cell_count'].fillna(0).sum()), 'cell')}, "
+        f"{format_bytes(int(matrices['size'].sum()))}, {n_missing:,} missing"
+    )
+    return f"{text_table(header, rows, '<<>><<')}\n{total}"
+
+
+def extraction_text(view: View) -> str:
+    """Sum up an extraction: cells, rows, genes, seconds a matrix, bytes a second."""
+    info = view.info
+    run = info["run"]
+    rows = [
+        [
+            matrix["feature_matrix_label"],
+            matrix["cells_asked"],
+            matrix["cells_found"],
+            matrix["cells_missing"],
+            matrix["rows_without_metadata"],
+            f"{matrix['task_seconds']:.2f}",
+            f"{_rate(matrix['bytes_read'], matrix['task_seconds'])}",
+        ]
+        for matrix in info["matrices"]
+    ]
+    header = [
+        "feature_matrix_label",
+        "cells asked",
+        "found",
+        "missing",
+        "rows without metadata",
+        "seconds",
+        "read",
+    ]
+    kept = run["blocks_kept_from_earlier_run"]
+    done = info["counts"]["blocks"] - kept
+    speed = (
+        f"{run['seconds']:.2f} s for {plural(done, 'block')}"
+        + (f" ({kept:,} kept from an earlier run)" if kept else "")
+        + f", {format_bytes(run['bytes_read'])} of stored values, "
+        f"{_rate(run['bytes_read'], run['seconds'])}, "
+        f"{info['counts']['cells'] / max(run['seconds'], 1e-9):,.0f} cells/s"
+    )
+    lines = [text_table(header, rows, "<>>>>>>"), "", view_text(view), f"time     {speed}"]
+    return "\n".join(lines)
+
+
+def view_text(view: View) -> str:
+    """Sum up a view: what it holds and where it is from."""
+    info, counts = view.info, view.info["counts"]
+    size = format_bytes(sum(file["size"] for file in info["files"]))
+    files, matrices = plural(len(info["files"]), "file"), plural(len(info["matrices"]), MATRIX)
+    source = f"{info['metadata']}, {info['normalization']}"
+    asked, found, missing = (counts[n] for n in ("cells_asked", "cells", "cells_missing"))
+    lines = [
+        f"view     {view.path} ({view.format}, {files}, {size})",
+        f"source   release {info['release']}, {source}, {matrices}",
+        f"genes    {len(info['genes']):,}: {enumerate_names(view.columns, most=20)}",
+        f"cells    {asked:,} asked, {found:,} found, {missing:,} missing",
+    ]
+    if counts["cells_without_matrix"]:
+        missing = plural(counts["cells_without_matrix"], "cell")
+        lines.append(f"         of the missing, {missing} without a feature matrix")
+    lines += [f"chosen   {line}" for line in selection_lines(info.get("selection"))]
+    left_out = plural(counts["rows_without_metadata"], "row")
+    lines.append(f"rows     {left_out} without metadata left out")
+    lines += [
+        f"absent   {gene['column']} ({gene['gene_identifier']}) is not in "
+        f"{enumerate_names(gene['absent_in'], most=5)}: missing there, not zero"
+        for gene in info["genes"]
+        if gene["absent_in"]
+    ]
+    lines += [
+        f"notes    {a.name}: "
+        + ("numbers" if a.terms is None else plural(len(a.terms), "term"))
+        + f", {plural(a.n_missing, 'cell')} without"
+        for a in view.annotations
+    ]
+    unverified = sum(not matrix["md5_verified"] for matrix in info["matrices"])
+    if unverified:
+        checked = plural(unverified, "input file")
+        lines.append(f"inputs   {checked} checked by size, not by the manifest's hash")
+    lines.append(f"content  {info['content']}")
+    return "\n".join(lines)
+
+
+def subset_text(subset: Subset) -> str:
+    """Sum up chosen cells: what they are and where they are from."""
+    info, counts, run = subset.info, subset.info["counts"], subset.info["run"]
+    asked, found, missing = (counts[n] for n in ("cells_asked", "cells", "cells_missing"))
+    source = f"{info['metadata']}, {info['normalization']}"
+    lines = [
+        f"cells    {subset.path}",
+        f"source   release {info['release']}, {source}, {plural(len(info['matrices']), MATRIX)}",
+        f"cells    {asked:,} asked, {found:,} found, {missing:,} missing",
+        *(f"chosen   {line}" for line in selection_lines(info.get("selection"))),
+        f"genes    {counts['genes']:,}",
+    ]
+    if counts["genes_not_in_common"]:
+        lines.append(f"         {counts['genes_not_in_common']:,} left out: not in all matrices")
+    if counts["genes_absent_somewhere"]:
+        absent = plural(counts["genes_absent_somewhere"], "gene")
+        lines.append(f"absent   {absent} not in all matrices: NaN there, not zero")
+    read = format_bytes(run["bytes_read"])
+    lines.append(
+        f"time     {run['seconds']:.2f} s for {plural(counts['blocks'], 'block')}, {read} read"
+    )
+    return "\n".join(lines)
+
+
+def selection_lines(selection: dict[str, Any] | None) -> list[str]:
+    """Say how cells were chosen, and how many."""
+    if selection is None:
+        return []
+    of_all = f"{selection['cells_chosen']:,} of {plural(selection['cells_in_metadata'], 'cell')}"
+    lines = []
+    if selection["where"] is not None:
+        lines.append(f"{of_all}: {' '.join(selection['where'].split())}")
+    if "labels_asked" in selection:
+        lines.append(
+            f"{of_all}, out of {plural(selection['labels_asked'], 'label')} "
+            f"({selection['labels_unknown']:,} unknown, {selection['labels_duplicate']:,} repeated)"
+        )
+    return lines
+
+
+def _rate(size: float, seconds: float) -> str:
+    return f"{format_bytes(size / seconds)}/s" if seconds > 0 else "-"
+
+
+def next_steps(view: Path) -> str:
+    """Say how to look at a view."""
+    return "\n".join(
+        [
+            "where to look next:",
+            f"  abc-dask view info {view}",
+            f"  abc-dask view verify {view}",
+            f"  abc-dask view export {view} {view.with_suffix('.h5ad')}",
+            f'  python -c "import pandas; print(pandas.read_parquet({str(view)!r}).describe())"',
+        ]
+    )

@@ -1,0 +1,105 @@
+"""Where derived tables are kept between runs: Parquet files named by their inputs' state.
+
+A cached file's name holds a digest of everything that it depends on (the inputs'
+fingerprints and this package's layout version), so a changed input is a new name and
+nothing is ever invalidated in place. Files appear whole, by rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from abc_dask.disk.checked_parquet import is_sealed
+from abc_dask.disk.files import replacing, sweep
+from abc_dask.disk.retry import patiently
+from abc_dask.errors import ReleaseError
+
+FOLDER = ".abc_dask"
+
+# Part of every key: raise it when the content of a cached file changes its meaning.
+_LAYOUT = 4
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Folders of cached files, the first writable one taking new ones.
+
+    Attributes
+    ----------
+    folders : tuple of Path
+        Looked up in this order.
+    """
+
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def beside(cls, download_base: Path, directory: str | Path | None = None) -> Cache:
+        """Give the cache of an atlas.
+
+        Parameters
+        ----------
+        download_base : Path
+            Its folder; the cache lies under ``.abc_dask`` there, or in the user's
+            cache folder where that cannot be written.
+        directory : path, optional
+            Use this folder and no other (setting ``abc-dask.cache-directory``).
+        """
+        if directory is not None:
+            return cls((Path(directory).expanduser(),))
+        import platformdirs
+
+        name = hashlib.sha256(os.fsencode(download_base)).hexdigest()[:16]
+        return cls((download_base / FOLDER, platformdirs.user_cache_path("abc_dask") / name))
+
+    def get(self, kind: str, depends_on: object, make: Callable[[Path], None]) -> Path:
+        """Give the path of a cached Parquet file, made first where it is not there.
+
+        Parameters
+        ----------
+        kind : str
+            First part of its name, for people who look into the folder.
+        depends_on : object
+            JSON-serialisable state of all inputs.
+        make : callable
+            Called with a temporary path to write a sealed table to (`disk.checked_parquet`).
+
+        Raises
+        ------
+        ReleaseError
+            If it cannot be written.
+        """
+        key = json.dumps([_LAYOUT, kind, depends_on], sort_keys=True)
+        name = f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
+        for folder in self.folders:
+            if is_sealed(folder / name):  # one that is damaged is made anew
+                return folder / name
+        path = self._writable_folder() / name
+        try:
+            with replacing(path) as temporary:
+                patiently(lambda: make(temporary))
+            sweep(path.parent)
+        except OSError as error:
+            raise ReleaseError(
+                f"{error.filename or path} cannot be written: {error.strerror or error}; "
+                "make room, or set abc-dask.cache-directory (or DASK_ABC_DASK__CACHE_DIRECTORY)"
+            ) from error
+        return path
+
+    def _writable_folder(self) -> Path:
+        for folder in self.folders:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError:
+                continue
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+        tried = " and ".join(repr(str(folder)) for folder in self.folders)
+        raise ReleaseError(
+            f"no folder to keep tables in: {tried} cannot be written; "
+            "set abc-dask.cache-directory (or DASK_ABC_DASK__CACHE_DIRECTORY)"
+        )

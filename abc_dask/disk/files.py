@@ -1,0 +1,272 @@
+"""Files that are whole or absent: fingerprints, digests, temporary name plus rename."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from abc_dask.errors import AbcDaskError, DamagedFileError, MissingFileError, UnavailableFileError
+
+_READ = 1 << 20
+
+# A temporary file that nobody wrote to for so many seconds belongs to nobody any more.
+ABANDONED = 86_400.0
+
+# Names are cut here, so that a temporary one fits where the final one does.
+_LONGEST_STEM = 120
+
+# What says nothing of the file itself: a disk or a server that did not answer, or lost its place.
+_NO_ANSWER = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EBUSY,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+}
+
+# The same of this machine.
+_NO_MEANS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+_LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOLCK}
+
+
+def unreadable(path: str | Path, error: Exception) -> AbcDaskError | None:
+    """Give what to raise where the system, not the file, is at fault; None where it is not.
+
+    Parameters
+    ----------
+    path : path
+        What was to be read.
+    error : Exception
+        What was said of it; only the system's own errors have a number.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        return None
+    if number in _NO_ANSWER:
+        return UnavailableFileError(
+            f"{path} cannot be read: {os.strerror(number)}; "
+            "run the same command again when its disk answers"
+        )
+    if number in _LOCKED:
+        return UnavailableFileError(
+            f"{path} is locked by another program, which may be writing to it; "
+            "run the same command again when that has ended"
+        )
+    if number in _NO_MEANS:
+        return DamagedFileError(f"{path} cannot be read: {os.strerror(number)}")
+    return None
+
+
+def cannot_read(path: str | Path, error: OSError) -> AbcDaskError:
+    """Give what to raise where the system did not open a file, or not read it."""
+    said = f"{path} cannot be read: {error.strerror}"
+    return unreadable(path, error) or DamagedFileError(said)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells a file from a later one under the same name, without reading it.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    mtime_ns : int
+        Time of the last change in nanoseconds.
+    inode : int
+        The file system's number of the file.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str | Path) -> Fingerprint:
+        """Take the fingerprint of a regular file.
+
+        Raises
+        ------
+        MissingFileError
+            If there is nothing.
+        DamagedFileError
+            If there is something other than a regular file.
+        UnavailableFileError
+            If its disk does not answer.
+        """
+        try:
+            status = Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingFileError(f"{path} is missing") from None
+        except OSError as error:
+            raise cannot_read(path, error) from None
+        if not stat.S_ISREG(status.st_mode):
+            raise DamagedFileError(f"{path} is not a regular file")
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+    def require(self, path: str | Path) -> None:
+        """Raise `DamagedFileError` if the file changed since this fingerprint was taken."""
+        now = Fingerprint.of(path)
+        if now != self:
+            raise DamagedFileError(
+                f"{path} changed while it was in use (size {self.size:,} then, {now.size:,} now); "
+                "run the command again when it is at rest"
+            )
+
+
+def sha256(path: str | Path) -> str:
+    """Give the SHA-256 of a file's bytes in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(_READ):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def temporary_name(path: Path) -> Path:
+    """Give a hidden name in the same folder that no other attempt can have."""
+    return path.with_name(f".{_stem(path.name)}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+
+
+def is_temporary(name: str, of: str | None = None) -> bool:
+    """Tell whether `temporary_name` gave this name, to an attempt on a file called `of`."""
+    stem = ".+" if of is None else re.escape(_stem(of))
+    return bool(re.fullmatch(rf"\.{stem}\.\d+-[0-9a-f]{{12}}\.tmp", name))
+
+
+def _stem(name: str) -> str:
+    """Shorten a name so that two never become one."""
+    if len(name) <= _LONGEST_STEM:
+        return name
+    return f"{name[:100]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
+def sweep(folder: Path | int, of: str | None = None, unchanged_for: float = ABANDONED) -> None:
+    """Remove temporary files of attempts that were killed, as far as the system lets that be.
+
+    Parameters
+    ----------
+    folder : Path or int
+        Where to look: its path, or its open descriptor.
+    of : str, optional
+        Only of attempts on the file of this name there.
+    unchanged_for : float
+        Seconds since the last write; another process may be at work on what is younger.
+        0 for the one who knows that there is no other.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not is_temporary(entry.name, of):
+                continue
+            with contextlib.suppress(OSError):
+                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                if unchanged_for and age < unchanged_for:
+                    continue
+                os.unlink(entry.path, dir_fd=folder if isinstance(folder, int) else None)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name; on success flush it to disk and rename it to `path`.
+
+    On any error the temporary file is removed and `path` stays as it was. After a
+    failed fsync the file is given up, never synced again: the kernel may have
+    dropped the pages that it could not write.
+    """
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        fsync_file(temporary)
+        temporary.replace(path)
+        fsync_directory(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that it is there with all its bytes or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """Flush a folder's entries to the disk, where the file system knows of that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def replace_tree(source: Path, target: Path) -> None:
+    """Rename a folder to `target`; what was there before stays until that moment.
+
+    Where the system can, the two names are exchanged in one step (Linux
+    ``renameat2(RENAME_EXCHANGE)``, macOS ``renamex_np(RENAME_SWAP)``) and the old
+    tree is removed under the other name; elsewhere the old tree is moved aside first.
+    """
+    if not os.path.lexists(target):
+        source.rename(target)
+    elif _exchange(source, target):
+        remove(source)
+    else:
+        aside = temporary_name(target)
+        target.rename(aside)
+        try:
+            source.rename(target)
+        except BaseException:
+            aside.rename(target)
+            raise
+        remove(aside)
+    fsync_directory(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        # out of the name first: a half-removed tree must not look like one
+        doomed = temporary_name(path)
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two names in one step; False where the system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    one, two = os.fsencode(first), os.fsencode(second)
+    at_fdcwd, swap = -100, ctypes.c_uint(2)
+    if hasattr(libc, "renameat2"):  # Linux
+        return bool(libc.renameat2(at_fdcwd, one, at_fdcwd, two, swap) == 0)
+    if hasattr(libc, "renamex_np"):  # macOS
+        return bool(libc.renamex_np(one, two, swap) == 0)
+    return False

@@ -1,0 +1,4 @@
+"""Any h5ad file: structure, chunk index, codecs, compiled loops, sources of bytes.
+
+Nothing here knows what a release is.
+"""

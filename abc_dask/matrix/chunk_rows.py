@@ -1,0 +1,165 @@
+"""Rows of compressed or contiguous CSR matrices, read around HDF5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abc_dask.errors import DamagedFileError
+from abc_dask.matrix.chunk_table import Chunks, StoredArray, read_chunks, read_pointers
+from abc_dask.matrix.codecs import decode
+from abc_dask.matrix.h5ad import MatrixFile
+from abc_dask.matrix.kernels import Hits, Segments, take
+from abc_dask.matrix.row_reader import PIECE_VALUES, Piece, hits_in_pieces, wanted_pieces
+from abc_dask.matrix.source import Bytes, Source
+
+# What lies between two chunks is mostly HDF5's own: not worth a system call of its own.
+_GAP = 64 << 10
+
+
+class ChunkRows:
+    """Rows out of chunks whose places are known, decoded in the task's own thread.
+
+    Parameters
+    ----------
+    matrix : MatrixFile
+        With the paths of its cached tables.
+    arrays : tuple of StoredArray
+        Indices and data.
+    source : Source
+        Bytes of the file.
+    """
+
+    def __init__(self, matrix: MatrixFile, arrays: tuple[StoredArray, ...], source: Source) -> None:
+        self._matrix = matrix
+        self._arrays = arrays
+        self._source = source
+        self._held: list[_ChunkArray] = []
+        self._within = (0, 0)
+
+    @property
+    def bytes_read(self) -> int:
+        """Decoded bytes of values and indices."""
+        return sum(array.bytes_read for array in self._held)
+
+    def pieces(
+        self,
+        start: int,
+        stop: int,
+        most: int = PIECE_VALUES,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[Piece]:
+        """Yield pieces; what a piece gave is gone with the next."""
+        indptr = read_pointers(self._matrix.indptr, start, stop)
+        low, high = int(indptr[0]), int(indptr[-1])
+        self._held = [
+            _ChunkArray(one, read_chunks(self._matrix.chunks, one, low, high), self._source)
+            for one in self._arrays
+        ]
+        cuts = wanted_pieces(indptr, wanted, most)
+        self._expect(indptr, cuts[:1])
+        for number, (first, last) in enumerate(cuts):
+            self._expect(indptr, cuts[number + 1 : number + 2])
+            low, high = self._within = int(indptr[first]), int(indptr[last])
+            yield Piece(
+                start + first, indptr[first : last + 1] - low, self._held[0].between(low, high)
+            )
+
+    def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """Give values of the current piece; only chunks with one of them are decoded."""
+        return self._held[1].at(places + self._within[0])
+
+    def hits(
+        self, start: int, stop: int, table: NDArray[np.int32], wanted: NDArray[np.bool_]
+    ) -> Iterator[tuple[Hits, NDArray[Any]]]:
+        """Find the entries of chosen columns, piece by piece."""
+        return hits_in_pieces(self, start, stop, table, wanted)
+
+    def _expect(self, indptr: NDArray[np.int64], cuts: list[tuple[int, int]]) -> None:
+        for first, last in cuts:
+            self._held[0].expect(int(indptr[first]), int(indptr[last]))
+
+
+class _ChunkArray:
+    """One array of a matrix, as far as a row block needs it."""
+
+    def __init__(self, stored: StoredArray, chunks: Chunks, source: Source) -> None:
+        self._stored = stored
+        self._chunks = chunks
+        self._source = source
+        # the chunk at the end of a piece is the one at the start of the next
+        self._last: tuple[int, Bytes] = (-1, np.zeros(0, np.uint8))
+        # used again for every piece: new memory costs a fifth of the time of decoding
+        self._raw = self._out = np.zeros(0, np.uint8)
+        self.bytes_read = 0
+
+    def between(self, low: int, high: int) -> NDArray[Any]:
+        """Give elements `low` to `high`."""
+        first, last = self._numbers(low, high)
+        start = first * self._stored.chunk
+        return self._decoded(np.arange(first, last))[low - start : high - start]
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """Give elements by their numbers, which rise."""
+        low, high = int(places[0]), int(places[-1]) + 1
+        first, last = self._numbers(low, high)
+        edges = np.minimum(np.arange(first, last + 1) * self._stored.chunk, self._stored.length)
+        needed = np.flatnonzero(np.diff(np.searchsorted(places, edges)) > 0)
+        starts = np.zeros(last - first, np.int64)
+        starts[needed] = np.arange(len(needed)) * self._stored.chunk
+        return take(Segments(self._decoded(first + needed), edges, starts), places)
+
+    def _numbers(self, low: int, high: int) -> tuple[int, int]:
+        chunk = self._stored.chunk
+        return low // chunk, max(low // chunk, -(-high // chunk))
+
+    def _decoded(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """Read and decode chunks, one behind the other, into memory that is used again."""
+        n_bytes = self._stored.chunk_bytes
+        if len(self._out) < len(numbers) * n_bytes:
+            self._out = np.empty(len(numbers) * n_bytes, np.uint8)
+        out = self._out[: len(numbers) * n_bytes]
+        held, content = self._last
+        missing = numbers[numbers != held]
+        rows = missing - self._chunks.first
+        sizes = self._chunks.sizes[rows]
+        if len(self._raw) < sizes.sum():
+            self._raw = np.empty(int(sizes.sum()), np.uint8)
+        raw = self._source.read(self._chunks.offsets[rows], sizes, self._raw)
+        ends = dict(zip(missing.tolist(), np.cumsum(sizes).tolist(), strict=True))
+        for place, number in enumerate(numbers.tolist()):
+            if number != held:
+                size = int(self._chunks.sizes[number - self._chunks.first])
+                content = self._chunk(number, raw[ends[number] - size : ends[number]])
+                held = number
+            begin = place * n_bytes
+            out[begin : begin + len(content)] = content
+            out[begin + len(content) : begin + n_bytes] = 0
+        self._last = (held, content)
+        self.bytes_read += len(out)
+        return out.view(self._stored.dtype)
+
+    def _chunk(self, number: int, raw: Bytes) -> Bytes:
+        if not self._stored.filters:  # the last piece of a contiguous array is shorter
+            return raw.copy()
+        mask = int(self._chunks.masks[number - self._chunks.first])
+        try:
+            return decode(raw, self._stored.filters, mask, self._stored.chunk_bytes)
+        except ValueError as error:
+            raise DamagedFileError(
+                f"{self._source.name}: chunk {number:,} of {self._stored.name} cannot be decoded: "
+                f"{error}; bring the file again"
+            ) from None
+
+    def expect(self, low: int, high: int) -> None:
+        """Have the bytes of some elements read ahead, stretch by stretch."""
+        first, last = (n - self._chunks.first for n in self._numbers(low, high))
+        starts = self._chunks.offsets[first:last]
+        stops = starts + self._chunks.sizes[first:last]
+        gaps = starts[1:] - stops[:-1]
+        cuts = np.flatnonzero((gaps < 0) | (gaps > _GAP))
+        first_of, last_of = np.append(-1, cuts) + 1, np.append(cuts, len(starts) - 1)
+        self._source.expect(starts[first_of[: len(starts)]], stops[last_of[: len(stops)]])

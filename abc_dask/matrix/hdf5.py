@@ -1,0 +1,313 @@
+"""A careful way into HDF5 files: nothing outside of the file, nothing that is not stored.
+
+HDF5 can point into other files (external links, external storage, virtual datasets),
+declare sizes that it does not hold, and name filters that are not installed. Whatever
+h5py raises comes out as `DamagedFileError`. Where HDF5 itself would walk without end (the heaps
+in which text lies, where zeros stand instead), the file is looked at before HDF5 does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from abc_dask.disk.files import Fingerprint, unreadable
+from abc_dask.errors import AbcDaskError, DamagedFileError
+from abc_dask.matrix.chunk_index import ChunkIndex, read_chunk_index
+from abc_dask.matrix.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode
+
+# Deflate packs at most 1032:1 (zlib's technical notes); zstd and blosc more, on zeros.
+_LARGEST_RATIO = 100_000
+
+# A chunk is decoded whole.
+_LARGEST_CHUNK = 1 << 30
+
+# A global heap collection begins with its name, version 1 and three bytes that HDF5 does not look
+# at; it has at least 4,096 bytes.
+_HEAP = b"GCOL\x01"
+
+_HEAP_LEAST = 4096
+
+_START = 1 << 20
+
+# What stands for a text in an array: its length, heap, and number within the heap.
+_REFERENCE = 16
+
+
+@contextlib.contextmanager
+def opened(
+    path: str | Path, fingerprint: Fingerprint | None = None, **options: Any
+) -> Iterator[h5py.File]:
+    """Open an h5ad for reading; whatever h5py raises inside becomes one of our errors."""
+    if fingerprint is not None:
+        fingerprint.require(path)
+    else:
+        Fingerprint.of(path)
+    try:
+        with h5py.File(path, "r", locking="best-effort", **options) as file:
+            yield file
+    except AbcDaskError:
+        raise
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        if other := unreadable(path, error):
+            raise other from None
+        reason = " ".join(str(error).split())
+        raise DamagedFileError(
+            f"{path} cannot be read as h5ad ({reason}); bring the file again"
+        ) from error
+
+
+def member(group: h5py.Group, name: str) -> Any:
+    """Give a member that lies in this very file: hard links only."""
+    place = f"{group.file.filename}: {group.name.rstrip('/')}/{name}"
+    # a path would be walked through links that are never looked at
+    link = None if "/" in name else group.get(name, getlink=True)
+    if link is None:
+        raise DamagedFileError(f"{place} is missing; this is not an h5ad matrix file")
+    if not isinstance(link, h5py.HardLink):
+        raise DamagedFileError(f"{place} is a link to elsewhere, which is not followed")
+    return group[name]
+
+
+def attribute(group: h5py.Group, *names: str) -> Any:
+    """Give the first of some attributes that is there: text or whole numbers; "" if none is.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is of another type: HDF5 may follow its pointers anywhere.
+    """
+    for name in names:
+        if name in group.attrs:
+            stored = group.attrs.get_id(name)
+            kinds = {h5py.h5t.STRING, h5py.h5t.INTEGER}
+            if stored.get_type().get_class() not in kinds or stored.get_storage_size() > _START:
+                raise DamagedFileError(
+                    f"{group.file.filename}: {group.name} has an attribute {name!r} that is "
+                    "neither text nor whole numbers; bring the file again"
+                )
+            return group.attrs[name]
+    return ""
+
+
+def check_dataset(array: Any, path: str | Path) -> None:
+    """Refuse what is not stored in this file, in full, in a readable way."""
+    place = f"{path}: {getattr(array, 'name', array)}"
+    if not isinstance(array, h5py.Dataset):
+        raise DamagedFileError(f"{place} is not a dataset")
+    if array.is_virtual or array.external:
+        raise DamagedFileError(f"{place} is stored in another file, which is not followed")
+    if array.shape is None:
+        raise DamagedFileError(f"{place} is empty (no shape)")
+    filters = filter_names(array, path)
+    index = read_chunk_index(array) if array.chunks else None
+    stored = array.id.get_storage_size() if index is None else int(index.sizes.sum())
+    if array.size * array.dtype.itemsize > stored * (_LARGEST_RATIO if filters else 1):
+        raise DamagedFileError(
+            f"{place} declares {array.size * array.dtype.itemsize:,} bytes, "
+            f"the file holds {stored:,}; bring the file again"
+        )
+    if chunk_bytes(array) > _LARGEST_CHUNK:
+        raise DamagedFileError(f"{place} has chunks of {chunk_bytes(array):,} bytes, too large")
+    if index is not None:
+        require_whole(array, index, path)
+
+
+def require_whole(array: h5py.Dataset, index: ChunkIndex, path: str | Path) -> None:
+    """Refuse an array whose chunks are not all there, each once and of its length."""
+    place = f"{path}: {array.name}"
+    if not _has_whole_chunks(array, index):
+        # HDF5 would fill the rest of a short chunk with whatever its memory holds
+        raise DamagedFileError(f"{place} has chunks of a wrong length; bring the file again")
+    if not array.size:
+        return
+    grid = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
+    if index.n_chunks != prod(grid):
+        raise DamagedFileError(
+            f"{place} has {index.n_chunks:,} of {prod(grid):,} chunks; bring the file again"
+        )
+    places = np.stack(np.unravel_index(np.arange(prod(grid)), grid), axis=1) * array.chunks
+    if not np.array_equal(index.places, places):
+        raise DamagedFileError(f"{place} has chunks missing or twice; bring the file again")
+
+
+def _has_whole_chunks(array: h5py.Dataset, index: ChunkIndex) -> bool:
+    """Tell whether chunks that are said not to be packed are as long as they should be.
+
+    A bit of a chunk's mask says that a filter was left out of it; a damaged one makes HDF5
+    take what is packed as it is.
+    """
+    codes = [code for code, _ in stored_filters(array)]
+    packing = sum(1 << k for k, code in enumerate(codes) if code not in {SHUFFLE, FLETCHER32})
+    sums = sum(1 << k for k, code in enumerate(codes) if code == FLETCHER32)
+    if not codes:
+        return bool((index.sizes == chunk_bytes(array)).all())
+    n_sums = 4 * np.bitwise_count(sums & ~index.masks).astype(np.int64)
+    is_unpacked = index.masks & packing == packing
+    return bool((index.sizes == chunk_bytes(array) + n_sums)[is_unpacked].all())
+
+
+def filter_names(array: h5py.Dataset, path: str | Path) -> list[str]:
+    """Name a dataset's filters; hdf5plugin is asked for those that h5py does not have."""
+    plist = array.id.get_create_plist()
+    names = []
+    for i in range(plist.get_nfilters()):
+        code, _, _, name = plist.get_filter(i)
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                import hdf5plugin  # noqa: F401 - registers its filters
+        if not h5py.h5z.filter_avail(code):
+            raise DamagedFileError(
+                f"{path}: {array.name} needs the HDF5 filter {name.decode(errors='replace')!r} "
+                f"(number {code}); install abc_dask[filters], which brings hdf5plugin"
+            )
+        names.append(name.decode(errors="replace"))
+    return names
+
+
+def chunk_bytes(array: h5py.Dataset) -> int:
+    """Give the bytes of a decoded chunk, 0 for contiguous arrays."""
+    return int(np.prod(array.chunks)) * _stored_size(array) if array.chunks else 0
+
+
+def _stored_size(array: h5py.Dataset) -> int:
+    """Give the bytes of an element as it is stored.
+
+    Text of any length is referred to by its length (4 bytes), the address of its heap, and
+    its number there (4 bytes). What HDF5 says of it is that, or from 2.0 on the size of a
+    pointer in memory.
+    """
+    kind = array.id.get_type()
+    if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+        return 8 + int(array.file.id.get_create_plist().get_sizes()[0])
+    return int(kind.get_size())
+
+
+def strings(frame: h5py.Group, name: str, path: str) -> NDArray[np.object_]:
+    """Read a string column in any of anndata's encodings."""
+    column = member(frame, name)
+    if isinstance(column, h5py.Group) and "codes" in column:
+        categories = _string_array(member(column, "categories"), path)
+        codes = _numbers(member(column, "codes"), "iu", path)
+        if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
+            raise DamagedFileError(f"{path}: {column.name} has codes without a category")
+        named: NDArray[np.object_] = np.append(categories, np.array([""], dtype=object))[codes]
+        return named
+    if isinstance(column, h5py.Group):  # nullable-string-array: values and mask
+        values = _string_array(member(column, "values"), path)
+        mask = _numbers(member(column, "mask"), "b", path)
+        if len(mask) != len(values):
+            raise DamagedFileError(f"{path}: {column.name} has a mask of another length")
+        values[mask] = ""
+        return values
+    return _string_array(column, path)
+
+
+def _numbers(array: Any, kinds: str, path: str) -> NDArray[Any]:
+    """Read codes or a mask, checked as any other array."""
+    check_dataset(array, path)
+    if array.ndim != 1 or array.dtype.kind not in kinds:
+        raise DamagedFileError(f"{path}: {array.name} holds {array.dtype}, expected {kinds!r}")
+    values: NDArray[Any] = array[:]
+    return values
+
+
+def _string_array(array: Any, path: str) -> NDArray[np.object_]:
+    if not isinstance(array, h5py.Dataset) or array.ndim != 1:
+        raise DamagedFileError(f"{path}: {getattr(array, 'name', '?')} is not a column")
+    check_dataset(array, path)
+    if h5py.check_string_dtype(array.dtype) is None:
+        if array.dtype.kind not in "iu":
+            raise DamagedFileError(f"{path}: {array.name} holds {array.dtype}, expected text")
+        numbers: NDArray[np.object_] = array[:].astype(str).astype(object)
+        return numbers
+    if h5py.check_string_dtype(array.dtype).length is None:
+        _require_sound_heaps(array, path)
+    names: NDArray[np.object_] = array.asstr()[:].astype(object)
+    return names
+
+
+def require_sound_start(path: str | Path) -> None:
+    """Look at the heaps in a file's first MiB, where the text of its attributes lies.
+
+    Raises
+    ------
+    DamagedFileError
+        If HDF5 would not come to an end in one of them.
+    """
+    with Path(path).open("rb") as file:
+        start = file.read(_START)
+        at = start.find(_HEAP)
+        while at >= 0:
+            _require_sound_heap(file, at, path)
+            at = start.find(_HEAP, at + 1)
+
+
+def _require_sound_heaps(array: h5py.Dataset, path: str) -> None:
+    """Look at the heaps that an array of text points into."""
+    stored = _stored_bytes(array)
+    if stored is None:
+        return
+    # of each element: length (4 bytes), heap (8 bytes), number within the heap (4 bytes)
+    elements = stored[: len(array) * _REFERENCE].reshape(-1, _REFERENCE)
+    heaps = np.unique(np.ascontiguousarray(elements[:, 4:12]).view("<u8"))
+    with Path(path).open("rb") as file:
+        for at in heaps[(heaps > 0) & (heaps < np.uint64(2**63))].tolist():
+            _require_sound_heap(file, at + array.file.userblock_size, path)
+
+
+def _require_sound_heap(file: BinaryIO, at: int, path: str | Path) -> None:
+    from abc_dask.matrix.codec_loops import heap_is_sound
+
+    head = os.pread(file.fileno(), _HEAP_LEAST, at)
+    if not head.startswith(_HEAP):
+        return  # none at all, which HDF5 says by itself
+    size = int.from_bytes(head[8:16], "little")
+    is_inside = size <= os.fstat(file.fileno()).st_size - at
+    heap = head[:size] if size <= len(head) or not is_inside else os.pread(file.fileno(), size, at)
+    if not (is_inside and heap_is_sound(np.frombuffer(heap, np.uint8))):
+        raise DamagedFileError(
+            f"{path}: the text at byte {at:,} is damaged (zeros may stand in its place); "
+            "bring the file again"
+        )
+
+
+def _stored_bytes(array: h5py.Dataset) -> NDArray[np.uint8] | None:
+    """Read an array's elements as they are stored; None where only HDF5 can."""
+    if _stored_size(array) != _REFERENCE or not len(array):
+        return None
+    if array.chunks is None:
+        at = array.id.get_offset()
+        return (
+            None
+            if at is None
+            else np.fromfile(array.file.filename, np.uint8, len(array) * _REFERENCE, offset=at)
+        )
+    filters = stored_filters(array)
+    if not can_decode(filters):
+        return None
+    parts = []
+    for start in range(0, len(array), array.chunks[0]):
+        mask, raw = array.id.read_direct_chunk((start,))
+        parts.append(decode(np.frombuffer(raw, np.uint8), filters, mask, chunk_bytes(array)))
+    return np.concatenate(parts)
+
+
+def stored_filters(array: h5py.Dataset) -> tuple[Filter, ...]:
+    """Give number and settings of a dataset's filters."""
+    plist = array.id.get_create_plist()
+    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
+    return tuple((int(code), tuple(int(v) for v in values)) for code, _, values, _ in found)
+
+
+def text(value: object) -> str:
+    """Give an attribute as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,1 @@
+"""Careful HTTP: redirects, retries, ranges, answers that are checked."""

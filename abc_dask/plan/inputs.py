@@ -1,0 +1,127 @@
+"""Where cells, genes and values of a request come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache as memoized
+from functools import cached_property
+
+import pyarrow as pa
+
+from abc_dask.disk.cache import Cache
+from abc_dask.disk.files import Fingerprint
+from abc_dask.matrix.index import MatrixIndex, union_of_genes
+from abc_dask.release.annotations import Annotations
+from abc_dask.release.cell_table import CellTable
+from abc_dask.release.csv_table import cached_table
+from abc_dask.release.genes import GeneNames, choose_gene_table, read_genes
+from abc_dask.release.manifest import CELL_METADATA, FeatureMatrix, FileEntry
+from abc_dask.release.matrices import Assignment, assign_cells
+from abc_dask.release.release import Release
+from abc_dask.release.selection import Cells, Selection
+from abc_dask.release.verified import Memory
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where cells, genes and values of a request come from.
+
+    Attributes
+    ----------
+    release : Release
+    metadata : str
+        Metadata directory of the cells.
+    gene_directory : str or None
+        ``DIRECTORY`` or ``DIRECTORY/TAG`` of the gene table; None: as
+        `abc_dask.release.genes.choose_gene_table` chooses.
+    dataset : str or None
+        Take the matrices of this dataset; None: as cell_metadata says.
+    cache : Cache
+    taxonomy : str or None
+        Directory of the taxonomy; None: the one whose name fits.
+    """
+
+    release: Release
+    metadata: str
+    gene_directory: str | None
+    dataset: str | None
+    cache: Cache
+    taxonomy: str | None = None
+
+    @property
+    def tables(self) -> list[FileEntry]:
+        """Tables that any request reads: cell_metadata, and the gene table if there is one."""
+        manifest = self.release.manifest
+        genes = choose_gene_table(manifest, self.metadata, self.gene_directory)
+        cells = manifest.tables(self.metadata)[CELL_METADATA]
+        return [cells] if genes is None else [cells, genes]
+
+    def is_verified(self, entry: FileEntry, memory: Memory) -> bool:
+        """Tell whether a file on disk was found to have the manifest's hash."""
+        if entry.file_hash is None:
+            return False
+        fingerprint = Fingerprint.of(self.release.path(entry))
+        return memory.get(entry.relative_path, fingerprint) == entry.file_hash
+
+    @cached_property
+    def cells(self) -> CellTable:
+        """The cell_metadata table."""
+        return CellTable.of(self.release, self.metadata, self.cache)
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        """The annotations of the cells."""
+        return Annotations(self.release, self.metadata, self.cells, self.cache, self.taxonomy)
+
+    @memoized  # noqa: B019 - a source lives as long as its Atlas
+    def choose(self, cells: Cells | None) -> Selection | None:
+        """Choose cells; None: all.
+
+        Raises
+        ------
+        UsageError, MissingFileError, TableError
+            As `abc_dask.release.selection.Cells.choose`.
+        """
+        return None if cells is None else cells.choose(self.annotations)
+
+    def assignments(
+        self, normalization: str, selection: Selection | None = None
+    ) -> list[Assignment]:
+        """Group the cells by feature matrix; matrices without a chosen cell are left out."""
+        assigned = assign_cells(
+            self.release.manifest, self.cells, normalization, self._expression_dataset
+        )
+        if selection is None:
+            return assigned
+        return [a for a in assigned if a.cells is None or selection.mask[a.cells].any()]
+
+    @property
+    def _expression_dataset(self) -> str | None:
+        """A gene directory that was named and has matrices of its own means those."""
+        if self.dataset is not None or self.gene_directory is None:
+            return self.dataset
+        directory = self.gene_directory.partition("/")[0]
+        has_matrices = any(
+            m.dataset_label == directory for m in self.release.manifest.feature_matrices
+        )
+        return directory if has_matrices else None
+
+    def index(self, matrix: FeatureMatrix) -> MatrixIndex:
+        """Look at a matrix file."""
+        return MatrixIndex.of(self.release.path(matrix.file), self.cache)
+
+    @memoized  # noqa: B019 - a source lives as long as its Atlas
+    def genes(self, normalization: str = "log2") -> pa.Table:
+        """Read the gene table, or the genes of the matrices where there is none."""
+        entry = choose_gene_table(self.release.manifest, self.metadata, self.gene_directory)
+        if entry is not None:
+            path = cached_table(self.release, entry, self.cache)
+            return read_genes(path, entry.relative_path)
+        matrices = [a.feature_matrix for a in self.assignments(normalization)]
+        self.release.require(matrix.file for matrix in matrices)
+        return union_of_genes({matrix: self.index(matrix) for matrix in matrices})
+
+    @memoized  # noqa: B019 - a source lives as long as its Atlas
+    def gene_names(self) -> GeneNames:
+        """Give the look-up of genes by symbol or identifier."""
+        return GeneNames.of(self.genes())

@@ -1,0 +1,206 @@
+"""From a choice of cells to a plan of whole rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.disk.kept_table import read_cached, write_cached
+from abc_dask.errors import UsageError
+from abc_dask.plan.alignment import AlignedRows, align_rows, selection_digest
+from abc_dask.plan.inputs import Source
+from abc_dask.plan.plan import Plan, plan_blocks, row_costs
+from abc_dask.plan.prepare import find_annotations, require_somewhere
+from abc_dask.release.genes import Gene, find_genes
+from abc_dask.release.selection import Cells
+
+_SLOT = "slot"
+
+
+def write_slots(slots: NDArray[np.int32], target: Path) -> None:
+    """Keep which gene of the result each column of a matrix is, -1 for none."""
+    write_cached(pa.table({_SLOT: pa.array(slots)}), target)
+
+
+@dataclass(frozen=True)
+class Genes:
+    """The genes of the result, as a task must know them.
+
+    Attributes
+    ----------
+    n_genes : int
+    dtype : str
+        NumPy name of the type of the values.
+    slots : tuple of str
+        For each matrix of the plan, where `write_slots` wrote.
+    """
+
+    n_genes: int
+    dtype: str
+    slots: tuple[str, ...]
+
+    def of_matrix(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Give the gene of each column (-1: none), and the genes that the matrix lacks."""
+        slots: NDArray[np.int32] = read_cached(self.slots[number], [_SLOT])[_SLOT].to_numpy()
+        here = np.zeros(self.n_genes, np.bool_)
+        here[slots[slots >= 0]] = True
+        return slots, np.flatnonzero(~here).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class SubsetPlan:
+    """What is made of which rows.
+
+    Attributes
+    ----------
+    plan : Plan
+        Rows; its genes are the columns of the result.
+    genes : Genes
+        How they lie in each matrix.
+    absent : dict of str to list of str
+        Identifiers of genes that only some matrices have, with the labels of those that
+        lack them.
+    n_uncommon : int
+        Genes left out because some matrix lacks them.
+    """
+
+    plan: Plan
+    genes: Genes
+    absent: dict[str, list[str]]
+    n_uncommon: int
+
+
+def plan_subset(
+    source: Source,
+    cells: Cells | None,
+    genes: Sequence[str] | None,
+    *,
+    normalization: str,
+    annotate: Sequence[str],
+    in_common: bool,
+    block_size: int,
+) -> SubsetPlan:
+    """Plan the reading of whole rows.
+
+    Raises
+    ------
+    UsageError, GeneError
+        If cells, genes or annotations are off.
+    ReleaseError, MissingFileError, DamagedFileError, TableError
+        If tables or matrices are missing, damaged or do not fit.
+    """
+    if cells is None and genes is None:
+        raise UsageError("all genes of all cells are the atlas itself; choose cells or genes")
+    selection = source.choose(cells)
+    annotations = find_annotations(source, annotate, ())
+    assignments = source.assignments(normalization, selection)
+    aligned = align_rows(source, assignments, selection, annotations, None)
+    wanted = _wanted_genes(source, genes, aligned)
+    table = pd.Index([gene.identifier for gene in wanted])
+    positions = np.array([_columns(rows).get_indexer(table) for rows in aligned])
+    if genes is not None and aligned:
+        require_somewhere(wanted, (positions < 0).T.tolist())
+    common: NDArray[np.bool_] = np.all(positions >= 0, axis=0)
+    n_uncommon = int((~common).sum()) if in_common else 0
+    if in_common:
+        wanted = [gene for gene, kept in zip(wanted, common.tolist(), strict=True) if kept]
+        positions = positions[:, common]
+    if not wanted:
+        raise UsageError("no gene is in all matrices of these cells")
+    absent = {
+        gene.identifier: [
+            rows.assignment.feature_matrix.feature_matrix_label
+            for rows, column in zip(aligned, positions, strict=True)
+            if column[k] < 0
+        ]
+        for k, gene in enumerate(wanted)
+        if (positions[:, k] < 0).any()
+    }
+    dtype = _dtype(aligned, with_nan=bool(absent))
+    costs = [
+        (_costs(rows, int((column < 0).sum()), dtype.itemsize), rows.wanted)
+        for rows, column in zip(aligned, positions, strict=True)
+    ]
+    plan = Plan(
+        release=source.release.version,
+        metadata=source.metadata,
+        normalization=normalization,
+        genes=tuple(wanted),
+        columns=tuple(gene.identifier for gene in wanted),
+        dtype=dtype.name,
+        cell_selection=selection_digest(source, selection),
+        n_asked=source.cells.n_cells if selection is None else selection.n_chosen,
+        block_size=block_size,
+        matrices=tuple(rows.planned(()) for rows in aligned),
+        blocks=plan_blocks(costs, block_size, trim=True),
+        download_base=str(source.release.download_base),
+        taxonomy=source.taxonomy,
+        annotations=annotations,
+        selection=None if selection is None else selection.report,
+        kind="rows",
+    )
+    slots = tuple(
+        _keep_slots(source, rows, column, plan)
+        for rows, column in zip(aligned, positions, strict=True)
+    )
+    return SubsetPlan(plan, Genes(len(wanted), dtype.name, slots), absent, n_uncommon)
+
+
+def _columns(rows: AlignedRows) -> pd.Index[Any]:
+    columns: pd.Index[Any] = pd.Index(rows.index.genes[GENE_IDENTIFIER].to_pandas())
+    return columns
+
+
+def _wanted_genes(
+    source: Source, genes: Sequence[str] | None, aligned: Sequence[AlignedRows]
+) -> list[Gene]:
+    """Give the genes asked for, else those of any matrix in the order of the gene table."""
+    if genes is not None:
+        return find_genes(source.genes(), genes)
+    names = source.gene_names()
+    held: dict[str, str] = {}
+    for rows in aligned:
+        table = rows.index.genes
+        pairs = (table[GENE_IDENTIFIER].to_pylist(), table[GENE_SYMBOL].to_pylist())
+        held |= {i: s or "" for i, s in zip(*pairs, strict=True) if i not in held}
+    listed = [gene for gene in names.by_identifier.values() if gene.identifier in held]
+    others = [Gene(i, s) for i, s in held.items() if i not in names.by_identifier]
+    return [*listed, *others]
+
+
+def _dtype(aligned: Sequence[AlignedRows], *, with_nan: bool) -> np.dtype[Any]:
+    """Give the type of the stored values, wide enough for all matrices and for NaN."""
+    kinds = [np.dtype(rows.index.matrix.dtype).newbyteorder("=") for rows in aligned]
+    dtype = np.result_type(*kinds) if kinds else np.dtype(np.float32)
+    if with_nan and dtype.kind != "f":
+        small = dtype.itemsize <= 2
+        return np.dtype(np.float32 if small else np.float64)
+    return dtype
+
+
+def _costs(rows: AlignedRows, n_absent: int, itemsize: int) -> Any:
+    matrix = rows.index.matrix
+    sizes = rows.sizes
+    if matrix.layout == "csc" and matrix.n_rows:  # rows do not say what they hold
+        sizes = np.full(matrix.n_rows, -(-matrix.n_values // matrix.n_rows))
+    filled = np.where(rows.wanted, n_absent * (itemsize + 4), 0)
+    return row_costs(matrix, np.where(rows.wanted, sizes, 0), 0, 0) + filled
+
+
+def _keep_slots(source: Source, rows: AlignedRows, column: Any, plan: Plan) -> str:
+    """Keep which gene of the result each column of a matrix is."""
+    slots = np.full(rows.index.matrix.n_columns, -1, np.int32)
+    present = np.flatnonzero(column >= 0)
+    slots[column[present]] = present
+    genes = hashlib.sha256("\n".join(plan.columns).encode()).hexdigest()
+    state = [rows.index.table.name, genes]
+    return str(source.cache.get("slots", state, lambda target: write_slots(slots, target)))

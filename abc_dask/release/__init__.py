@@ -1,0 +1,1 @@
+"""A release on disk: manifest, tables, genes, taxonomy, annotations, conditions, selection."""

@@ -1,0 +1,105 @@
+"""The cell table: labels, and which matrix each cell is in."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.disk.cache import Cache
+from abc_dask.disk.files import Fingerprint
+from abc_dask.disk.kept_table import read_cached, read_described
+from abc_dask.errors import TableError
+from abc_dask.messages import enumerate_names, plural
+from abc_dask.release.csv_table import cached_table
+from abc_dask.release.manifest import CELL_METADATA
+from abc_dask.release.release import Release
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """The cell_metadata table of a release.
+
+    Attributes
+    ----------
+    path : Path
+        Its Parquet twin.
+    source : str
+        The CSV's relative path, for messages.
+    columns : tuple of str
+        Names of all columns.
+    n_cells : int
+        Rows.
+    state : tuple
+        The CSV's relative path and fingerprint, JSON-serialisable: what tells this
+        table from a later one.
+    """
+
+    path: Path
+    source: str
+    columns: tuple[str, ...]
+    n_cells: int
+    state: tuple[str | int, ...]
+
+    @classmethod
+    def of(cls, release: Release, metadata: str, cache: Cache) -> CellTable:
+        """Find the table of a metadata directory and check its columns.
+
+        Raises
+        ------
+        TableError
+            If it lacks cell_label or feature_matrix_label.
+        """
+        entry = release.manifest.tables(metadata)[CELL_METADATA]
+        path = cached_table(release, entry, cache)
+        schema, n_cells = read_described(path)
+        columns = tuple(schema.names)
+        absent = [name for name in (CELL_LABEL, FEATURE_MATRIX_LABEL) if name not in columns]
+        if absent:
+            raise TableError(
+                f"{entry.relative_path} has no column {enumerate_names(absent)}; "
+                f"it has: {enumerate_names(columns)}"
+            )
+        state = (entry.relative_path, *astuple(Fingerprint.of(release.path(entry))))
+        return cls(path, entry.relative_path, columns, n_cells, state)
+
+    def labels(self) -> pa.Array:
+        """Read the cell labels, in the table's order.
+
+        Raises
+        ------
+        TableError
+            If a label is missing or stands twice.
+        """
+        labels = read_cached(self.path, [CELL_LABEL])[CELL_LABEL].combine_chunks()
+        if labels.null_count:
+            raise TableError(f"{self.source}: {plural(labels.null_count, 'cell')} without a label")
+        if pc.count_distinct(labels).as_py() != len(labels):
+            counts = pc.value_counts(labels)
+            twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+            raise TableError(
+                f"{self.source}: {plural(len(twice), 'cell label')} stand more than once, "
+                f"such as {twice[0].as_py()!r}; every cell must have a label of its own"
+            )
+        return labels
+
+    def matrix_names(self) -> tuple[pa.DictionaryArray, pa.DictionaryArray | None]:
+        """Read feature_matrix_label and, where there is one, dataset_label of every cell."""
+        wanted = [FEATURE_MATRIX_LABEL, *({DATASET_LABEL} & set(self.columns))]
+        table = read_cached(self.path, wanted)
+        encoded = [
+            table[name].cast(pa.string()).combine_chunks().dictionary_encode() for name in wanted
+        ]
+        return encoded[0], encoded[1] if len(encoded) > 1 else None
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Read the whole table, index cell_label."""
+        frame: pd.DataFrame = read_cached(self.path).to_pandas()
+        return frame.set_index(CELL_LABEL)

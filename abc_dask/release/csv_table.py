@@ -1,0 +1,148 @@
+"""The tables of a release as Parquet, and which cells are in which matrix.
+
+CSV files are read once and kept as Parquet (see `abc_dask.disk.cache`). Labels are always
+text, also where they look like numbers, as those of MERFISH cells do.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import astuple
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from abc_dask.columns import GENE_IDENTIFIER
+from abc_dask.disk.cache import Cache
+from abc_dask.disk.checked_parquet import seal
+from abc_dask.disk.files import Fingerprint, unreadable
+from abc_dask.errors import TableError
+from abc_dask.release.manifest import FileEntry
+from abc_dask.release.release import Release
+
+_TEXT_COLUMN = re.compile(
+    r"(_label|_identifier|_symbol|_id|_acronym|_barcode|_genotype|_sex|_color|_method)$"
+    r"|^(name|comment|entity|neurotransmitter|class|subclass|supertype|cluster)$"
+)
+
+_MISTYPED = re.compile(r"CSV column #(\d+): CSV conversion error to (\w+)")
+
+_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
+
+_CSV_BLOCK = 1 << 24
+
+_ROW_GROUP = 1 << 16
+
+
+def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
+    """Give the Parquet twin of a release's CSV table, made on first use.
+
+    Raises
+    ------
+    MissingFileError, DamagedFileError
+        If the CSV is not on disk, or not of the manifest's size.
+    TableError
+        If it is not CSV.
+    """
+    release.require([entry])
+    path = release.path(entry)
+    state = [entry.relative_path, *astuple(Fingerprint.of(path))]
+    return cache.get(entry.tag, state, lambda target: _csv_to_parquet(path, target))
+
+
+def _csv_to_parquet(source: Path, target: Path) -> None:
+    """Convert a CSV table; a column is typed by its first block, and widened where that fails."""
+    try:
+        columns = csv_header(source)
+        missing = [""] if GENE_IDENTIFIER in columns else _MISSING
+        types = {name: pa.string() for name in columns if _TEXT_COLUMN.search(name)}
+        while True:
+            try:
+                _stream_csv(source, target, types, missing)
+            except pa.ArrowInvalid as error:
+                wrong = _MISTYPED.search(str(error))
+                if wrong is None or types.get(name := columns[int(wrong[1])]) == pa.string():
+                    raise
+                whole_number = wrong[2] == "int64"
+                types[name] = pa.float64() if whole_number else pa.string()
+            else:
+                return
+    except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{source} is not a CSV table: {' '.join(str(error).split())}") from None
+
+
+def csv_header(source: Path) -> list[str]:
+    """Read the names of a CSV table's columns.
+
+    Raises
+    ------
+    TableError
+        If there is none, or one stands twice.
+    """
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            columns = next(csv.reader(file), [])
+    except OSError as error:
+        raise unreadable(source, error) or error from None
+    if not columns:
+        raise TableError(f"{source} is empty, expected a CSV table")
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise TableError(f"{source} has the column {twice[0]!r} more than once")
+    return columns
+
+
+def _stream_csv(
+    source: Path, target: Path, types: dict[str, pa.DataType], missing: list[str]
+) -> None:
+    """Convert in blocks, so that memory does not grow with the table."""
+    convert = pyarrow.csv.ConvertOptions(
+        column_types=types, null_values=missing, strings_can_be_null=True
+    )
+    with _open_csv(source, convert) as reader:
+        # a column without any value in the first block is text, not of the null type
+        fields = [
+            pa.field(field.name, pa.string() if pa.types.is_null(field.type) else field.type)
+            for field in reader.schema
+        ]
+        schema = pa.schema(fields)
+        if schema != reader.schema:
+            types = types | {f.name: f.type for f in fields}
+    if schema != reader.schema:
+        _stream_csv(source, target, types, missing)
+        return
+    with (
+        _open_csv(source, convert) as reader,
+        pq.ParquetWriter(target, schema, compression="zstd") as writer,
+    ):
+        for batch in _batches(reader, source):
+            writer.write_table(pa.Table.from_batches([batch]), row_group_size=_ROW_GROUP)
+    seal(target)
+
+
+def _open_csv(source: Path, convert: pyarrow.csv.ConvertOptions) -> pyarrow.csv.CSVStreamingReader:
+    try:
+        return pyarrow.csv.open_csv(
+            source,
+            read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            convert_options=convert,
+        )
+    except OSError as error:
+        raise unreadable(source, error) or error from None
+
+
+def _batches(reader: pyarrow.csv.CSVStreamingReader, source: Path) -> Iterator[pa.RecordBatch]:
+    """Read batches; an error of the disk is told from those of the file that is written."""
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except OSError as error:
+            raise unreadable(source, error) or error from None
+        yield batch

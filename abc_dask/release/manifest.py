@@ -1,0 +1,310 @@
+"""The data model of a release's ``manifest.json``.
+
+A manifest is untrusted input: it names paths that are read and, by downloads,
+written. Everything it says is checked here, once, before anything else sees it.
+
+Shape of the file (releases 20230630 to 20260415 of the ABC Atlas)::
+
+    version, resource_uri, directory_listing,
+    file_listing[DATASET][KIND][TAG].files[EXTENSION] = {
+        version, relative_path, url, size, file_hash (MD5, not in early releases)}
+
+and one level more for expression matrices: ``[TAG][log2|raw].files.h5ad``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from abc_dask.errors import ManifestError, ReleaseError
+from abc_dask.messages import nearest
+
+EXPRESSION_MATRICES = "expression_matrices"
+
+METADATA = "metadata"
+
+CELL_METADATA = "cell_metadata"
+
+# The largest file of the atlas has some 10^11 bytes.
+_LARGEST_SIZE = 2**50
+
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
+
+# Manifests themselves, and what this package keeps beside an atlas.
+_OWN_FOLDERS = {"releases", ".abc_dask"}
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a release.
+
+    Attributes
+    ----------
+    dataset_label, kind, tag : str
+        Where the manifest lists it: ``file_listing[dataset_label][kind][tag]``.
+    normalization : str or None
+        ``log2`` or ``raw`` for expression matrices, otherwise None.
+    extension : str
+        ``csv``, ``h5ad``, ``nii.gz``, ...
+    version : str
+        Release that the file first belonged to.
+    relative_path : str
+        Path under `download_base`, with forward slashes; checked to stay there.
+    url : str
+        Where it can be fetched.
+    size : int
+        Bytes.
+    file_hash : str or None
+        MD5 in lower-case hexadecimal digits, None where the manifest has none.
+    """
+
+    dataset_label: str
+    kind: str
+    tag: str
+    normalization: str | None
+    extension: str
+    version: str
+    relative_path: str
+    url: str
+    size: int
+    file_hash: str | None
+
+
+@dataclass(frozen=True)
+class FeatureMatrix:
+    """One feature matrix of a release in one normalization.
+
+    Attributes
+    ----------
+    dataset_label, feature_matrix_label, normalization : str
+        Its name; `feature_matrix_label` is the manifest's tag.
+    file : FileEntry
+        The h5ad file.
+    """
+
+    dataset_label: str
+    feature_matrix_label: str
+    normalization: str
+    file: FileEntry
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A release's list of files, checked.
+
+    Attributes
+    ----------
+    version : str
+        Name of the release, such as ``20250531``.
+    resource_uri : str
+        Bucket that the release comes from.
+    files : tuple of FileEntry
+        Every file, in the manifest's order.
+    """
+
+    version: str
+    resource_uri: str
+    files: tuple[FileEntry, ...]
+
+    @classmethod
+    def from_json(cls, content: bytes | str, *, source: str = "manifest") -> Manifest:
+        """Parse and check a manifest.
+
+        Parameters
+        ----------
+        content : bytes or str
+            The file's content.
+        source : str
+            How errors name it.
+
+        Returns
+        -------
+        Manifest
+
+        Raises
+        ------
+        ManifestError
+            For anything that is not a manifest, or that names a path outside of
+            `download_base`, a file twice, or an impossible size.
+        """
+        try:
+            raw = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"{source} is not JSON: {_one_line(error)}") from None
+        top = _mapping(raw, source, "the manifest")
+        version = top.get("version")
+        if not isinstance(version, str) or not _VERSION.fullmatch(version):
+            raise ManifestError(f"{source}: version {_short(version)} is not a release name")
+        listing = _mapping(top.get("file_listing"), source, "file_listing")
+        files = tuple(_entries(listing, source))
+        seen: dict[str, str] = {}
+        for entry in files:
+            # case-folded: two such names are one file on macOS
+            folded = entry.relative_path.casefold()
+            if folded in seen:
+                raise ManifestError(f"{source} lists {_short(entry.relative_path)} twice")
+            seen[folded] = entry.relative_path
+        for folded, path in seen.items():
+            above = next((p for p in _parents(folded) if p in seen), None)
+            if above is not None:
+                raise ManifestError(f"{source}: {_short(seen[above])} cannot hold {_short(path)}")
+        return cls(version=version, resource_uri=str(top.get("resource_uri", "")), files=files)
+
+    @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """Labels of all datasets (directories) of the release, sorted."""
+        return tuple(sorted({entry.dataset_label for entry in self.files}))
+
+    @cached_property
+    def feature_matrices(self) -> tuple[FeatureMatrix, ...]:
+        """All feature matrices in all normalizations, sorted by name."""
+        found = [
+            FeatureMatrix(entry.dataset_label, entry.tag, entry.normalization, entry)
+            for entry in self.files
+            if entry.kind == EXPRESSION_MATRICES
+            and entry.extension == "h5ad"
+            and entry.normalization is not None
+        ]
+        found.sort(key=lambda m: (m.dataset_label, m.feature_matrix_label, m.normalization))
+        return tuple(found)
+
+    @cached_property
+    def metadata_directories(self) -> tuple[str, ...]:
+        """Datasets that have a ``cell_metadata`` table, sorted."""
+        return tuple(sorted({e.dataset_label for e in self._tables if e.tag == CELL_METADATA}))
+
+    @property
+    def _tables(self) -> Iterator[FileEntry]:
+        return (e for e in self.files if e.kind == METADATA and e.extension == "csv")
+
+    def tables(self, dataset_label: str) -> dict[str, FileEntry]:
+        """Give the metadata tables of one dataset.
+
+        Parameters
+        ----------
+        dataset_label : str
+            A metadata directory, such as ``WMB-10X``.
+
+        Returns
+        -------
+        dict of str to FileEntry
+            CSV files by their tag (the file's stem); empty for a dataset without.
+
+        Raises
+        ------
+        ReleaseError
+            If the release has no such dataset; names the nearest ones.
+        """
+        self.require_dataset(dataset_label)
+        return {e.tag: e for e in self._tables if e.dataset_label == dataset_label}
+
+    def require_dataset(self, dataset_label: str) -> None:
+        """Raise `ReleaseError` with the nearest names unless the release has this dataset."""
+        if dataset_label not in self.datasets:
+            raise ReleaseError(
+                f"release {self.version} has no dataset {dataset_label!r}"
+                f"{nearest(dataset_label, self.datasets)}"
+            )
+
+
+def _entries(listing: dict[str, Any], source: str) -> Iterator[FileEntry]:
+    for dataset, kinds in listing.items():
+        for kind, tags in _mapping(kinds, source, dataset).items():
+            for tag, node in _mapping(tags, source, f"{dataset}/{kind}").items():
+                where = f"{dataset}/{kind}/{tag}"
+                node_map = _mapping(node, source, where)
+                if "files" in node_map:
+                    variants: list[tuple[str | None, Any]] = [(None, node_map)]
+                else:
+                    variants = list(node_map.items())
+                for normalization, variant in variants:
+                    files = _mapping(variant, source, where).get("files")
+                    for extension, record in _mapping(files, source, f"{where}: files").items():
+                        names = (dataset, kind, tag, normalization, extension)
+                        yield _entry(names, _mapping(record, source, where), source)
+
+
+def _entry(
+    names: tuple[str, str, str, str | None, str], record: dict[str, Any], source: str
+) -> FileEntry:
+    dataset, kind, tag, normalization, extension = names
+    for name in names:
+        if name is not None and (not name or not name.isprintable() or len(name) > 255):
+            raise ManifestError(f"{source}: {_short(name)} is not a usable name")
+    path = _safe_path(record.get("relative_path"), source)
+    size = record.get("size")
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _LARGEST_SIZE:
+        raise ManifestError(
+            f"{source}: size {_short(size)} of {_short(path)} is not a number of bytes"
+        )
+    file_hash = record.get("file_hash") or None
+    if file_hash is not None and not (isinstance(file_hash, str) and _MD5.fullmatch(file_hash)):
+        raise ManifestError(
+            f"{source}: file_hash {_short(file_hash)} of {_short(path)} is not an MD5"
+        )
+    url = record.get("url", "")
+    version = record.get("version", "")
+    if not isinstance(url, str) or not isinstance(version, str):
+        raise ManifestError(f"{source}: url and version of {_short(path)} must be text")
+    return FileEntry(
+        dataset_label=dataset,
+        kind=kind,
+        tag=tag,
+        normalization=normalization,
+        extension=extension,
+        version=version,
+        relative_path=path,
+        url=url,
+        size=size,
+        file_hash=file_hash.lower() if file_hash else None,
+    )
+
+
+def _safe_path(path: object, source: str) -> str:
+    """Accept only a plain relative path of printable names joined by '/'."""
+    if not isinstance(path, str) or not path or len(path) > 4096:
+        raise ManifestError(f"{source}: relative_path {_short(path)} is not a path")
+    unsafe = (
+        "\\" in path
+        or not path.isprintable()
+        or _DRIVE.match(path)
+        or any(len(part.encode("utf-8", "replace")) > 255 for part in path.split("/"))
+        or any(part in {"", ".", ".."} for part in path.split("/"))
+    )
+    if path.partition("/")[0].casefold() in _OWN_FOLDERS:
+        raise ManifestError(f"{source}: relative_path {_short(path)} is not a place for data")
+    if unsafe:
+        raise ManifestError(
+            f"{source}: relative_path {_short(path)} does not stay under download_base"
+        )
+    return path
+
+
+def _parents(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _mapping(value: object, source: str, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ManifestError(f"{source}: {_short(where)} is not a JSON object")
+    return value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,144 @@
+"""A release on disk: its manifest, and where its files lie under `download_base`."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from abc_dask.disk.files import cannot_read
+from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError
+from abc_dask.messages import enumerate_names, nearest, plural
+from abc_dask.release.manifest import FileEntry, Manifest
+
+MANIFEST_NAME = "manifest.json"
+
+
+def list_releases(download_base: str | Path) -> list[str]:
+    """List the releases whose manifest lies under a folder, oldest first.
+
+    Parameters
+    ----------
+    download_base : path
+        Folder that mirrors the bucket: ``releases/<version>/manifest.json`` and the rest.
+
+    Returns
+    -------
+    list of str
+        Versions; they are dates, so their order is that of time. Other names come first.
+    """
+    found = Path(download_base).glob(f"releases/*/{MANIFEST_NAME}")
+    return sorted((path.parent.name for path in found), key=lambda name: (name.isdigit(), name))
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release under a `download_base`.
+
+    Attributes
+    ----------
+    download_base : Path
+        Folder that mirrors the bucket.
+    manifest : Manifest
+        What the release consists of.
+    """
+
+    download_base: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, download_base: str | Path, release: str | None = None) -> Release:
+        """Open a release by the manifest on disk.
+
+        Parameters
+        ----------
+        download_base : path
+            Folder that mirrors the bucket.
+        release : str, optional
+            Version; the newest one on disk where not given.
+
+        Raises
+        ------
+        ReleaseError
+            If the folder or the release is not there.
+        ManifestError
+            If the manifest is not one.
+        """
+        base = Path(download_base).expanduser()
+        if not base.is_dir():
+            raise ReleaseError(
+                f"download_base {str(base)!r} is not a folder; "
+                "give the folder that holds releases/<version>/manifest.json"
+            )
+        known = list_releases(base)
+        if not known:
+            raise ReleaseError(
+                f"download_base {str(base)!r} holds no release: there is no "
+                f"releases/<version>/{MANIFEST_NAME} under it"
+            )
+        version = known[-1] if release is None else str(release)
+        if version not in known:
+            raise ReleaseError(
+                f"release {version!r} is not under {str(base)!r}{nearest(version, known)}"
+            )
+        path = base / "releases" / version / MANIFEST_NAME
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ReleaseError(f"{path} cannot be read: {error.strerror}") from None
+        manifest = Manifest.from_json(content, source=str(path))
+        if manifest.version != version:
+            raise ReleaseError(f"{path} says it is release {manifest.version!r}")
+        return cls(base.resolve(), manifest)
+
+    @property
+    def version(self) -> str:
+        """Name of the release."""
+        return self.manifest.version
+
+    def path(self, entry: FileEntry) -> Path:
+        """Give the place of a file under `download_base`."""
+        return self.download_base / entry.relative_path
+
+    def is_present(self, entry: FileEntry) -> bool:
+        """Tell whether a regular file of the right size lies in its place."""
+        try:
+            status = self.path(entry).stat()
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == entry.size
+
+    def require(self, entries: Iterable[FileEntry]) -> None:
+        """Check that files are on disk with the manifest's sizes.
+
+        Raises
+        ------
+        MissingFileError
+            Naming all that are missing.
+        DamagedFileError
+            Naming the first whose size differs.
+        """
+        missing = []
+        for entry in entries:
+            path = self.path(entry)
+            try:
+                status = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                missing.append(entry.relative_path)
+                continue
+            except OSError as error:
+                raise cannot_read(path, error) from None
+            if not stat.S_ISREG(status.st_mode):
+                raise DamagedFileError(f"{path} is not a regular file")
+            if status.st_size != entry.size:
+                raise DamagedFileError(
+                    f"{path} has {status.st_size:,} bytes, the manifest of release {self.version} "
+                    f"says {entry.size:,}; bring the file again"
+                )
+        if missing:
+            raise MissingFileError(
+                f"{plural(len(missing), 'file')} of release {self.version} missing under "
+                f"{str(self.download_base)!r}: {enumerate_names(missing)}; "
+                "bring them to these paths and run the command again"
+            )

@@ -1,0 +1,179 @@
+"""The taxonomy of a release: term sets, which terms a cluster has, their order and colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import read_cached
+from abc_dask.errors import ReleaseError, TableError
+from abc_dask.messages import enumerate_names, nearest
+from abc_dask.release.csv_table import cached_table
+from abc_dask.release.manifest import FileEntry
+from abc_dask.release.release import Release
+
+CLUSTER_ALIAS = "cluster_alias"
+
+COLOR = "color_hex_triplet"
+
+_MEMBERSHIP = "cluster_to_cluster_annotation_membership"
+
+_TERM = "cluster_annotation_term"
+
+_TERM_NAME = "cluster_annotation_term_name"
+
+_SET_NAME = "cluster_annotation_term_set_name"
+
+_SET_LABEL = "cluster_annotation_term_set_label"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a table says of a column's terms.
+
+    Attributes
+    ----------
+    places : dict of str to float
+        Place of each term in the order; empty where there is none.
+    colors : dict of str to str
+        Colour of each term; empty where there are none.
+    """
+
+    places: dict[str, float]
+    colors: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """Tables of a taxonomy, as far as they are on disk.
+
+    Attributes
+    ----------
+    release : Release
+    cache : Cache
+    entries : tuple of FileEntry
+        Membership of clusters, and terms; none where the release has no fitting taxonomy.
+    """
+
+    release: Release
+    cache: Cache
+    entries: tuple[FileEntry, ...]
+
+    @classmethod
+    def of(
+        cls, release: Release, metadata: str, cache: Cache, directory: str | None = None
+    ) -> Taxonomy:
+        """Find the taxonomy of a metadata directory.
+
+        Parameters
+        ----------
+        release : Release
+        metadata : str
+            Such as ``WHB-10Xv3``.
+        cache : Cache
+        directory : str, optional
+            Such as ``WHB-taxonomy``; where not given, the one whose name starts with
+            the same word, if it is the only one.
+
+        Raises
+        ------
+        ReleaseError
+            If the release has no such taxonomy.
+        """
+        manifest = release.manifest
+        known = [d for d in manifest.datasets if _MEMBERSHIP in manifest.tables(d)]
+        if directory is None:
+            first = metadata.partition("-")[0]
+            fitting = [d for d in known if d.partition("-")[0] == first]
+            if len(fitting) != 1:
+                return cls(release, cache, ())
+            directory = fitting[0]
+        elif directory not in known:
+            raise ReleaseError(
+                f"release {manifest.version} has no taxonomy {directory!r}"
+                f"{nearest(directory, known)}"
+            )
+        tables = manifest.tables(directory)
+        entries = tuple(tables[tag] for tag in (_MEMBERSHIP, _TERM) if tag in tables)
+        return cls(release, cache, entries)
+
+    @property
+    def source(self) -> str:
+        """Relative path of the table that says which terms a cluster has."""
+        return self.entries[0].relative_path
+
+    @property
+    def is_present(self) -> bool:
+        """Whether there is one, with its tables on disk."""
+        return bool(self.entries) and all(self.release.is_present(e) for e in self.entries)
+
+    @cached_property
+    def term_sets(self) -> list[str]:
+        """Names of the term sets; none where the tables are not on disk."""
+        if not self.is_present:
+            return []
+        return [str(name) for name in self._membership[_SET_NAME].dropna().unique()]
+
+    @cached_property
+    def _membership(self) -> pd.DataFrame:
+        frame = self._read(self.entries[0])
+        absent = [n for n in (CLUSTER_ALIAS, _SET_NAME, _TERM_NAME) if n not in frame]
+        if absent:
+            raise TableError(
+                f"{self.source} has no column {enumerate_names(absent)}; "
+                f"it has: {enumerate_names(list(frame.columns))}"
+            )
+        return frame
+
+    def _read(self, entry: FileEntry) -> pd.DataFrame:
+        frame: pd.DataFrame = read_cached(cached_table(self.release, entry, self.cache)).to_pandas()
+        return frame
+
+    def _members(self, name: str) -> pd.DataFrame:
+        return self._membership[self._membership[_SET_NAME] == name]
+
+    def terms_of_clusters(self, name: str) -> dict[str, str]:
+        """Give the term that each cluster has in a set, by cluster_alias as text.
+
+        Raises
+        ------
+        TableError
+            If a cluster has two.
+        """
+        members = self._members(name).dropna(subset=[_TERM_NAME])
+        alias = members[CLUSTER_ALIAS].astype(str)
+        if alias.duplicated().any():
+            twice = alias[alias.duplicated()].iloc[0]
+            raise TableError(f"{self.source}: cluster_alias {twice} has two terms of {name}")
+        return dict(zip(alias, members[_TERM_NAME].astype(str), strict=True))
+
+    def terms(self, name: str) -> Terms:
+        """Give order and colours of all terms of a set; empty for a set that is not there."""
+        if name not in self.term_sets:
+            return Terms({}, {})
+        members = self._members(name)
+        colors = first_values(members[_TERM_NAME], members[COLOR]) if COLOR in members else {}
+        if len(self.entries) < 2:
+            return Terms({}, colors)
+        terms = self._read(self.entries[1])
+        if _SET_LABEL in terms and _SET_LABEL in members:
+            terms = terms[terms[_SET_LABEL].isin(members[_SET_LABEL])]
+        elif _SET_NAME in terms:
+            terms = terms[terms[_SET_NAME] == name]
+        else:
+            return Terms({}, colors)
+        if COLOR in terms:
+            colors |= first_values(terms["name"], terms[COLOR])
+        order = next((n for n in ("term_order", "order") if n in terms), None)
+        return Terms({} if order is None else first_values(terms["name"], terms[order]), colors)
+
+
+def first_values(keys: pd.Series[Any], values: pd.Series[Any]) -> dict[str, Any]:
+    """Give the first value of each key, where both are present."""
+    frame = pd.DataFrame({"key": keys.to_numpy(), "value": values.to_numpy()}).dropna()
+    frame = frame.drop_duplicates("key")
+    return dict(zip(frame["key"].astype(str), frame["value"].tolist(), strict=True))

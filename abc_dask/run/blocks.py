@@ -1,0 +1,343 @@
+"""Run the blocks of a plan on a cluster: tasks, receipts, progress, and what is lost.
+
+Receipts come back, data does not. A block whose workers die is set aside while the others
+go on, and then tried once more with the cluster to itself: so it is known which block it
+is that kills, and all others are kept.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abc_dask.config import setting
+from abc_dask.errors import AbcDaskError, ClusterError
+from abc_dask.run.part import Receipt, receipt_path
+from abc_dask.run.read_block import BlockTask
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# Makes a part of a block's task in a folder, for the plan of a digest.
+Work = Callable[[BlockTask, str, str], Receipt]
+
+# Tasks that the scheduler knows at a time: it stays small however many blocks there are.
+_WINDOW = 4096
+
+# Between looks at the jobs, in seconds.
+_LOOK = 0.5
+
+# Without a terminal a line is written this often.
+_LINE = 30.0
+
+# Blocks known to kill workers after which no further one is tried.
+_FATAL = 3
+
+# Times that a block may be lost after it was made, before there is something else wrong.
+_LOST = 5
+
+
+class Progress:
+    """A bar of cells on a terminal; elsewhere, for batch jobs, a line now and then.
+
+    Parameters
+    ----------
+    n_cells, n_blocks : int
+        All there is to do.
+    held : iterable of Receipt
+        What was done before.
+    enabled : bool
+    """
+
+    def __init__(
+        self, n_cells: int, n_blocks: int, held: Iterable[Receipt], *, enabled: bool
+    ) -> None:
+        from tqdm import tqdm
+
+        before = list(held)
+        self.n_blocks, self.done = n_blocks, len(before)
+        self._lines = enabled and not sys.stderr.isatty()
+        self._written = time.monotonic()
+        self._lost = 0
+        self._bar = tqdm(
+            desc="extract",
+            total=n_cells,
+            initial=sum(receipt.rows for receipt in before),
+            unit=" cells",
+            unit_scale=True,
+            file=sys.stderr,
+            disable=None if enabled else True,
+            leave=False,
+        )
+        self._enabled = enabled
+
+    def add(self, receipt: Receipt) -> None:
+        """Count a finished block."""
+        self.done += 1
+        self._bar.update(receipt.rows)
+
+    def jobs(self, text: str, lost: int) -> None:
+        """Say how the jobs stand; at once when some more were lost."""
+        line = f"{self.done:,} of {self.n_blocks:,} blocks; {text}"
+        self._bar.set_postfix_str(line, refresh=False)
+        is_due = lost > self._lost or time.monotonic() >= self._written + _LINE
+        self._lost = lost
+        if self._lines and is_due:
+            self.note(line)
+
+    def note(self, text: str) -> None:
+        """Write a line."""
+        self._written = time.monotonic()
+        if self._enabled:
+            self._bar.clear()
+            sys.stderr.write(f"extract: {text}\n")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
+
+
+def make_safely(work: Work, task: BlockTask, staging: str, plan: str) -> Receipt:
+    """Make a part; any error becomes one that surely finds its way back.
+
+    Dask waits forever for a task whose exception cannot be pickled and read again.
+    """
+    try:
+        return work(task, staging, plan)
+    except (AbcDaskError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - that is the point
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    # not within `except`, where it would carry the other one along
+    raise ClusterError(f"{task.where}: unexpected {said}")
+
+
+def jobs_of(client: Client) -> Any:
+    """Give the cluster of batch jobs that a client belongs to; None if it is another."""
+    cluster = getattr(client, "cluster", None)
+    return cluster if hasattr(cluster, "jobs") and hasattr(cluster, "want") else None
+
+
+@dataclass
+class _Run:
+    """Tasks that a client works on."""
+
+    work: Work
+    client: Client
+    staging: str
+    plan: str
+    progress: Progress
+    left: int
+    tries: int = 0
+    done: dict[int, Receipt] = field(default_factory=dict)
+    lost: dict[int, int] = field(default_factory=dict)
+
+    def run(self, tasks: Iterable[BlockTask], attempt: int = 1) -> Iterator[BlockTask]:
+        """Run tasks, and yield those whose workers died; any other error is raised."""
+        from distributed import KilledWorker, as_completed
+
+        todo = iter(tasks)
+        running: dict[Any, BlockTask] = {}
+        completed = as_completed(loop=self.client.loop)
+        try:
+            while True:
+                few = len(running) <= _WINDOW // 2
+                if few and (batch := list(islice(todo, _WINDOW - len(running)))):
+                    _add(self._submit(batch, attempt), running, completed)
+                if not running:
+                    return
+                for future in self._arrived(completed):
+                    task = running.pop(future)
+                    try:
+                        receipt = self._receipt(future, task)
+                    except KilledWorker as error:
+                        self.tries = error.allowed_failures + 1
+                        yield task
+                        continue
+                    if receipt is None:  # its worker went away with it
+                        _add(self._submit([task], self._next_attempt(task)), running, completed)
+                    else:
+                        self.done[receipt.block] = receipt
+                        self.left -= 1
+                        self.progress.add(receipt)
+        except BaseException:
+            self.client.cancel(list(running))
+            raise
+
+    def _next_attempt(self, task: BlockTask) -> int:
+        number = task.block.number
+        self.lost[number] = self.lost.get(number, 0) + 1
+        if self.lost[number] > _LOST:
+            raise ClusterError(
+                f"{task.where}: the cluster lost this block {_LOST + 1} times; "
+                "finished blocks are kept, run the command again"
+            )
+        return self.lost[number] + 2
+
+    def _submit(self, tasks: list[BlockTask], attempt: int) -> dict[Any, BlockTask]:
+        """Hand delayed tasks to the scheduler."""
+        import dask
+
+        for task in tasks:  # one that was not trusted must not be taken for the new one
+            receipt_path(Path(self.staging), task.block.number).unlink(missing_ok=True)
+        # bound to its arguments: Dask would look for collections in all their fields
+        bound = [partial(make_safely, self.work, task, self.staging, self.plan) for task in tasks]
+        futures = self.client.compute(
+            [
+                dask.delayed(make, pure=False, traverse=False)(
+                    dask_key_name=self._key(task, attempt)
+                )
+                for make, task in zip(bound, tasks, strict=True)
+            ]
+        )
+        return dict(zip(futures, tasks, strict=True))
+
+    def _key(self, task: BlockTask, attempt: int) -> str:
+        """Name a task after its matrix and block, as dashboards and logs show it."""
+        again = "" if attempt == 1 else f"-{attempt}"
+        number = f"{task.block.number:05d}"
+        return f"extract-{task.feature_matrix_label}-{number}-{self.plan[:12]}{again}"
+
+    def _arrived(self, completed: Any) -> list[Any]:
+        """Wait for finished tasks, with an eye on the jobs."""
+        while True:
+            self._look()
+            batch: list[Any] = completed.next_batch(block=False)
+            if batch:
+                return batch
+            with completed.thread_condition:
+                if not completed.has_ready():
+                    completed.thread_condition.wait(_LOOK)
+
+    def _look(self) -> None:
+        """See that the scheduler is there, and how the batch jobs stand, if there are any."""
+        self._require_scheduler()
+        cluster = jobs_of(self.client)
+        if cluster is None:
+            return
+        cluster.want(self.left, finished=len(self.done))
+        self.progress.jobs(cluster.jobs.text(), cluster.jobs.lost)
+        cluster.jobs.check(cluster.logs)
+        limit = float(setting("cluster.worker-timeout"))
+        if time.monotonic() < cluster.jobs.alone_since + limit:
+            return
+        said = f"no worker for {limit:g} s: {cluster.jobs.alone()}"
+        if not cluster.patient:
+            raise ClusterError(
+                f"{said}; --wait-for-workers waits on; "
+                "finished blocks are kept, the same command completes the work"
+            )
+        self.progress.note(said)
+        cluster.jobs.alone_since = time.monotonic()
+
+    def _require_scheduler(self) -> None:
+        """Wait a while for a scheduler that went away: tasks handed to it would wait forever."""
+        timeout = float(setting("connect-timeout")) / 2  # then Dask closes the client, and logs it
+        deadline = time.monotonic() + timeout
+        while self.client.status != "running":
+            if self.client.status == "closed" or time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the scheduler at {self.client.scheduler.address} went away and did not come "
+                    f"back within {timeout:g} s; finished blocks are kept, run the command again"
+                )
+            time.sleep(_LOOK / 5)
+
+    def _receipt(self, future: Any, task: BlockTask) -> Receipt | None:
+        """Give a task's receipt; None if it was lost on the way.
+
+        It lies in the folder of the view as well, and is taken from there: what is in the
+        memory of a worker goes away with it.
+        """
+        if future.status == "error":
+            future.result()
+        receipt = Receipt.load(receipt_path(Path(self.staging), task.block.number))
+        if receipt is not None and receipt.plan == self.plan:
+            return receipt
+        if future.status != "finished":
+            return None
+        try:  # a shared file system may show new files late
+            fetched: Receipt = self.client.sync(future._result, callback_timeout=10)  # noqa: SLF001
+        except (CancelledError, OSError, TimeoutError):
+            return None
+        return fetched
+
+
+def _add(started: dict[Any, BlockTask], running: dict[Any, BlockTask], completed: Any) -> None:
+    """Follow tasks, and leave no other reference to their futures.
+
+    A result that somebody refers to is kept by its worker, and made again when that one goes
+    away: with lives shorter than that takes, for ever.
+    """
+    running.update(started)
+    completed.update(started)
+
+
+def run_tasks(
+    work: Work,
+    todo: list[BlockTask],
+    staging: str,
+    plan: str,
+    client: Client,
+    *,
+    progress: Progress,
+) -> dict[int, Receipt]:
+    """Run one delayed task a block; on an error of the data the rest is cancelled.
+
+    Parameters
+    ----------
+    work : callable
+        What makes a part.
+    todo : list of BlockTask
+    staging : str
+        Folder of the unfinished view.
+    plan : str
+        Digest of the plan.
+    client : distributed.Client
+    progress : Progress
+
+    Returns
+    -------
+    dict
+        Receipts by block.
+
+    Raises
+    ------
+    AbcDaskError
+        What a task raised, or a `ClusterError` that names the blocks of which every
+        worker died, or says why there are no workers.
+    """
+    run = _Run(work, client, staging, plan, progress, left=len(todo))
+    fatal = []
+    try:
+        suspects = list(run.run(todo))
+        run.left = len(suspects)
+        for task in suspects:
+            fatal += list(run.run([task], attempt=2))
+            if len(fatal) == _FATAL:
+                break
+    finally:
+        cluster = jobs_of(client)
+        if cluster is not None:
+            cluster.want(0)  # nodes are given back before the view is put together
+    if fatal:
+        raise ClusterError(_deaths(fatal, len(suspects), run.tries))
+    return run.done
+
+
+def _deaths(fatal: list[BlockTask], suspected: int, tries: int) -> str:
+    others = "".join(f", {task.where}" for task in fatal[1:])
+    untried = suspected - _FATAL if len(fatal) == _FATAL else 0
+    stopped = f", {untried:,} more were not tried again" if untried > 0 else ""
+    return (
+        f"{fatal[0].where}{others}: every worker that took this block died "
+        f"(twice {tries} tries{stopped}), perhaps for lack of memory; the other blocks are kept: "
+        "run again with more memory for each worker or a smaller --block-size"
+    )

@@ -1,0 +1,1 @@
+"""Where tasks run: this machine, batch systems, TLS between processes."""

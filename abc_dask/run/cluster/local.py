@@ -1,0 +1,177 @@
+"""A LocalCluster that listens on nothing but what its own processes need.
+
+One process opens no port, several open only their TLS ports on loopback, and a dashboard
+is on loopback, if one is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, Scheduler, core
+from distributed.core import Status
+from distributed.security import Security
+from tornado.ioloop import IOLoop
+
+from abc_dask.run.cluster.nodes import PrivateNanny, PrivateScheduler, PrivateWorker
+
+DASHBOARD = "127.0.0.1:0"
+
+# Seconds for which a worker process is waited for.
+_STARTING = 5.0
+
+
+class PrivateCluster(LocalCluster):
+    """A LocalCluster without HTTP servers.
+
+    Parameters
+    ----------
+    n_workers, threads_per_worker : int
+        Size.
+    memory_limit : str or None
+        Bytes of each process, as Dask reads them; None: one process, this one, with
+        threads, in-process communication and no limit (it would count the driver's own
+        tables). Otherwise processes that speak TLS on loopback with credentials that are
+        made for this cluster and kept in memory.
+    dashboard : bool
+        Let the scheduler show Dask's dashboard, on loopback.
+    loop : IOLoop, optional
+        Where all of it runs (see `running_loop`); by default a loop of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_workers: int,
+        threads_per_worker: int,
+        memory_limit: str | None,
+        dashboard: bool = False,
+        loop: IOLoop | None = None,
+    ):
+        options: dict[str, Any] = (
+            {
+                "processes": False,
+                "worker_class": PrivateWorker,
+                "protocol": "inproc://",
+                "memory_limit": 0,
+            }
+            if memory_limit is None
+            else {
+                "processes": True,
+                "worker_class": PrivateNanny,
+                "host": "127.0.0.1",
+                "protocol": "tls://",
+                "security": Security.temporary(),
+                "memory_limit": memory_limit,
+            }
+        )
+        self._scheduler_class = Scheduler if dashboard else PrivateScheduler
+        settings: dict[str, Any] = {}
+        if not dashboard:  # nobody looks at it, and it stops tasks a hundred times a second
+            settings["distributed.worker.profile.enabled"] = False
+        if memory_limit is None:
+            # threads of one process do not die alone, so each may hold tasks in reserve,
+            # and does not wait for the scheduler between two of them
+            settings["distributed.scheduler.worker-saturation"] = float("inf")
+        with dask.config.set(settings), _closed_on_error(self, Status.closed):
+            super().__init__(
+                loop=loop,
+                n_workers=n_workers,
+                threads_per_worker=threads_per_worker,
+                dashboard_address=DASHBOARD if dashboard else None,
+                # a task's error is told once, by who asked for it
+                silence_logs="CRITICAL",
+                **options,
+            )
+
+    def close(self, timeout: float | None = None) -> Any:
+        """Close; a worker process that is just being started again comes up first.
+
+        Its nanny could not end it yet, and would raise in place of what is to be told.
+        """
+        deadline = time.monotonic() + _STARTING
+        while time.monotonic() < deadline and self._is_short_of_workers():
+            time.sleep(0.02)
+        closed = super().close(timeout)
+        _forget_handlers()
+        return closed
+
+    def _is_short_of_workers(self) -> bool:
+        """Tell whether a process that ended has not come back yet."""
+        if self.status != Status.running:
+            return False
+        return len(self.scheduler.workers) < len(self.workers)
+
+    async def _start(self) -> None:
+        self.scheduler_spec["cls"] = self._scheduler_class
+        await super()._start()
+
+
+class PrivateClient(Client):
+    """The client of a `PrivateCluster`."""
+
+    def __init__(self, cluster: PrivateCluster) -> None:
+        with _closed_on_error(self, "closed"):
+            super().__init__(cluster, set_as_default=False)
+
+
+@contextlib.contextmanager
+def _closed_on_error(started: Any, closed: object) -> Iterator[None]:
+    """Count as closed what is broken off in its start: Dask would close it when it is lost."""
+    try:
+        yield
+    except BaseException:
+        started.status = closed
+        raise
+
+
+@contextlib.contextmanager
+def running_loop() -> Iterator[IOLoop]:
+    """Run an event loop in a thread; at the end it ends, with all that is left on it.
+
+    A loop of Dask's own goes on when a cluster or a client is interrupted in its start.
+    """
+    started: Future[tuple[IOLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        end = asyncio.Event()
+        # futures that nobody waits for any more, after a signal, are no news for a user
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        started.set_result((IOLoop.current(), end))
+        await end.wait()
+        # what is broken off may begin something else, which would be told of when it is lost
+        deadline = time.monotonic() + _STARTING
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=0.1)
+            if time.monotonic() > deadline:
+                break
+
+    thread = threading.Thread(target=asyncio.run, args=[serve()], name="IO loop", daemon=True)
+    try:
+        thread.start()
+        yield started.result()[0]
+    finally:
+        if thread.ident is not None:
+            loop, end = started.result()
+            loop.add_callback(end.set)
+            thread.join(_STARTING)
+
+
+def _forget_handlers() -> None:
+    """Let go of closed schedulers: Dask remembers of each of their methods how it is called.
+
+    That memory has no bound (`distributed.core._expects_comm`, a `functools.cache`); it kept all
+    schedulers of a process, 0.13 MB each. It is filled again by who goes on.
+    """
+    forget = getattr(getattr(core, "_expects_comm", None), "cache_clear", None)
+    if forget is not None:
+        forget()

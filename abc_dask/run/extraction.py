@@ -1,0 +1,328 @@
+"""From a plan to a view: what is held, what is to do, and the commit at the end."""
+
+from __future__ import annotations
+
+import datetime as dt
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from abc_dask._version import FORMAT_VERSION, __version__
+from abc_dask.disk.kept_table import read_cached
+from abc_dask.errors import ReleaseError, ViewError
+from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
+from abc_dask.plan.prepare import provenance
+from abc_dask.release.annotation import is_missing
+from abc_dask.run.blocks import Progress, Work, run_tasks
+from abc_dask.run.part import Receipt, make_part, trusted_receipts
+from abc_dask.run.read_block import tasks_of
+from abc_dask.views.description import VIEW
+from abc_dask.views.formats import FORMATS, format_of
+from abc_dask.views.parquet_view import PartsReader
+from abc_dask.views.publish import commit, publish, refuse_existing
+from abc_dask.views.reader import CELL_ORDER, save_order
+from abc_dask.views.staging import PARTS, Staging
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_VERSIONS = ("dask", "distributed", "numpy", "pandas", "pyarrow", "h5py")
+
+
+def check_output(
+    output: str | Path,
+    format: str | None,  # noqa: A002 - the word of the command line
+    *,
+    overwrite: bool,
+    known: tuple[str, ...] = FORMATS,
+) -> tuple[Path, str]:
+    """Check the place and format of a view before any work.
+
+    Returns
+    -------
+    path : Path
+        Absolute.
+    format : str
+
+    Raises
+    ------
+    UsageError, ViewError
+        If the format is unknown, or something is there and may not be replaced.
+    """
+    path = Path(output).expanduser().absolute()
+    chosen = format_of(path, format, known=known)
+    if path.name in {"", ".", ".."}:
+        raise ViewError(f"{str(output)!r} is not a name for a view")
+    refuse_existing(path, overwrite=overwrite)
+    return path, chosen
+
+
+def run(
+    plan: Plan,
+    output: Path,
+    chosen: str,
+    client: Client,
+    *,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Make the view of a plan, or complete an unfinished one.
+
+    Parameters
+    ----------
+    plan : Plan
+    output : Path
+        As `check_output` gives it.
+    chosen : str
+        Format.
+    client : distributed.Client
+        Where tasks run; output and inputs must lie where its workers see them.
+    overwrite : bool
+        Replace a finished view at `output`, or another request's unfinished one.
+    progress : bool
+        Show a bar on stderr.
+
+    Returns
+    -------
+    Path
+        `output`.
+
+    Raises
+    ------
+    ReleaseError
+        If no cell was found.
+    DamagedFileError, ViewError, ClusterError
+        If a block cannot be read or written; finished blocks are kept, and the same
+        call completes the work.
+    """
+    began = time.perf_counter()
+    staging = Staging.beside(output)
+    with staging.locked():
+        # what may have happened while we waited for nothing: another driver's commit
+        refuse_existing(output, overwrite=overwrite)
+        begin(plan, staging, chosen, overwrite=overwrite)
+        found, kept = make_parts(make_part, plan, staging, client, progress=progress)
+        complete(plan, found, staging, chosen, kept=kept, began=began)
+    return output
+
+
+def begin(
+    plan: Plan,
+    staging: Staging,
+    chosen: str,
+    *,
+    described: dict[str, Any] | None = None,
+    overwrite: bool,
+) -> None:
+    """Write down what is being made, or find that the folder holds the same.
+
+    Parameters
+    ----------
+    plan : Plan
+    staging : Staging
+        Locked by the caller.
+    chosen : str
+        Format.
+    described : dict, optional
+        Provenance; that of a view where not given.
+    overwrite : bool
+        Remove what was done for another request.
+
+    Raises
+    ------
+    ReleaseError
+        If no cell was found.
+    ViewError
+        If the folder holds another request, or cannot be written.
+    """
+    if not plan.blocks:
+        raise ReleaseError(
+            f"none of the {plan.n_asked:,} cells of {plan.metadata} is in a feature matrix"
+        )
+    try:
+        staging.begin(plan.identity, plan.digest, overwrite=overwrite)
+        staging.begin_parts(provenance(plan) if described is None else described)
+        if not plan.kind:  # job arrays make views
+            staging.save_tasks({"format": chosen} | plan_to_json(plan))
+    except OSError as error:
+        raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+
+
+def make_parts(
+    work: Work, plan: Plan, staging: Staging, client: Client, *, progress: bool
+) -> tuple[dict[int, Receipt], int]:
+    """Make the parts of a plan that are not there yet.
+
+    Parameters
+    ----------
+    work : callable
+        Makes a part of a block's task in a folder, for the plan of a digest.
+    plan : Plan
+    staging : Staging
+        Begun, and locked by the caller.
+    client : distributed.Client
+    progress : bool
+
+    Returns
+    -------
+    receipts : dict of int to Receipt
+        One a block, by its number.
+    n_held : int
+        How many were there from an earlier run.
+    """
+    held = trusted_receipts(staging, plan)
+    todo = [task for task in tasks_of(plan) if task.block.number not in held]
+    bar = Progress(plan.n_cells, len(plan.blocks), held.values(), enabled=progress)
+    try:
+        done = run_tasks(work, todo, str(staging.folder), plan.digest, client, progress=bar)
+    finally:
+        bar.close()
+    return held | done, len(held)
+
+
+def complete(
+    plan: Plan,
+    found: dict[int, Receipt],
+    staging: Staging,
+    chosen: str,
+    *,
+    kept: int,
+    began: float,
+) -> None:
+    """Put the parts of all blocks together, and publish them.
+
+    Parameters
+    ----------
+    plan : Plan
+    found : dict of Receipt
+        One a block.
+    staging : Staging
+        Locked by the caller.
+    chosen : str
+        Format.
+    kept : int
+        Blocks that were there before.
+    began : float
+        When this run began, by `time.perf_counter`.
+    """
+    receipts = in_order(plan, found, staging)
+    content = sum(int(receipt.content, 16) for receipt in receipts)
+    seconds = time.perf_counter() - began
+    info = provenance(plan) | run_info(measured(plan, receipts), content, kept, seconds)
+    _finish(plan, receipts, staging, chosen, info)
+
+
+def in_order(plan: Plan, found: dict[int, Receipt], staging: Staging) -> list[Receipt]:
+    """Give one receipt a block, in the plan's order.
+
+    They are believed only if the parts are here: workers may see another file system.
+    """
+    receipts = [found[block.number] for block in plan.blocks]
+    for receipt, block in zip(receipts, plan.blocks, strict=True):
+        part = staging.folder / PARTS / receipt.name
+        if receipt.rows != block.n_cells:
+            raise ViewError(f"{part} has {receipt.rows:,} rows, expected {block.n_cells:,}")
+        if not part.is_file() or part.stat().st_size != receipt.size:
+            raise ViewError(
+                f"{part} was written by a worker but is not here; "
+                "the output must lie on a file system that all workers share"
+            )
+    return receipts
+
+
+def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Give the position in cell_metadata of every row of the parts, in the plan's order."""
+    pieces = [np.empty(0, np.uint32)]
+    for matrix, blocks in zip(plan.matrices, _by_matrix(plan.blocks, plan), strict=True):
+        if blocks:  # 10**9 cells take 4 GB; one matrix at a time is read
+            cells = read_cached(matrix.details or matrix.rows, ["cell"])["cell"].to_numpy()
+            found = (cells[block.start : block.stop] for block in blocks)
+            pieces += [rows[rows >= 0].astype(np.uint32) for rows in found]
+    return np.concatenate(pieces)
+
+
+def _has_duplicates(order: np.ndarray[Any, np.dtype[np.uint32]]) -> bool:
+    seen = np.zeros(int(order.max()) + 1 if len(order) else 0, dtype=bool)
+    seen[order] = True
+    return int(np.count_nonzero(seen)) != len(order)
+
+
+_Of = TypeVar("_Of", RowBlock, Receipt)
+
+
+def _by_matrix(each: Sequence[_Of], plan: Plan) -> list[list[_Of]]:
+    """Group what there is one of a block by the block's matrix."""
+    groups: list[list[_Of]] = [[] for _ in plan.matrices]
+    for one, block in zip(each, plan.blocks, strict=True):
+        groups[block.matrix].append(one)
+    return groups
+
+
+def run_info(
+    matrices: list[dict[str, Any]], content: int, kept: int, seconds: float
+) -> dict[str, Any]:
+    """Give what only the run can tell.
+
+    Parameters
+    ----------
+    matrices : list of dict
+        Provenance of each matrix, with task_seconds and bytes_read.
+    content : int
+        Sum of the blocks' content digests.
+    kept : int
+        Blocks that an earlier run had finished.
+    seconds : float
+        Wall time.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "abc_dask": __version__,
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "content": f"{content % 2**64:016x}",
+        "matrices": matrices,
+        "run": {
+            "seconds": round(seconds, 3),
+            "bytes_read": sum(matrix["bytes_read"] for matrix in matrices),
+            "blocks_kept_from_earlier_run": kept,
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in _VERSIONS},
+        },
+    }
+
+
+def measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+    """Give the provenance of each matrix with the time and bytes of its tasks."""
+    matrices: list[dict[str, Any]] = provenance(plan)["matrices"]
+    for matrix, own in zip(matrices, _by_matrix(receipts, plan), strict=True):
+        matrix["task_seconds"] = round(sum(receipt.seconds for receipt in own), 3)
+        matrix["bytes_read"] = sum(receipt.bytes_read for receipt in own)
+    return matrices
+
+
+def _finish(
+    plan: Plan, receipts: Sequence[Receipt], staging: Staging, chosen: str, info: dict[str, Any]
+) -> None:
+    parts = staging.folder / PARTS
+    order = cell_order(plan)
+    if len(order) != plan.n_cells or _has_duplicates(order):
+        raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")
+    annotations = tuple(
+        a.counted(int(is_missing(a.values()[order]).sum())) for a in plan.annotations
+    )
+    if annotations:
+        info = info | {"annotations": [a.describe() for a in annotations]}
+    if chosen == "parquet":
+        save_order(parts, order)
+        staging.sweep({CELL_ORDER, VIEW} | {receipt.name for receipt in receipts})
+        rows = {receipt.name: receipt.rows for receipt in receipts}
+        digests = {receipt.name: receipt.sha256 for receipt in receipts}
+        publish(staging, parts, chosen, info, rows=rows, digests=digests)
+    else:
+        paths = tuple(parts / receipt.name for receipt in receipts)
+        reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype), annotations)
+        commit(staging, chosen, reader, info)

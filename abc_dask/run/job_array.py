@@ -1,0 +1,182 @@
+"""The same work without any Dask scheduler: a plan, shares of its blocks, a commit.
+
+The plan is written once. Each index of a job array makes the parts of its share, with the
+receipts that a Dask task would leave. At the end one process commits. So either way goes
+on where the other was stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from abc_dask.errors import AbcDaskError, UsageError, ViewError
+from abc_dask.messages import enumerate_names, plural
+from abc_dask.plan.plan import Plan, plan_from_json
+from abc_dask.run.blocks import make_safely
+from abc_dask.run.extraction import begin, complete
+from abc_dask.run.part import Receipt, make_part, trusted_receipts
+from abc_dask.run.read_block import BlockTask, tasks_of
+from abc_dask.views.publish import refuse_existing
+from abc_dask.views.staging import Staging
+
+
+def write_plan(plan: Plan, output: Path, chosen: str, *, overwrite: bool = False) -> int:
+    """Write a plan into the folder of the unfinished view; nothing is read yet.
+
+    Parameters
+    ----------
+    plan : Plan
+    output : Path
+        As `abc_dask.run.extraction.check_output` gives it.
+    chosen : str
+        Format.
+    overwrite : bool
+        Remove what was done for another request.
+
+    Returns
+    -------
+    int
+        Blocks that are not made yet.
+
+    Raises
+    ------
+    ReleaseError, ViewError
+        As `abc_dask.run.extraction.run`.
+    """
+    staging = Staging.beside(output)
+    with staging.locked():
+        refuse_existing(output, overwrite=overwrite)
+        begin(plan, staging, chosen, overwrite=overwrite)
+        return len(plan.blocks) - len(trusted_receipts(staging, plan))
+
+
+def read_plan(staging: Staging) -> tuple[Plan, str]:
+    """Read the plan and the format that `write_plan` or a run left.
+
+    Raises
+    ------
+    ViewError
+        If there is none, or it is damaged.
+    """
+    values = staging.load_tasks()
+    try:
+        return plan_from_json(values), str(values["format"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ViewError(
+            f"{staging.folder} holds a damaged plan, or that of another version; "
+            "make it again by abc-dask extract ... --plan-only"
+        ) from None
+
+
+def extract_part(
+    output: str | Path, index: int, of: int, *, threads: int | None = None
+) -> tuple[int, int]:
+    """Make the parts of one share of a plan's blocks.
+
+    Parameters
+    ----------
+    output : path
+        Of the view.
+    index, of : int
+        This share, from 0, of so many: every `of`-th block.
+    threads : int, optional
+        Blocks at a time; the cores that this process may use where not given.
+
+    Returns
+    -------
+    (made, kept) : int
+        Blocks made now, and those that were there already.
+
+    Raises
+    ------
+    UsageError
+        If the index is not one of the shares.
+    AbcDaskError
+        If a block cannot be made; the share's other blocks are made nevertheless.
+    """
+    from dask.system import CPU_COUNT
+
+    if of < 1 or not 0 <= index < of:
+        raise UsageError(f"--index {index} --of {of}: indices go from 0 to {max(of, 1) - 1}")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads} is not a positive number")
+    staging = Staging.beside(Path(output).expanduser().absolute())
+    plan, _ = _opened(staging)
+    with staging.locked(shared=True):
+        share = tasks_of(plan)[index::of]
+        held = trusted_receipts(staging, plan, [task.block for task in share])
+        todo = [task for task in share if task.block.number not in held]
+
+        def make(task: BlockTask) -> Receipt | AbcDaskError:
+            try:
+                return make_safely(make_part, task, str(staging.folder), plan.digest)
+            except AbcDaskError as error:
+                return error
+
+        with ThreadPoolExecutor(threads or CPU_COUNT) as pool:
+            made = list(pool.map(make, todo))
+    errors = [error for error in made if isinstance(error, AbcDaskError)]
+    if errors:
+        error = errors[0]
+        if len(errors) == 1:
+            raise error
+        raise type(error)(f"{error} ({len(errors):,} of {len(share):,} blocks failed)")
+    return len(todo), len(held)
+
+
+def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
+    """Commit the parts that a job array made.
+
+    Parameters
+    ----------
+    output : path
+        Of the view.
+    overwrite : bool
+        Replace a finished view at `output`.
+
+    Returns
+    -------
+    Path
+        Of the view.
+
+    Raises
+    ------
+    ViewError
+        If blocks are missing, naming them; or as `abc_dask.run.extraction.run`.
+    DamagedFileError
+        If an input file changed since the plan was made.
+    """
+    began = time.perf_counter()
+    path = Path(output).expanduser().absolute()
+    staging = Staging.beside(path)
+    refuse_existing(path, overwrite=overwrite)
+    plan, chosen = _opened(staging)
+    with staging.locked():
+        for matrix in plan.matrices:
+            matrix.matrix.fingerprint.require(matrix.matrix.path)
+        found = trusted_receipts(staging, plan)
+        missing = list(_missing(plan, found))
+        if missing:
+            raise ViewError(
+                f"{path} is not complete: {plural(len(missing), 'block')} of "
+                f"{len(plan.blocks):,} missing: {enumerate_names(missing, most=5)}; "
+                "run abc-dask extract-part again for their indices"
+            )
+        complete(plan, found, staging, chosen, kept=len(found), began=began)
+    return path
+
+
+def _opened(staging: Staging) -> tuple[Plan, str]:
+    plan, chosen = read_plan(staging)
+    staging.begin(plan.identity, plan.digest, overwrite=False)
+    return plan, chosen
+
+
+def _missing(plan: Plan, found: dict[int, Receipt]) -> Iterator[str]:
+    for block in plan.blocks:
+        if block.number not in found:
+            label = plan.matrices[block.matrix].feature_matrix_label
+            yield f"{block.number} ({label} rows {block.start:,} to {block.stop:,})"

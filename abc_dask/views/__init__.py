@@ -1,0 +1,1 @@
+"""The persisted result: staging, commit, one module per format, integrity."""

@@ -1,0 +1,147 @@
+"""The description of a view: `_view.json`, its digests, and the names beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from abc_dask._version import FORMAT_VERSION
+from abc_dask.disk.files import unreadable
+from abc_dask.errors import ViewError
+from abc_dask.messages import enumerate_names, format_bytes, html_table
+from abc_dask.release.annotation import Annotation
+
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+_STEP = 0x9E3779B97F4A7C15
+
+CELLS = "_cells.json"
+
+VIEW = "_view.json"
+
+
+def load_info(path: Path) -> dict[str, Any]:
+    """Read the description of a view.
+
+    Raises
+    ------
+    ViewError
+        If there is none, it was changed, or another format version wrote it.
+    """
+    source = path / VIEW if path.is_dir() else sidecar_path(path)
+    partial = partial_path(path)
+    hint = (
+        f"an unfinished one lies in {partial}: run the extraction again to complete it"
+        if partial.exists()
+        else "give the folder or file that extract made"
+    )
+    try:
+        info: Any = json.loads(source.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        if other := unreadable(source, error):
+            raise other from None
+        raise ViewError(f"{source} cannot be read: {error}") from None
+    version = info.get("format_version") if isinstance(info, dict) else None
+    if version != FORMAT_VERSION:
+        raise ViewError(
+            f"{source} has format version {version!r}, this abc_dask reads {FORMAT_VERSION}; "
+            "run the extraction again"
+        )
+    seal = info.pop("digest", None)
+    if seal != info_digest(info):
+        raise ViewError(f"{source} was changed after it was written; run the extraction again")
+    described: dict[str, Any] = info
+    return described
+
+
+def content_digest(labels: pa.Array, values: NDArray[Any]) -> int:
+    """Hash labels and values so that neither order nor partitioning of rows matters.
+
+    Each row's label is hashed (pandas' keyed SipHash), then mixed with the bits of each
+    value in the order of the genes (the finaliser of SplitMix64); rows are summed modulo
+    2**64. For telling whether two views hold the same table, not against forgery.
+
+    Parameters
+    ----------
+    labels : pyarrow array of string, length n_cells
+    values : float array, shape (n_genes, n_cells)
+
+    Returns
+    -------
+    int
+        0 to 2**64 - 1; digests of parts add up, modulo 2**64.
+    """
+    import pandas as pd
+
+    names = labels.to_numpy(zero_copy_only=False).astype(object)
+    state = pd.util.hash_array(names, categorize=False)
+    for number, column in enumerate(values):
+        # one NaN is as good as another, and so are the two zeros
+        clean = np.where(np.isnan(column), np.asarray(np.nan, column.dtype), column + 0)
+        bits = clean.astype(np.float64).view(np.uint64)
+        state = state ^ (bits + np.uint64((number + 1) * _STEP % 2**64))
+        for shift, factor in zip((30, 27), _MIX, strict=True):
+            state = (state ^ (state >> np.uint64(shift))) * factor
+        state = state ^ (state >> np.uint64(31))
+    return int(state.sum(dtype=np.uint64)) if len(state) else 0
+
+
+def tree(root: Path) -> list[str]:
+    """List all files under a folder, relative, with forward slashes."""
+    return [p.relative_to(root).as_posix() for p in root.rglob("*") if not p.is_dir()]
+
+
+def sealed_info(info: dict[str, Any]) -> bytes:
+    """Give the content of ``_view.json`` with a digest over itself."""
+    return json.dumps(info | {"digest": info_digest(info)}, indent=1).encode()
+
+
+def info_digest(info: dict[str, Any]) -> str:
+    """Give the digest that ``_view.json`` carries over the rest of itself."""
+    text = json.dumps(info, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sidecar_path(output: Path) -> Path:
+    """Give the place of the description of a view that is one file."""
+    return output.with_name(output.name + ".view.json")
+
+
+def partial_path(output: Path) -> Path:
+    """Return where the unfinished view of an output lies."""
+    return output.with_name(output.name + ".partial")
+
+
+def part_paths(path: Path, info: dict[str, Any]) -> tuple[Path, ...]:
+    """Return the part files of a Parquet view, in the plan's order; none in other formats."""
+    return tuple(path / file["name"] for file in info["files"] if "rows" in file)
+
+
+def annotations_of(info: dict[str, Any]) -> tuple[Annotation, ...]:
+    """Return the columns of annotations that a view carries, in the order asked."""
+    return tuple(Annotation.from_description(d) for d in info.get("annotations", []))
+
+
+def html_of(path: Path, info: dict[str, Any]) -> str:
+    """Return what a notebook shows of a view."""
+    counts = info["counts"]
+    size = format_bytes(sum(file["size"] for file in info["files"]))
+    columns = [gene["column"] for gene in info["genes"]]
+    return html_table(
+        {
+            "view": str(path),
+            "format": f"{info['format']}, {size}",
+            "release": f"{info['release']}, {info['metadata']}, {info['normalization']}",
+            "genes": enumerate_names(columns, most=20),
+            "cells": f"{counts['cells']:,} of {counts['cells_asked']:,} asked",
+            "matrices": f"{len(info['matrices']):,}",
+        }
+    )

@@ -1,0 +1,304 @@
+"""Views as arrays, by format: Parquet parts, Zarr, CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from abc_dask.columns import CELL_LABEL
+from abc_dask.disk.checked_parquet import SealError, opened_sealed, seal
+from abc_dask.release.annotation import Annotation
+from abc_dask.views.reader import (
+    MATRIX_COLUMNS,
+    Reader,
+    ViewBlock,
+    codes_of,
+    empty_rows,
+    label_index,
+    opened_part,
+    ordered_columns,
+    read_rows,
+    save_order,
+)
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
+
+SCHEMA_KEY = b"abc_dask"
+
+# DuckDB's row group; others are content with anything near 10^5.
+ROW_GROUP = 122_880
+
+_DICTIONARY_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class PartsReader:
+    """Parquet part files of a view, finished or not.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+        Part files in the plan's order.
+    order : array of int, shape (n_cells,)
+        Position in cell_metadata of every row of the parts put together.
+    columns : tuple of str
+    dtype : numpy.dtype
+    annotations : tuple of Annotation
+    seals : tuple of int
+        Of every part, as a finished view's description says (`abc_dask.disk.checked_parquet`).
+    """
+
+    paths: tuple[Path, ...]
+    order: NDArray[Any]
+    columns: tuple[str, ...]
+    dtype: np.dtype[Any]
+    annotations: tuple[Annotation, ...] = ()
+    seals: tuple[int, ...] = ()
+
+    @property
+    def n_cells(self) -> int:
+        """Cells in all parts."""
+        return len(self.order)
+
+    @cached_property
+    def _rank(self) -> NDArray[np.int64]:
+        return np.argsort(self.order, kind="stable")
+
+    @property
+    def _parts(self) -> list[tuple[Path, int | None]]:
+        return list(zip(self.paths, self.seals or [None] * len(self.paths), strict=True))
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        chunks = []
+        for path, known in self._parts:
+            with opened_part(path, [name], seal=known) as file:
+                chunks += file.read(columns=[name])[name].chunks
+        return pa.chunked_array(chunks)
+
+    def labels(self) -> pa.Array:
+        """Read the cell labels, in order."""
+        return self._column(CELL_LABEL).combine_chunks().take(pa.array(self._rank))
+
+    def matrices(self) -> dict[str, pd.Categorical]:
+        """Read dataset_label and feature_matrix_label of every cell."""
+        import pandas as pd
+
+        found = {}
+        for name in MATRIX_COLUMNS:
+            column = self._column(name)
+            missing = -1  # cells of a view that was exported from CSV
+            indices = [chunk.indices.fill_null(missing).to_numpy() for chunk in column.chunks]
+            codes: Any = np.concatenate(indices)[self._rank]
+            categories = column.chunk(0).dictionary.to_pandas()
+            found[name] = pd.Categorical.from_codes(codes, categories)
+        return found
+
+    def values(self, columns: Sequence[str]) -> NDArray[Any]:
+        """Read some columns as an array of n_cells x columns, in order."""
+        rank_of_row = np.empty(self.n_cells, dtype=np.int64)
+        rank_of_row[self._rank] = np.arange(self.n_cells)
+        out = np.empty((self.n_cells, len(columns)), dtype=self.dtype, order="F")
+        row = 0
+        for path, known in self._parts:
+            with opened_part(path, columns, seal=known) as file:
+                part = file.read(columns=list(columns)).select(list(columns))
+            places = rank_of_row[row : row + len(part)]
+            for k, name in enumerate(columns):
+                out[places, k] = part[name].to_numpy()
+            row += len(part)
+        return out
+
+    def annotation(self, annotation: Annotation) -> NDArray[Any]:
+        """Read the codes or numbers of a column of annotations, in order."""
+        return codes_of(self._column(annotation.name), annotation)[self._rank]
+
+    def blocks(self) -> list[ViewBlock]:
+        """Give the parts."""
+        found: list[ViewBlock] = []
+        start = 0
+        for path, known in self._parts:
+            with opened_part(path, (), seal=known) as file:
+                stop = start + file.metadata.num_rows
+            found.append(PartBlock(str(path), start, stop, self.annotations, known))
+            start = stop
+        return found
+
+    def frame(self, columns: Sequence[str]) -> dd.DataFrame:
+        """Give the lazy Dask DataFrame, one partition a part."""
+        import dask.dataframe as dd
+
+        meta = empty_rows(label_index(pa.array([], pa.string())), self, self.matrices_meta())
+        return dd.from_map(read_rows, self.blocks(), meta=meta, label="abc-view")[list(columns)]
+
+    def matrices_meta(self) -> dict[str, Any]:
+        """Give the categories of the label columns, the same in every part."""
+        path, known = self._parts[0]
+        with opened_part(path, MATRIX_COLUMNS, seal=known) as file:
+            part = file.read_row_group(0, columns=list(MATRIX_COLUMNS))
+        return {n: part[n].chunk(0).dictionary.to_pandas() for n in MATRIX_COLUMNS}
+
+
+@dataclass(frozen=True)
+class PartBlock:
+    """One part file of a view."""
+
+    path: str
+    start: int
+    stop: int
+    annotations: tuple[Annotation, ...]
+    seal: int | None
+
+    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Read columns of the part, index cell_label."""
+        wanted = list(dict.fromkeys([CELL_LABEL, *columns]))
+        with opened_part(self.path, wanted, seal=self.seal) as file:
+            table = file.read(columns=wanted).select(wanted)
+        coded = {a.name: a for a in self.annotations if a.name in columns}
+        plain = [name for name in columns if name not in coded]
+        frame: pd.DataFrame = table.select(plain).replace_schema_metadata(None).to_pandas()
+        frame.index = label_index(table[CELL_LABEL])
+        for name, annotation in coded.items():
+            frame[name] = annotation.cells(codes_of(table[name], annotation)).array
+        return frame[list(columns)]
+
+
+def part_file_name(number: int, label: str | None, rows: str = "") -> str:
+    """Name a part file after its number, matrix and rows; names sort in the plan's order."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in label or "cells")
+    return ".".join(filter(None, [f"{number:05d}", safe[:150], rows, "parquet"]))
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a part and read it back, checksums verified, before anyone counts on it."""
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        use_dictionary=[f.name for f in table.schema if pa.types.is_dictionary(f.type)],
+        # every part has all terms, also those of columns with tens of thousands
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        write_page_checksum=True,
+    )
+    try:
+        seal(path)
+        with opened_sealed(path, page_checksum_verification=True) as file:
+            rows = sum(len(batch) for batch in file.iter_batches(batch_size=ROW_GROUP))
+    except (SealError, pa.ArrowException) as error:
+        raise OSError(f"what was written cannot be read back ({error})") from error
+    if rows != len(table):
+        raise OSError(f"{rows:,} of {len(table):,} rows read back")
+
+
+def view_table(
+    labels: pa.Array,
+    columns: Mapping[str, Any],
+    constants: Mapping[str, str | None],
+    matrices: list[dict[str, Any]],
+    provenance: bytes,
+) -> pa.Table:
+    """Give a table of a Parquet view, all from one matrix.
+
+    The two label columns are dictionaries with the names of all matrices, the same in
+    every part, so that categories agree when parts are put together.
+    """
+    arrays: dict[str, Any] = {CELL_LABEL: labels}
+    arrays |= {
+        name: values if isinstance(values, pa.Array) else pa.array(values)
+        for name, values in columns.items()
+    }
+    for name, value in constants.items():
+        names = list(dict.fromkeys(matrix[name] for matrix in matrices))
+        code = None if value is None else names.index(value)
+        codes = pa.array([code], pa.int16()).take(pa.array(np.zeros(len(labels), np.int64)))
+        arrays[name] = pa.DictionaryArray.from_arrays(codes, pa.array(names))
+    table = pa.table(arrays)
+    metadata = {b"pandas": _pandas_metadata(table), SCHEMA_KEY: provenance}
+    return table.replace_schema_metadata(metadata)
+
+
+def _pandas_metadata(table: pa.Table) -> bytes:
+    """Say to pandas and dask that cell_label is the index; others see a plain column."""
+    columns = []
+    kind: tuple[str, str, dict[str, Any] | None]
+    for field in table.schema:
+        if pa.types.is_dictionary(field.type):
+            n = len(table[field.name].chunk(0).dictionary) if len(table) else 0
+            codes = np.dtype(field.type.index_type.to_pandas_dtype()).name
+            described = {"num_categories": n, "ordered": field.type.ordered}
+            kind = ("categorical", codes, described)
+        elif pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
+            name = np.dtype(field.type.to_pandas_dtype()).name
+            kind = (name, name, None)
+        else:
+            kind = ("unicode", "object", None)
+        columns.append(
+            {
+                "name": field.name,
+                "field_name": field.name,
+                "pandas_type": kind[0],
+                "numpy_type": kind[1],
+                "metadata": kind[2],
+            }
+        )
+    text = {
+        "index_columns": [CELL_LABEL],
+        "column_indexes": [],
+        "columns": columns,
+        "creator": {"library": "abc_dask", "version": "1"},
+        "pandas_version": "2.2.3",
+    }
+    return json.dumps(text).encode()
+
+
+def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict[str, Any]]:
+    """Write a folder of Parquet part files from a view of another format.
+
+    Returns
+    -------
+    list of dict
+        Name and rows of each part.
+    """
+    import pandas as pd
+
+    labels, matrices = reader.labels(), reader.matrices()
+    annotations = [(a, reader.annotation(a)) for a in reader.annotations]
+    light = [{"name": a.name, "source": a.source} for a, _ in annotations]
+    provenance = json.dumps(info | ({"annotations": light} if light else {})).encode()
+    if matrices:
+        found = pd.DataFrame(matrices).groupby(list(MATRIX_COLUMNS), observed=True).indices
+        names = [tuple(matrix[name] for name in MATRIX_COLUMNS) for matrix in info["matrices"]]
+        groups = {name: found[name] for name in names if name in found}
+    else:  # a CSV does not keep whose rows they are
+        groups = {(None, None): np.arange(reader.n_cells)}
+    target.mkdir()
+    parts: list[dict[str, Any]] = []
+    with ordered_columns(reader, target) as values:
+        for name, rows in groups.items():
+            for first in range(0, len(rows), ROW_GROUP):
+                chosen = rows[first : first + ROW_GROUP]
+                columns = zip(reader.columns, (column[chosen] for column in values), strict=True)
+                beside = {a.name: a.arrow(values[chosen]) for a, values in annotations}
+                table = view_table(
+                    labels.take(pa.array(chosen)),
+                    dict(columns) | beside,
+                    dict(zip(MATRIX_COLUMNS, name, strict=True)),
+                    info["matrices"],
+                    provenance,
+                )
+                parts.append({"name": part_file_name(len(parts), name[1]), "rows": len(chosen)})
+                write_table(table, target / parts[-1]["name"])
+    order = np.concatenate([np.empty(0, np.int64), *groups.values()])
+    save_order(target, order)
+    return parts

@@ -1,0 +1,113 @@
+"""A view as other tools want it: annotations, UMAP or section places, the atlas's colours.
+
+What scanpy and its like expect of an AnnData: terms in obs, places in obsm, the colour of
+each term in uns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abc_dask.errors import AbcDaskError, UsageError
+from abc_dask.release.annotation import Annotation
+from abc_dask.release.annotations import Annotations
+from abc_dask.views.reader import Reader, View
+
+SECTION = "brain_section_label"
+
+UMAP, SPATIAL = "X_umap", "spatial"
+
+PLACES = "places"  # in a view's description
+
+_XY = ("x", "y")
+
+# of a term that the atlas gives no colour
+_NO_COLOR = "#cccccc"
+
+
+def placed(reader: Reader, info: dict[str, Any]) -> dict[str, Any]:
+    """Give a view's description with what its x and y are, where it has both and does not say."""
+    if info.get(PLACES) or len({a.name for a in reader.annotations} & set(_XY)) < len(_XY):
+        return info
+    kind = _own_places(reader) or _places_in_atlas(info)
+    return info | ({PLACES: kind} if kind else {})
+
+
+def _own_places(reader: Reader) -> str | None:
+    section = next((a for a in reader.annotations if a.name == SECTION), None)
+    return None if section is None else _kind(section, reader.n_cells)
+
+
+def _places_in_atlas(info: dict[str, Any]) -> str | None:
+    """Ask the tables that the view is from; None where nobody can tell."""
+    atlas = info.get("atlas", {})
+    try:
+        tables = Annotations.open(
+            atlas["download_base"], info["release"], info["metadata"], atlas.get("taxonomy")
+        )
+        (section,) = tables.find([SECTION])
+    except UsageError:
+        return UMAP  # cells have no sections
+    except (KeyError, AbcDaskError):
+        return None
+    return _kind(section, tables.cells.n_cells)
+
+
+def _kind(section: Annotation, n_cells: int) -> str:
+    return SPATIAL if section.n_missing < n_cells else UMAP
+
+
+def are_sections(view: View, download_base: Any = None) -> bool:
+    """Tell whether x and y are places in brain sections, not of a UMAP.
+
+    In the atlas's tables both are called x and y; where cells have a brain_section_label
+    they are places in it.
+    """
+    if view.info.get(PLACES):
+        return bool(view.info[PLACES] == SPATIAL)
+    try:
+        (section,) = view.find_annotations([SECTION], download_base=download_base)
+    except AbcDaskError:
+        return False  # there is no such column, or nobody can tell any more
+    return bool(section.n_missing < view.n_cells)
+
+
+def places(reader: Reader) -> NDArray[np.float64] | None:
+    """Give x and y of every cell as an array of n_cells x 2; None if not among the annotations."""
+    found = {a.name: a for a in reader.annotations if a.name in _XY and a.is_numeric}
+    if len(found) < len(_XY):
+        return None
+    columns = [reader.annotation(found[name]).astype(np.float64) for name in _XY]
+    return np.stack(columns, axis=1)
+
+
+def obsm(reader: Reader, info: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """Give AnnData's obsm: x and y as ``X_umap`` or ``spatial``; nothing where nobody knows.
+
+    Parameters
+    ----------
+    reader : Reader
+    info : dict
+        Description of the view, as `placed` gives it.
+    """
+    kind, found = info.get(PLACES), places(reader)
+    return {} if kind is None or found is None else {kind: found}
+
+
+def colors(reader: Reader) -> dict[str, NDArray[Any]]:
+    """Give the entries of uns from which scanpy takes the colours of terms.
+
+    Returns
+    -------
+    dict
+        ``COLUMN_colors``: ``#RRGGBB`` of each term in their order, for the columns of
+        which the atlas has colours.
+    """
+    return {
+        f"{a.name}_colors": np.array([a.colors.get(term, _NO_COLOR) for term in a.terms], object)
+        for a in reader.annotations
+        if a.terms and a.colors
+    }

@@ -1,0 +1,382 @@
+"""Files that are whole or absent, and where derived tables are kept."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from dataclasses import astuple
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from abc_dask.disk import files
+from abc_dask.disk.cache import FOLDER, Cache
+from abc_dask.disk.files import (
+    Fingerprint,
+    is_temporary,
+    remove,
+    replace_tree,
+    replacing,
+    sha256,
+    sweep,
+    temporary_name,
+    write_whole,
+)
+from abc_dask.disk.kept_table import read_cached, write_cached
+from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- fingerprints ----------------------------------------------------------------------------
+
+
+def test_fingerprint_of_a_file(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    status = path.stat()
+    assert Fingerprint.of(path) == Fingerprint(3, status.st_mtime_ns, status.st_ino)
+    Fingerprint.of(str(path)).require(path)
+
+
+@pytest.mark.parametrize("change", ["longer", "touched", "replaced"])
+def test_a_changed_file_is_another(tmp_path, change):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    before = Fingerprint.of(path)
+    if change == "longer":
+        path.write_bytes(b"x" * 1234)
+    elif change == "touched":
+        os.utime(path, ns=(before.mtime_ns, before.mtime_ns + 1))
+    else:
+        other = tmp_path / "b"
+        other.write_bytes(b"abc")
+        os.utime(other, ns=(before.mtime_ns, before.mtime_ns))
+        other.replace(path)
+    size = "1,234" if change == "longer" else "3"
+    message = (
+        rf"a changed while it was in use \(size 3 then, {size} now\); "
+        "run the command again when it is at rest"
+    )
+    with pytest.raises(DamagedFileError, match=message):
+        before.require(path)
+
+
+def test_what_has_no_fingerprint(tmp_path):
+    with pytest.raises(MissingFileError, match="nothing is missing"):
+        Fingerprint.of(tmp_path / "nothing")
+    with pytest.raises(DamagedFileError, match="is not a regular file"):
+        Fingerprint.of(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DamagedFileError, match="fifo is not a regular file"):
+        Fingerprint.of(tmp_path / "fifo")
+    (tmp_path / "file").touch()
+    with pytest.raises(MissingFileError, match="file/below is missing"):
+        Fingerprint.of(tmp_path / "file" / "below")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DamagedFileError, match="loop cannot be read: Too many levels"):
+        Fingerprint.of(tmp_path / "loop")
+    with pytest.raises(DamagedFileError, match="cannot be read: File name too long"):
+        Fingerprint.of(tmp_path / ("x" * 300))
+
+
+def test_sha256(tmp_path):
+    path = tmp_path / "a"
+    content = bytes(range(256)) * 8200  # more than one reading
+    path.write_bytes(content)
+    assert sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+# --- whole or absent -------------------------------------------------------------------------
+
+
+def test_replacing(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".")
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert names_in(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_error_leaves_nothing(tmp_path, error):
+    path = tmp_path / "a"
+    path.write_text("old")
+
+    def half(text: str) -> None:
+        with replacing(path) as temporary:
+            if text:
+                temporary.write_text(text)
+            raise error("halfway")
+
+    for text in ("half", ""):
+        with pytest.raises(error, match="halfway"):
+            half(text)
+    assert names_in(tmp_path) == ["a"]
+    assert path.read_text() == "old"
+
+
+def test_nothing_written_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a"):
+        pass
+    assert names_in(tmp_path) == []
+
+
+def test_a_failed_fsync_gives_the_file_up(tmp_path, monkeypatch):
+    calls = []
+
+    def fail(descriptor):
+        calls.append(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_whole(tmp_path / "a", b"abc")
+    assert len(calls) == 1
+    assert names_in(tmp_path) == []
+
+
+def test_a_file_system_that_does_not_flush_folders(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def picky(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", picky)
+    write_whole(tmp_path / "a", b"abc")
+    assert (tmp_path / "a").read_bytes() == b"abc"
+
+
+def test_temporary_names_are_never_the_same(tmp_path):
+    path = tmp_path / ("long" * 60)
+    names = {temporary_name(path) for _ in range(100)}
+    assert len(names) == 100
+    assert all(len(name.name) < 256 and name.parent == tmp_path for name in names)
+    # names that differ late only are told apart
+    assert all(is_temporary(name.name, path.name) for name in names)
+    assert not any(is_temporary(name.name, path.name + "x") for name in names)
+
+
+@pytest.mark.parametrize("by_descriptor", [False, True])
+def test_what_killed_attempts_left_is_removed_when_nobody_writes_to_it(tmp_path, by_descriptor):
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    old, new, others = temporary_name(a), temporary_name(a), temporary_name(b)
+    strangers = [a, b, tmp_path / ".a.json.tmp", tmp_path / f"x{old.name}", tmp_path / ".a.json"]
+    for path in [old, new, others, *strangers]:
+        path.write_bytes(b"")
+        if path != new:
+            os.utime(path, (0, 0))
+    (tmp_path / temporary_name(a)).mkdir()  # no file: left alone, and in nobody's way
+    os.utime(tmp_path, (0, 0))
+    everything = names_in(tmp_path)
+
+    def swept(*arguments, **options):
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        try:
+            sweep(descriptor if by_descriptor else tmp_path, *arguments, **options)
+        finally:
+            os.close(descriptor)
+        return sorted({*everything} - {*names_in(tmp_path)})
+
+    assert swept("c.json", unchanged_for=0) == []
+    assert swept("a.json") == [old.name]
+    assert swept() == sorted([old.name, others.name])
+    assert swept("a.json", unchanged_for=0) == sorted([old.name, others.name, new.name])
+    sweep(tmp_path / "nothing")
+
+
+# --- folders ---------------------------------------------------------------------------------
+
+
+def tree(path: Path, text: str) -> Path:
+    (path / "parts").mkdir(parents=True)
+    (path / "parts" / "0").write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_replace_tree(tmp_path, monkeypatch, exchange):
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    source, target = tree(tmp_path / "new", "new"), tree(tmp_path / "out", "old")
+    replace_tree(source, target)
+    assert names_in(tmp_path) == ["out"]
+    assert (target / "parts" / "0").read_text() == "new"
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_replace_tree_where_nothing_was(tmp_path, monkeypatch, exchange):
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    replace_tree(tree(tmp_path / "new", "new"), tmp_path / "out")
+    assert names_in(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
+def test_replace_tree_over_something_else(tmp_path, monkeypatch, kind, exchange):
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    target, kept = tmp_path / "out", tree(tmp_path / "kept", "kept")
+    if kind == "file":
+        target.write_text("old")
+    else:
+        target.symlink_to(kept if kind == "link" else tmp_path / "nowhere")
+    replace_tree(tree(tmp_path / "new", "new"), target)
+    assert names_in(tmp_path) == ["kept", "out"]
+    assert not target.is_symlink()
+    assert (target / "parts" / "0").read_text() == "new"
+    assert (kept / "parts" / "0").read_text() == "kept"
+
+
+def test_replace_tree_without_a_source_keeps_the_target(tmp_path):
+    target = tree(tmp_path / "out", "old")
+    with pytest.raises(FileNotFoundError):
+        replace_tree(tmp_path / "nothing", tmp_path / "other")
+    with pytest.raises(FileNotFoundError):
+        replace_tree(tmp_path / "nothing", target)
+    assert names_in(tmp_path) == ["out"]
+    assert (target / "parts" / "0").read_text() == "old"
+
+
+def test_remove(tmp_path):
+    kept = tree(tmp_path / "kept", "kept")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(kept)
+    for name in ("file", "link", "nothing"):
+        remove(tmp_path / name)
+    remove(tree(tmp_path / "tree", "x"))
+    assert names_in(tmp_path) == ["kept"]
+    assert (kept / "parts" / "0").read_text() == "kept"
+
+
+# --- the cache -------------------------------------------------------------------------------
+
+
+def writing(text: str, calls: list[str]):
+    def make(path: Path) -> None:
+        calls.append(text)
+        write_cached(pa.table({"text": [text]}), path)
+
+    return make
+
+
+def text_in(path: Path) -> str:
+    return read_cached(path)["text"][0].as_py()
+
+
+def test_made_once_and_found_again(tmp_path):
+    cache, calls = Cache((tmp_path / "a" / "b",)), []
+    path = cache.get("rows", ["x", 1], writing("first", calls))
+    assert cache.get("rows", ["x", 1], writing("second", calls)) == path
+    assert text_in(path) == "first"
+    assert calls == ["first"]
+    assert path.parent == tmp_path / "a" / "b"
+    assert path.name.startswith("rows-")
+    assert path.suffix == ".parquet"
+
+
+def test_other_inputs_have_other_names(tmp_path):
+    cache, calls = Cache((tmp_path,)), []
+    states = [["x", 1], ["x", 2], ["x", "1"], ["x", 1, None], "x"]
+    paths = {cache.get("rows", state, writing(str(state), calls)) for state in states}
+    paths.add(cache.get("genes", states[0], writing("genes", calls)))
+    assert len(paths) == len(calls) == len(states) + 1
+
+
+def test_a_replaced_input_is_made_anew(tmp_path):
+    cache, calls = Cache((tmp_path / "cache",)), []
+    source = tmp_path / "source"
+    source.write_text("old")
+    first = cache.get("t", astuple(Fingerprint.of(source)), writing("old", calls))
+    other = tmp_path / "other"
+    other.write_text("new")
+    other.replace(source)
+    second = cache.get("t", astuple(Fingerprint.of(source)), writing("new", calls))
+    assert first != second
+    assert (text_in(first), text_in(second)) == ("old", "new")
+
+
+def test_a_failed_making_leaves_nothing(tmp_path):
+    cache = Cache((tmp_path / "cache",))
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise ValueError("no such luck")
+
+    with pytest.raises(ValueError, match="no such luck"):
+        cache.get("t", 1, fail)
+    assert names_in(tmp_path / "cache") == []
+    assert text_in(cache.get("t", 1, writing("whole", []))) == "whole"
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", bytes(1000)])
+def test_a_damaged_table_is_made_anew(tmp_path, damage):
+    cache = Cache((tmp_path,))
+    cache.get("t", 1, writing("first", [])).write_bytes(damage)
+    assert text_in(cache.get("t", 1, writing("second", []))) == "second"
+
+
+def test_beside_the_atlas(tmp_path):
+    cache = Cache.beside(tmp_path)
+    path = cache.get("t", 1, writing("x", []))
+    assert path.parent == tmp_path / FOLDER
+
+
+def test_the_users_folder_where_the_atlas_cannot_be_written(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: home / name)
+    bases = [tmp_path / "one", tmp_path / "two"]
+    found = []
+    for base in bases:
+        base.mkdir()
+        (base / FOLDER).write_text("a file in the folder's place")
+        found.append(Cache.beside(base).get("t", 1, writing(base.name, [])))
+        assert found[-1].is_relative_to(home / "abc_dask")
+    # two atlases do not share a folder
+    assert [text_in(path) for path in found] == ["one", "two"]
+
+
+def test_what_lies_in_any_folder_is_found(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    made = Cache((second,)).get("t", 1, writing("x", []))
+    assert Cache((first, second)).get("t", 1, writing("again", [])) == made
+    assert not first.exists()
+
+
+def test_a_named_folder_is_the_only_one(tmp_path, monkeypatch):
+    assert Cache.beside(tmp_path, tmp_path / "mine").folders == (tmp_path / "mine",)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Cache.beside(tmp_path, "~/mine").folders == (tmp_path / "mine",)
+
+
+def test_no_folder_can_be_written(tmp_path):
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    message = (
+        r"no folder to keep tables in: '.*a/x' and '.*b' cannot be written; "
+        r"set abc-dask\.cache-directory \(or DASK_ABC_DASK__CACHE_DIRECTORY\)"
+    )
+    with pytest.raises(ReleaseError, match=message):
+        Cache((tmp_path / "a" / "x", tmp_path / "b")).get("t", 1, writing("x", []))
+
+
+def test_a_folder_in_the_place_of_a_cached_file_is_not_taken_for_it(tmp_path):
+    cache = Cache((tmp_path,))
+    path = cache.get("t", 1, writing("x", []))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ReleaseError, match="cannot be written: Is a directory; make room, or set"):
+        cache.get("t", 1, writing("x", []))
+    assert names_in(tmp_path) == [path.name]
