@@ -16,7 +16,7 @@ from abc_dask.messages import names_of, plural
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.prepare import prepare
 from abc_dask.release.matrices import Assignment
-from abc_dask.release.selection import Cells
+from abc_dask.release.selection import CellChoice
 from abc_dask.view import View, open_view
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Atlas(Catalog):
             columns=columns,
             block_size=_block_bytes(block_size),
             annotate=names_of(annotate),
-            cells=Cells.of(where, cells),
+            cells=CellChoice.of(where, cells),
             progress=_index_bar if progress else None,
         )
 
@@ -243,7 +243,7 @@ class Atlas(Catalog):
                 columns=columns,
                 block_size=_block_bytes(block_size),
                 annotate=tuple(names_of(annotate)),
-                cells=Cells.of(where, cells),
+                cells=CellChoice.of(where, cells),
             )
             shown = progress_on(quiet=not progress)
             request.fetch_tables(shown)
@@ -330,7 +330,7 @@ class Atlas(Catalog):
         path, chosen = check_output(output, format, overwrite=overwrite, known=FORMATS)
         wish = plan_subset(
             self._source,
-            Cells.of(where, cells),
+            CellChoice.of(where, cells),
             None if genes is None else names_of(genes),
             normalization=normalization,
             annotate=names_of(annotate),

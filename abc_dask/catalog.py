@@ -16,7 +16,7 @@ from abc_dask.release.genes import find_genes
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import metadata_directory
 from abc_dask.release.release import Release
-from abc_dask.release.selection import Cells
+from abc_dask.release.selection import CellChoice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,7 @@ class Catalog:
 
         Tables that the choice needs are fetched where they are not on disk.
         """
-        wish = Cells.of(where, cells)
+        wish = CellChoice.of(where, cells)
         if wish is not None:
             from abc_dask.acquire.download import fetch
 

@@ -24,7 +24,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def setting(name: str) -> Any:
-    """Give one setting of the ``abc-dask`` section.
+    """Return one setting of the ``abc-dask`` section.
 
     Parameters
     ----------

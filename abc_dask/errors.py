@@ -52,7 +52,7 @@ class CacheError(AbcDaskError):
 
 
 class DownloadError(AbcDaskError):
-    """A file or a list of files could not be brought from the server as it should be."""
+    """A file or a list of files could not be fetched, or is not what the manifest says."""
 
 
 class TableError(AbcDaskError):

@@ -1,4 +1,4 @@
-"""Words of messages: nearest names, sizes, counts, durations."""
+"""Parts of messages: nearest names, sizes, counts, tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 
 def nearest(name: str, names: Iterable[str], *, most: int = 5) -> str:
-    """Give the tail of an error message that lists the names nearest to a wrong one.
+    """Return the tail of an error message that lists the names nearest to a wrong one.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def names_of(names: Iterable[str]) -> list[str]:
 
 
 def format_bytes(size: float) -> str:
-    """Give a size in decimal units, as the atlas's own pages do.
+    """Return a size in decimal units, as the atlas's own pages do.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def format_bytes(size: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Give a count with its noun.
+    """Return a count with its noun.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]], align: s
 
 
 def html_table(rows: dict[str, str]) -> str:
-    """Give a small table of names and values for notebooks."""
+    """Return a small HTML table of names and values for notebooks."""
     cells = "".join(
         f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
         f"<td style='text-align:left'>{html.escape(v)}</td></tr>"

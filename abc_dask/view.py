@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.messages import names_of, plural
 from abc_dask.release.annotation import Annotation
-from abc_dask.release.annotations import term_colors
 from abc_dask.views.as_anndata import to_anndata
 from abc_dask.views.attach import attached_frame, find_annotations
 from abc_dask.views.description import annotations_of, html_of, load_info, part_paths
@@ -176,7 +175,7 @@ class View:
         dict of str to str
             ``#RRGGBB`` by term, in the order of the terms; empty where the atlas has none.
         """
-        return term_colors(self.find_annotations([column], download_base=download_base)[0])
+        return dict(self.find_annotations([column], download_base=download_base)[0].colors)
 
     def dataframe(self, *, matrices: bool = False) -> dd.DataFrame:
         """Give the view as a lazy Dask DataFrame.

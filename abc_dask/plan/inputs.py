@@ -18,7 +18,7 @@ from abc_dask.release.genes import GeneNames, choose_gene_table, read_genes
 from abc_dask.release.manifest import CELL_METADATA, FeatureMatrix, FileEntry
 from abc_dask.release.matrices import Assignment, assign_cells
 from abc_dask.release.release import Release
-from abc_dask.release.selection import Cells, Selection
+from abc_dask.release.selection import CellChoice, Selection
 from abc_dask.release.verified import Memory
 
 
@@ -74,13 +74,13 @@ class Source:
         return Annotations(self.release, self.metadata, self.cells, self.cache, self.taxonomy)
 
     @memoized  # noqa: B019 - a source lives as long as its Atlas
-    def choose(self, cells: Cells | None) -> Selection | None:
+    def choose(self, cells: CellChoice | None) -> Selection | None:
         """Choose cells; None: all.
 
         Raises
         ------
         UsageError, MissingFileError, TableError
-            As `abc_dask.release.selection.Cells.choose`.
+            As `abc_dask.release.selection.CellChoice.choose`.
         """
         return None if cells is None else cells.choose(self.annotations)
 

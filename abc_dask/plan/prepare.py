@@ -18,7 +18,7 @@ from abc_dask.plan.plan import Plan, plan_blocks, row_costs
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.genes import Gene, find_genes
 from abc_dask.release.matrices import Assignment
-from abc_dask.release.selection import Cells
+from abc_dask.release.selection import CellChoice
 
 COLUMN_NAMES = ("gene_symbol", "gene_identifier")
 
@@ -31,7 +31,7 @@ def prepare(
     columns: str = "gene_symbol",
     block_size: int,
     annotate: Sequence[str] = (),
-    cells: Cells | None = None,
+    cells: CellChoice | None = None,
     only: Assignment | None = None,
     progress: Progress | None = None,
 ) -> Plan:
@@ -51,7 +51,7 @@ def prepare(
         Bytes of stored values that one task reads.
     annotate : sequence of str
         Columns of annotations.
-    cells : Cells, optional
+    cells : CellChoice, optional
         Which cells; all where not given.
     only : Assignment, optional
         Plan this one of the matrices; a gene may be absent from it.

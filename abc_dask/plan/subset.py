@@ -21,7 +21,7 @@ from abc_dask.plan.inputs import Source
 from abc_dask.plan.plan import Plan, plan_blocks, row_costs
 from abc_dask.plan.prepare import find_annotations, require_somewhere
 from abc_dask.release.genes import Gene, find_genes
-from abc_dask.release.selection import Cells
+from abc_dask.release.selection import CellChoice
 
 _SLOT = "slot"
 
@@ -81,7 +81,7 @@ class SubsetPlan:
 
 def plan_subset(
     source: Source,
-    cells: Cells | None,
+    cells: CellChoice | None,
     genes: Sequence[str] | None,
     *,
     normalization: str,

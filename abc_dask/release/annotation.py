@@ -67,7 +67,7 @@ class Annotation:
         return self.terms is None
 
     def describe(self) -> dict[str, Any]:
-        """Give all but the values, JSON-serialisable."""
+        """Return all but the values, JSON-serialisable."""
         return {
             "name": self.name,
             "source": self.source,
@@ -79,7 +79,7 @@ class Annotation:
 
     @classmethod
     def from_description(cls, described: Mapping[str, Any], table: str = "") -> Annotation:
-        """Build from what `describe` gave."""
+        """Build from what `describe` returned."""
         terms = described["terms"]
         return cls(
             name=described["name"],
@@ -107,7 +107,7 @@ class Annotation:
         return column
 
     def cells(self, values: NDArray[Any]) -> pd.Series[Any]:
-        """Give codes or numbers as a Series: ordered categorical, or numbers."""
+        """Return codes or numbers as a Series: ordered categorical, or numbers."""
         import pandas as pd
 
         if self.terms is None:
@@ -116,7 +116,7 @@ class Annotation:
         return pd.Series(found, name=self.name, copy=False)
 
     def pandas_dtype(self) -> Any:
-        """Give the pandas type: ordered categories, all of them, or the type of numbers."""
+        """Return the pandas type: an ordered categorical of all terms, or the type of numbers."""
         import pandas as pd
 
         if self.terms is None:
@@ -124,7 +124,7 @@ class Annotation:
         return pd.CategoricalDtype(list(self.terms), ordered=True)
 
     def arrow(self, values: NDArray[Any]) -> pa.Array:
-        """Give codes or numbers as Arrow: a dictionary with all terms, or numbers."""
+        """Return codes or numbers as Arrow: a dictionary with all terms, or numbers."""
         if self.terms is None:
             return pa.array(values)
         codes = pa.array(values.astype(np.int32, copy=False), mask=values < 0)
@@ -132,12 +132,12 @@ class Annotation:
         return pa.DictionaryArray.from_arrays(codes, terms, ordered=True)
 
     def counted(self, n_missing: int) -> Annotation:
-        """Give the same with the missing of some cells."""
+        """Return a copy with another number of missing values."""
         return replace(self, n_missing=n_missing)
 
 
 def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell of codes or numbers which are missing."""
+    """Return which codes or numbers are missing."""
     missing: NDArray[np.bool_] = np.isnan(values) if values.dtype.kind == "f" else values < 0
     return missing
 
@@ -155,7 +155,7 @@ def read_values(table: str | Path, start: int, stop: int) -> NDArray[Any]:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort names with the numbers in them by value.
+    """Return a sort key that orders the numbers in names by value.
 
     Examples
     --------
@@ -166,30 +166,30 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), p) if p.isdigit() and p.isascii() else (1, 0, p) for p in pieces if p)
 
 
-def order_terms(found: Iterable[str], places: Mapping[str, float]) -> list[str]:
-    """Order terms: those with a place by it, then the others by name.
+def order_terms(found: Iterable[str], ranks: Mapping[str, float]) -> list[str]:
+    """Order terms: those with a rank by it, then the others by name.
 
     Parameters
     ----------
     found : iterable of str
         Terms that occur.
-    places : mapping of str to number
-        Place of terms in a taxonomy, which may have terms that do not occur.
+    ranks : mapping of str to number
+        Rank of terms in a taxonomy, which may have terms that do not occur.
 
     Examples
     --------
     >>> order_terms(["b", "z2", "z10"], {"b": 1, "a": 2})
     ['b', 'a', 'z2', 'z10']
     """
-    everything = {*found, *places}
+    everything = {*found, *ranks}
     last = float("inf")
-    return sorted(everything, key=lambda term: (places.get(term, last), natural_key(term)))
+    return sorted(everything, key=lambda term: (ranks.get(term, last), natural_key(term)))
 
 
 def encode(
     column: pa.ChunkedArray, name: str, *, most: int | None = MOST_TERMS
 ) -> tuple[NDArray[np.int32], list[str]]:
-    """Give codes and distinct values of a column of text; missing is -1.
+    """Return codes and distinct values of a column of text; missing is -1.
 
     Raises
     ------

@@ -40,7 +40,7 @@ from abc_dask.release.cell_table import CellTable
 from abc_dask.release.csv_table import cached_table, csv_header
 from abc_dask.release.manifest import CELL_METADATA, FileEntry
 from abc_dask.release.release import Release
-from abc_dask.release.taxonomy import CLUSTER_ALIAS, COLOR, Taxonomy, Terms, first_values
+from abc_dask.release.taxonomy import CLUSTER_ALIAS, COLOR, Taxonomy, TermOrder, first_values
 
 _WITH = f"{CELL_METADATA}_with_"
 
@@ -118,7 +118,7 @@ class Annotations:
         return tuple(self._one(name) for name in columns)
 
     def names(self) -> list[str]:
-        """List all columns that can be had from what is on disk."""
+        """List all columns that the tables on disk have."""
         found = dict.fromkeys(self.cells.columns)
         for entry in self._tables:
             if self.release.is_present(entry):
@@ -128,7 +128,7 @@ class Annotations:
         return [name for name in found if name != CELL_LABEL]
 
     def entries(self, columns: Sequence[str]) -> list[FileEntry]:
-        """Give the tables, beside cell_metadata, from which columns may come."""
+        """Return the tables, beside cell_metadata, from which columns may come."""
         if all(name in self.cells.columns for name in columns):
             return []
         return self._tables or list(self._taxonomy.entries)
@@ -169,7 +169,7 @@ class Annotations:
         return self.release.manifest.tables(self.metadata)[CELL_METADATA]
 
     def _table_of(self, name: str) -> FileEntry | None:
-        """Give the table of cells that has a column; None: the taxonomy has it."""
+        """Return the table of cells that has a column; None: the taxonomy has it."""
         if name in self.cells.columns:
             return self._own
         for entry in self._tables:
@@ -211,15 +211,17 @@ class Annotations:
         return [entry.relative_path, *astuple(Fingerprint.of(self.release.path(entry)))]
 
     def _lists(self, name: str) -> list[FileEntry]:
-        """Give the table that lists the terms of a column, such as region_of_interest_metadata."""
+        """Return the table of a column's terms, such as region_of_interest_metadata."""
         tables = self.release.manifest.tables(self.metadata)
         return [tables[tag] for stem in _stems(name) if (tag := f"{stem}_metadata") in tables][:1]
 
     def _write(self, name: str, entry: FileEntry | None, target: Path) -> None:
         if entry is None:
             codes, found = self._joined(name)
-            said, source = self._taxonomy.terms(name), self._taxonomy.source
-            _save_terms(Annotation(name, source, (), "category", {}, 0), codes, found, said, target)
+            known, source = self._taxonomy.terms(name), self._taxonomy.source
+            _save_terms(
+                Annotation(name, source, (), "category", {}, 0), codes, found, known, target
+            )
             return
         has = self._columns(entry)
         beside = {
@@ -238,29 +240,29 @@ class Annotations:
             described.save(values, target)
             return
         codes, found = encode(column, name)
-        terms = Terms(
+        terms = TermOrder(
             {k: float(v) for k, v in _of_terms(codes, found, table, beside["order"]).items()},
             {k: str(v) for k, v in _of_terms(codes, found, table, beside["color"]).items()},
         )
         for other in self._fallbacks(name):
-            terms = Terms(terms.places or other.places, other.colors | terms.colors)
+            terms = TermOrder(terms.ranks or other.ranks, other.colors | terms.colors)
         described = Annotation(name, entry.relative_path, (), "category", {}, 0)
         _save_terms(described, codes, found, terms, target)
 
-    def _fallbacks(self, name: str) -> Iterator[Terms]:
-        """Give what other tables say of a column's terms, small ones first."""
+    def _fallbacks(self, name: str) -> Iterator[TermOrder]:
+        """Yield the orders that other tables have for a column's terms, small tables first."""
         for entry in self._lists(name):
             if self.release.is_present(entry):
                 frame = read_cached(cached_table(self.release, entry, self.cache)).to_pandas()
                 suffix = next((s[1:] for s in _STEMS if name.endswith(s)), "name")
                 if suffix in frame:
-                    places = first_values(frame[suffix], frame["order"]) if "order" in frame else {}
+                    ranks = first_values(frame[suffix], frame["order"]) if "order" in frame else {}
                     colors = first_values(frame[suffix], frame[COLOR]) if COLOR in frame else {}
-                    yield Terms(places, colors)
+                    yield TermOrder(ranks, colors)
         yield self._taxonomy.terms(name)
 
     def _joined(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
-        """Give a term set's codes of all cells by their cluster_alias, and its terms."""
+        """Return a term set's codes of all cells by their cluster_alias, and its terms."""
         own = read_cached(self.cells.path, [CLUSTER_ALIAS])[CLUSTER_ALIAS]
         if pa.types.is_floating(own.type):  # whole numbers, some of them missing
             own = own.cast(pa.int64())
@@ -290,7 +292,7 @@ class Annotations:
         return table.unify_dictionaries().combine_chunks().take(pa.array(rows, mask=rows < 0))
 
     def _rows_of(self, entry: FileEntry, path: Path) -> NDArray[np.int64]:
-        """Give the row of every cell in another table; nothing where both have one order."""
+        """Return the row of every cell in another table; empty where both have one order."""
 
         def look(target: Path) -> None:
             labels = self.cells.labels()
@@ -306,7 +308,7 @@ class Annotations:
 
 
 def align(labels: pa.Array, theirs: pa.Array, source: str) -> NDArray[np.int64]:
-    """Give for each label the row in which it stands in another table, -1 where it does not.
+    """Return the row of each label in another table, -1 where it has none.
 
     Raises
     ------
@@ -321,38 +323,26 @@ def align(labels: pa.Array, theirs: pa.Array, source: str) -> NDArray[np.int64]:
     return rows
 
 
-def term_colors(annotation: Annotation) -> dict[str, str]:
-    """Give the colour of each term of an annotation, in the order of its terms.
-
-    Returns
-    -------
-    dict of str to str
-        ``#RRGGBB`` by term; empty where the atlas has no colours for it. Terms without
-        a colour are not in it.
-    """
-    return dict(annotation.colors)
-
-
 def _save_terms(
     annotation: Annotation,
     codes: NDArray[np.int32],
     found: list[str],
-    said: Terms,
+    known: TermOrder,
     target: Path,
 ) -> None:
     """Bring terms into their order and write the codes."""
     occurring = [found[k] for k in np.unique(codes[codes >= 0])]
-    terms = order_terms(occurring, said.places)
-    place = {term: k for k, term in enumerate(terms)}
-    renumbered = np.array([place.get(term, -1) for term in found] + [-1], np.int32)
+    terms = order_terms(occurring, known.ranks)
+    rank = {term: k for k, term in enumerate(terms)}
+    renumbered = np.array([rank.get(term, -1) for term in found] + [-1], np.int32)
     values = renumbered[codes]
-    colors = {term: said.colors[term] for term in terms if term in said.colors}
+    colors = {term: known.colors[term] for term in terms if term in known.colors}
     missing = int((values < 0).sum())
     replace(annotation, terms=tuple(terms), colors=colors, n_missing=missing).save(values, target)
 
 
 def _stems(name: str) -> list[str]:
-    """Give what order and colour columns may be called after.
+    """Return what order and colour columns may be named after.
 
     Examples
     --------
@@ -365,7 +355,7 @@ def _stems(name: str) -> list[str]:
 def _of_terms(
     codes: NDArray[np.int32], terms: list[str], table: pa.Table, beside: str | None
 ) -> dict[str, Any]:
-    """Give the first value that another column has beside each term."""
+    """Return the first value that another column has beside each term."""
     if beside is None:
         return {}
     column = table[beside]

@@ -39,7 +39,7 @@ _ROW_GROUP = 1 << 16
 
 
 def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
-    """Give the Parquet twin of a release's CSV table, made on first use.
+    """Return the Parquet twin of a release's CSV table, made on first use.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _open_csv(source: Path, convert: pyarrow.csv.ConvertOptions) -> pyarrow.csv.
 
 
 def _batches(reader: pyarrow.csv.CSVStreamingReader, source: Path) -> Iterator[pa.RecordBatch]:
-    """Read batches; an error of the disk is told from those of the file that is written."""
+    """Read batches; name the source in an error of its disk."""
     while True:
         try:
             batch = reader.read_next_batch()

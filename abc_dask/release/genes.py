@@ -33,7 +33,7 @@ class Gene:
 
 
 def gene_tables(manifest: Manifest, directory: str) -> dict[str, FileEntry]:
-    """Give a directory's gene tables by tag: ``gene``, or ``human_gene`` and the like."""
+    """Return a directory's gene tables by tag: ``gene``, or ``human_gene`` and the like."""
     return {
         tag: entry
         for tag, entry in manifest.tables(directory).items()
@@ -187,7 +187,7 @@ class GeneNames:
         return genes[0]
 
     def search(self, text: str) -> list[Gene]:
-        """Give all genes whose symbol or identifier contains a text, exact matches first."""
+        """Return all genes whose symbol or identifier contains a text, exact matches first."""
         folded = text.casefold()
         found = [
             gene

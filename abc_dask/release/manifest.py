@@ -187,7 +187,7 @@ class Manifest:
         return (e for e in self.files if e.kind == METADATA and e.extension == "csv")
 
     def tables(self, dataset_label: str) -> dict[str, FileEntry]:
-        """Give the metadata tables of one dataset.
+        """Return the metadata tables of one dataset.
 
         Parameters
         ----------

@@ -56,7 +56,7 @@ def resolve_matrix(
     normalization : str
         ``log2`` or ``raw``.
     dataset_label : str or None
-        None where the table does not say; then all datasets are searched.
+        None where the table has none; then all datasets are searched.
     label : str
         The feature_matrix_label.
 
@@ -99,8 +99,8 @@ class Assignment:
     ----------
     feature_matrix : FeatureMatrix
     cells : array of int64 or None
-        Positions in cell_metadata; None where the table does not say which of its
-        cells this matrix holds, so that labels must tell.
+        Positions in cell_metadata; None where the table does not name the matrix of
+        each cell, so that cells are found by label.
     """
 
     feature_matrix: FeatureMatrix
@@ -176,7 +176,7 @@ def assign_cells(
 
 
 def _codes(encoded: pa.DictionaryArray) -> NDArray[np.int64]:
-    """Give the dictionary code of every value, -1 where it is missing."""
+    """Return the dictionary code of every value, -1 where it is missing."""
     codes: NDArray[np.int64] = (
         encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
     )

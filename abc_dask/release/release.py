@@ -98,11 +98,11 @@ class Release:
         return self.manifest.version
 
     def path(self, entry: FileEntry) -> Path:
-        """Give the place of a file under `download_base`."""
+        """Return the path of a file under `download_base`."""
         return self.download_base / entry.relative_path
 
     def is_present(self, entry: FileEntry) -> bool:
-        """Tell whether a regular file of the right size lies in its place."""
+        """Return whether a regular file of the right size is at its path."""
         try:
             status = self.path(entry).stat()
         except OSError:
@@ -134,11 +134,11 @@ class Release:
             if status.st_size != entry.size:
                 raise DamagedFileError(
                     f"{path} has {status.st_size:,} bytes, the manifest of release {self.version} "
-                    f"says {entry.size:,}; bring the file again"
+                    f"says {entry.size:,}; fetch the file again"
                 )
         if missing:
             raise MissingFileError(
                 f"{plural(len(missing), 'file')} of release {self.version} missing under "
                 f"{str(self.download_base)!r}: {enumerate_names(missing)}; "
-                "bring them to these paths and run the command again"
+                "fetch them to these paths and run the command again"
             )

@@ -24,8 +24,8 @@ ABC_SAMPLE_ID = "abc_sample_id"
 
 
 @dataclass(frozen=True)
-class Cells:
-    """A wish for cells.
+class CellChoice:
+    """A choice of cells.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Cells:
     @classmethod
     def of(
         cls, where: str | None = None, cells: Iterable[str] | str | Path | None = None
-    ) -> Cells | None:
+    ) -> CellChoice | None:
         """Build from what users give: None if they want all cells."""
         if where is None and cells is None:
             return None

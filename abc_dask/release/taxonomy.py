@@ -32,18 +32,18 @@ _SET_LABEL = "cluster_annotation_term_set_label"
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What a table says of a column's terms.
+class TermOrder:
+    """Order and colours of a column's terms.
 
     Attributes
     ----------
-    places : dict of str to float
-        Place of each term in the order; empty where there is none.
+    ranks : dict of str to float
+        Rank of each term; empty where there is no order.
     colors : dict of str to str
         Colour of each term; empty where there are none.
     """
 
-    places: dict[str, float]
+    ranks: dict[str, float]
     colors: dict[str, str]
 
 
@@ -103,7 +103,7 @@ class Taxonomy:
 
     @property
     def source(self) -> str:
-        """Relative path of the table that says which terms a cluster has."""
+        """Relative path of the table of the terms of each cluster."""
         return self.entries[0].relative_path
 
     @property
@@ -137,7 +137,7 @@ class Taxonomy:
         return self._membership[self._membership[_SET_NAME] == name]
 
     def terms_of_clusters(self, name: str) -> dict[str, str]:
-        """Give the term that each cluster has in a set, by cluster_alias as text.
+        """Return the term that each cluster has in a set, by cluster_alias as text.
 
         Raises
         ------
@@ -151,29 +151,29 @@ class Taxonomy:
             raise TableError(f"{self.source}: cluster_alias {twice} has two terms of {name}")
         return dict(zip(alias, members[_TERM_NAME].astype(str), strict=True))
 
-    def terms(self, name: str) -> Terms:
-        """Give order and colours of all terms of a set; empty for a set that is not there."""
+    def terms(self, name: str) -> TermOrder:
+        """Return order and colours of all terms of a set; empty for an unknown set."""
         if name not in self.term_sets:
-            return Terms({}, {})
+            return TermOrder({}, {})
         members = self._members(name)
         colors = first_values(members[_TERM_NAME], members[COLOR]) if COLOR in members else {}
         if len(self.entries) < 2:
-            return Terms({}, colors)
+            return TermOrder({}, colors)
         terms = self._read(self.entries[1])
         if _SET_LABEL in terms and _SET_LABEL in members:
             terms = terms[terms[_SET_LABEL].isin(members[_SET_LABEL])]
         elif _SET_NAME in terms:
             terms = terms[terms[_SET_NAME] == name]
         else:
-            return Terms({}, colors)
+            return TermOrder({}, colors)
         if COLOR in terms:
             colors |= first_values(terms["name"], terms[COLOR])
         order = next((n for n in ("term_order", "order") if n in terms), None)
-        return Terms({} if order is None else first_values(terms["name"], terms[order]), colors)
+        return TermOrder({} if order is None else first_values(terms["name"], terms[order]), colors)
 
 
 def first_values(keys: pd.Series[Any], values: pd.Series[Any]) -> dict[str, Any]:
-    """Give the first value of each key, where both are present."""
+    """Return the first value of each key, where both are present."""
     frame = pd.DataFrame({"key": keys.to_numpy(), "value": values.to_numpy()}).dropna()
     frame = frame.drop_duplicates("key")
     return dict(zip(frame["key"].astype(str), frame["value"].tolist(), strict=True))

@@ -50,7 +50,7 @@ class Memory:
             return
 
     def get(self, relative_path: str, fingerprint: Fingerprint) -> str | None:
-        """Give the MD5 of a file if it is known and the file unchanged since."""
+        """Return the MD5 of a file if it is known and the file unchanged since."""
         known = self._known.get(relative_path)
         return known[1] if known is not None and known[0] == fingerprint else None
 

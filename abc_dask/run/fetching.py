@@ -38,7 +38,7 @@ from abc_dask.release.genes import Gene, choose_gene_table
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import Assignment
 from abc_dask.release.release import Release
-from abc_dask.release.selection import Cells, Selection
+from abc_dask.release.selection import CellChoice, Selection
 from abc_dask.run.extraction import run, run_info
 from abc_dask.views.description import load_info, part_paths
 from abc_dask.views.integrity import problems
@@ -69,7 +69,7 @@ class Request:
         Bytes of stored values that one task reads.
     annotate : tuple of str
         Columns of annotations.
-    cells : Cells or None
+    cells : CellChoice or None
         Which cells; None: all.
     """
 
@@ -79,7 +79,7 @@ class Request:
     columns: str
     block_size: int
     annotate: tuple[str, ...] = ()
-    cells: Cells | None = None
+    cells: CellChoice | None = None
 
     def fetch_tables(self, progress: Progress) -> None:
         """Bring the tables that say which cells and genes there are.

@@ -94,7 +94,7 @@ def test_all_missing_files_in_one_message(tmp_path):
     release.path(regions).unlink()
     message = (
         rf"2 files of release 20250531 missing under '.*': {cells.relative_path}, "
-        rf"{regions.relative_path}; bring them to these paths and run the command again"
+        rf"{regions.relative_path}; fetch them to these paths and run the command again"
     )
     with pytest.raises(MissingFileError, match=message):
         release.require(release.manifest.files)
@@ -122,7 +122,7 @@ def test_another_size(tmp_path):
         file.write("x" * 1000)
     message = (
         rf"csv has {1000 + len(CSV):,} bytes, the manifest of release 20250531 "
-        rf"says {len(CSV)}; bring the file again"
+        rf"says {len(CSV)}; fetch the file again"
     )
     with pytest.raises(DamagedFileError, match=message):
         release.require([entry])
