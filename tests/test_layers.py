@@ -25,7 +25,7 @@ LAYERS = [
     ["matrix", "release"],
     ["disk", "net"],
     ["config", "messages"],
-    ["_version", "columns", "errors"],
+    ["_version", "columns", "errors", "records"],
 ]
 BELOW = {
     name: [n for row in LAYERS[number + 1 :] for n in row]
