@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abc_dask.disk.checked_parquet import is_sealed
-from abc_dask.disk.files import replacing, sweep
+from abc_dask.disk.files import cannot_write, replacing, sweep
 from abc_dask.disk.retry import patiently
 from abc_dask.errors import ReleaseError
 
@@ -23,6 +23,8 @@ FOLDER = ".abc_dask"
 
 # Part of every key: raise it when the content of a cached file changes its meaning.
 _LAYOUT = 4
+
+_ADVICE = "set abc-dask.cache-directory (or DASK_ABC_DASK__CACHE_DIRECTORY)"
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,8 @@ class Cache:
                 patiently(lambda: make(temporary))
             sweep(path.parent)
         except OSError as error:
-            raise ReleaseError(
-                f"{error.filename or path} cannot be written: {error.strerror or error}; "
-                "make room, or set abc-dask.cache-directory (or DASK_ABC_DASK__CACHE_DIRECTORY)"
-            ) from error
+            advice = f"make room, or {_ADVICE}"
+            raise cannot_write(path, error, ReleaseError, advice=advice) from error
         return path
 
     def _writable_folder(self) -> Path:
@@ -99,7 +99,4 @@ class Cache:
             if os.access(folder, os.W_OK | os.X_OK):
                 return folder
         tried = " and ".join(repr(str(folder)) for folder in self.folders)
-        raise ReleaseError(
-            f"no folder to keep tables in: {tried} cannot be written; "
-            "set abc-dask.cache-directory (or DASK_ABC_DASK__CACHE_DIRECTORY)"
-        )
+        raise ReleaseError(f"no folder to keep tables in: {tried} cannot be written; {_ADVICE}")

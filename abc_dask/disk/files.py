@@ -16,7 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from abc_dask.errors import AbcDaskError, DamagedFileError, MissingFileError, UnavailableFileError
+from abc_dask.errors import (
+    AbcDaskError,
+    DamagedFileError,
+    MissingFileError,
+    UnavailableFileError,
+    ViewError,
+)
 
 _READ = 1 << 20
 
@@ -41,6 +47,15 @@ _NO_ANSWER = {
 _NO_MEANS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 _LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOLCK}
+
+# What to do where a file cannot be written.
+_FORBIDDEN = dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder that you may write to"
+)
+_FULL = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT), "make room and run the same command again; what is done is kept"
+)
+_TOO_LONG = {errno.ENAMETOOLONG: "the file system takes no name this long; choose a shorter one"}
 
 
 def unreadable(path: str | Path, error: Exception) -> AbcDaskError | None:
@@ -75,6 +90,33 @@ def cannot_read(path: str | Path, error: OSError) -> AbcDaskError:
     """Give what to raise where the system did not open a file, or not read it."""
     said = f"{path} cannot be read: {error.strerror}"
     return unreadable(path, error) or DamagedFileError(said)
+
+
+def cannot_write(
+    path: str | Path,
+    error: OSError,
+    kind: type[AbcDaskError] = ViewError,
+    advice: str = "",
+) -> AbcDaskError:
+    """Return what to raise where a file or folder cannot be written.
+
+    Parameters
+    ----------
+    path : path
+        What was to be written. Where the system's error names another file, such as one
+        inside of this folder, the message has both.
+    error : OSError
+    kind : type
+        Type of the error to raise.
+    advice : str
+        What to do; by default what the system's own error suggests.
+    """
+    named = error.filename if isinstance(error.filename, str | Path) else path
+    where = "" if is_temporary(Path(named).name) or str(named) == str(path) else f"{named}: "
+    reason = " ".join(str(error.strerror or error).split())
+    known = (_FORBIDDEN | _FULL | _TOO_LONG).get(error.errno or 0)
+    advice = advice or known or "run the same command again when that is mended"
+    return kind(f"{path} cannot be written: {where}{reason}; {advice}")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from abc_dask.disk import files
 from abc_dask.disk.cache import FOLDER, Cache
 from abc_dask.disk.files import (
     Fingerprint,
+    cannot_write,
     is_temporary,
     remove,
     replace_tree,
@@ -26,7 +27,7 @@ from abc_dask.disk.files import (
     write_whole,
 )
 from abc_dask.disk.kept_table import read_cached, write_cached
-from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError
+from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError, ViewError
 
 
 def names_in(folder: Path) -> list[str]:
@@ -380,3 +381,32 @@ def test_a_folder_in_the_place_of_a_cached_file_is_not_taken_for_it(tmp_path):
     with pytest.raises(ReleaseError, match="cannot be written: Is a directory; make room, or set"):
         cache.get("t", 1, writing("x", []))
     assert names_in(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "No space left on device; make room and run the same command again"),
+        (errno.EROFS, "Read-only file system; choose a folder that you may write to"),
+        (errno.ENAMETOOLONG, "File name too long; the file system takes no name this long"),
+        (errno.EIO, "Input/output error; run the same command again when that is mended"),
+    ],
+)
+def test_what_cannot_be_written_is_said_with_what_to_do(number, said):
+    error = cannot_write("a/b", OSError(number, os.strerror(number)))
+    assert isinstance(error, ViewError)
+    assert str(error).startswith(f"a/b cannot be written: {said}")
+    other = cannot_write("b", OSError(number, os.strerror(number)), ReleaseError, advice="wait")
+    assert isinstance(other, ReleaseError)
+    assert str(other) == f"b cannot be written: {os.strerror(number)}; wait"
+
+
+def test_the_file_that_the_system_names_is_said_but_no_temporary_one(tmp_path):
+    inside = OSError(errno.EIO, "Broken", str(tmp_path / "inside"))
+    assert str(cannot_write(tmp_path, inside)).startswith(
+        f"{tmp_path} cannot be written: {tmp_path / 'inside'}: Broken; "
+    )
+    hidden = OSError(errno.EIO, "Broken", str(temporary_name(tmp_path / "inside")))
+    assert str(cannot_write(tmp_path, hidden)).startswith(f"{tmp_path} cannot be written: Broken;")
+    plain = OSError("words\nof a library")
+    assert "cannot be written: words of a library; " in str(cannot_write(tmp_path, plain))
