@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from abc_dask.catalog import Catalog
 from abc_dask.config import parse_bytes, setting
 from abc_dask.errors import UsageError
 from abc_dask.matrix.kernels import load_loops
-from abc_dask.messages import names_of, plural
+from abc_dask.messages import names_of
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.prepare import prepare
+from abc_dask.progress import Progress
 from abc_dask.release.matrices import Assignment
 from abc_dask.release.selection import CellChoice
 from abc_dask.view import View, open_view
@@ -233,7 +233,7 @@ class Atlas(Catalog):
             # the first task would wait for it; meanwhile tables are read
             Thread(target=load_loops, daemon=True).start()
         if fetch:
-            from abc_dask.acquire.progress import progress_on
+            from abc_dask.acquire.progress import FetchProgress
             from abc_dask.run.fetching import Request, extract_while_fetching
 
             request = Request(
@@ -245,7 +245,7 @@ class Atlas(Catalog):
                 annotate=tuple(names_of(annotate)),
                 cells=CellChoice.of(where, cells),
             )
-            shown = progress_on(quiet=not progress)
+            shown = FetchProgress(quiet=not progress)
             request.fetch_tables(shown)
             with connected(output=path, **cluster) as client:
                 extract_while_fetching(
@@ -346,16 +346,6 @@ def _block_bytes(block_size: int | str | None) -> int:
     return parse_bytes(size, option="--block-size")
 
 
-def _index_bar(assignments: Iterable[Assignment], total: int) -> Any:
+def _index_bar(assignments: Iterable[Assignment], total: int) -> Iterable[Assignment]:
     """Show which matrix's labels are read; on first use that is a second a million cells."""
-    from tqdm import tqdm
-
-    return tqdm(
-        assignments,
-        desc=f"look at {plural(total, 'feature matrix')}",
-        total=total,
-        file=sys.stderr,
-        disable=None,
-        leave=False,
-        delay=1,
-    )
+    return Progress(total, "look at", unit="feature matrix", delay=1).over(assignments)

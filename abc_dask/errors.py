@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from abc_dask.terminal import one_line
+
 
 class AbcDaskError(Exception):
     """Base of every error that this package raises on purpose.
 
     The command line prints its message in one line, without a traceback, and
-    exits with `exit_code`.
+    exits with `exit_code`. Control characters of names and values that it quotes are
+    written as escapes, wherever it is shown.
     """
 
     exit_code = 1
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(one_line(a) if isinstance(a, str) else a for a in arguments))
 
 
 class UsageError(AbcDaskError):

@@ -34,6 +34,7 @@ from abc_dask import open_view
 from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.plan.plan import Plan, PlannedMatrix, RowBlock
+from abc_dask.progress import Progress
 from abc_dask.release.genes import Gene
 from abc_dask.run import blocks as running
 from abc_dask.run.extraction import begin, complete
@@ -173,7 +174,7 @@ def sleep_through(
     )
     todo = tasks_of(plan)[:count]
     assert len(todo) == count
-    progress = running.Progress(plan.n_cells, count, [], enabled=False)
+    progress = Progress(plan.n_cells, "sleep", unit="cell", enabled=False)
     began = time.perf_counter()
     work, digest = Sleeping(seconds), f"{time.time_ns():x}"
     done = running.run_tasks(work, todo, str(folder), digest, client, progress=progress)

@@ -24,8 +24,10 @@ LAYERS = [
     ["acquire", "plan", "views"],
     ["matrix", "release"],
     ["disk", "net"],
+    ["progress"],
     ["config", "messages"],
-    ["_version", "columns", "errors", "records"],
+    ["errors"],
+    ["_version", "columns", "records", "terminal"],
 ]
 BELOW = {
     name: [n for row in LAYERS[number + 1 :] for n in row]

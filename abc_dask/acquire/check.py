@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from abc_dask.acquire.presence import Action, Found, decide, inspect, take_hash
-from abc_dask.acquire.progress import Progress, Quiet
+from abc_dask.acquire.progress import FetchProgress
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError
 from abc_dask.messages import format_bytes
@@ -66,7 +66,7 @@ def check(
     entries: Iterable[FileEntry] | None = None,
     *,
     rehash: bool = False,
-    progress: Progress | None = None,
+    progress: FetchProgress | None = None,
 ) -> CheckReport:
     """Look at what is on disk of a release; no network is touched.
 
@@ -80,7 +80,7 @@ def check(
         Read every file that has a hash in the manifest. Otherwise the hashes that were
         taken before are trusted for files that are unchanged since, and a file whose
         hash was never taken is called unverified.
-    progress : Progress, optional
+    progress : FetchProgress, optional
         Told what is read.
 
     Returns
@@ -88,7 +88,7 @@ def check(
     CheckReport
     """
     wanted = tuple(release.manifest.files if entries is None else dict.fromkeys(entries))
-    progress = progress or Quiet()
+    progress = progress or FetchProgress(quiet=True)
     memory = Memory(release.download_base)
     stopping = threading.Event()
 
@@ -111,7 +111,7 @@ def check(
 class _Reader:
     """How files are read: whether, and who is told."""
 
-    def __init__(self, progress: Progress, stopping: threading.Event, *, rehash: bool) -> None:
+    def __init__(self, progress: FetchProgress, stopping: threading.Event, *, rehash: bool) -> None:
         self.progress = progress
         self.rehash = rehash
         self._stopping = stopping

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from abc_dask.acquire.fetch_context import Context, Fetched, Placing, StoppedError
 from abc_dask.acquire.fetch_plan import FetchPlan, plan_fetch, require_writable
 from abc_dask.acquire.journal import Range
-from abc_dask.acquire.progress import Progress, Quiet
+from abc_dask.acquire.progress import FetchProgress
 from abc_dask.acquire.settings import DownloadSettings
 from abc_dask.acquire.transfer import Transfer
 from abc_dask.errors import AbcDaskError, DownloadError
@@ -64,7 +64,7 @@ def fetch(
     entries: Iterable[FileEntry],
     *,
     settings: DownloadSettings | None = None,
-    progress: Progress | None = None,
+    progress: FetchProgress | None = None,
     remove_damaged: bool = False,
 ) -> FetchReport:
     """Bring files of a release under its download_base.
@@ -80,7 +80,7 @@ def fetch(
         The files.
     settings : DownloadSettings, optional
         From the configuration where not given.
-    progress : Progress, optional
+    progress : FetchProgress, optional
         Told what happens.
     remove_damaged : bool
         Remove bytes that fail their check, in place of keeping them as ``NAME.damaged``.
@@ -110,7 +110,7 @@ def fetch_each(
     entries: Iterable[FileEntry],
     *,
     settings: DownloadSettings | None = None,
-    progress: Progress | None = None,
+    progress: FetchProgress | None = None,
     remove_damaged: bool = False,
     ahead: int | None = None,
     placing: Placing | None = None,
@@ -150,7 +150,7 @@ def fetch_each(
         release,
         plan,
         settings,
-        progress=progress or Quiet(),
+        progress=progress or FetchProgress(quiet=True),
         remove_damaged=remove_damaged,
         ahead=ahead,
         placing=placing,
@@ -167,7 +167,7 @@ class _Run:
         plan: FetchPlan,
         settings: DownloadSettings,
         *,
-        progress: Progress,
+        progress: FetchProgress,
         remove_damaged: bool,
         ahead: int | None,
         placing: Placing | None,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from abc_dask.acquire.progress import Progress
+from abc_dask.acquire.progress import FetchProgress
 from abc_dask.disk.files import Fingerprint
 from abc_dask.errors import AbcDaskError
 from abc_dask.net.client import Client
@@ -55,7 +55,7 @@ class Context:
         Links resolved.
     client : Client
     memory : Memory
-    progress : Progress
+    progress : FetchProgress
     range_size : int
         Bytes of one request.
     step : int
@@ -71,7 +71,7 @@ class Context:
     download_base: Path
     client: Client
     memory: Memory
-    progress: Progress
+    progress: FetchProgress
     range_size: int
     step: int
     remove_damaged: bool

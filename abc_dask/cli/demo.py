@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,8 +89,7 @@ def run_demo(folder: Path, *, scale: float, say: Callable[[str], None]) -> View:
 
 
 def _make_atlas(base: Path, scale: float, say: Callable[[str], None]) -> None:
-    from tqdm import tqdm
-
+    from abc_dask.progress import Progress
     from abc_dask.release.release import list_releases
     from abc_dask.testing import write_atlas
 
@@ -103,12 +101,10 @@ def _make_atlas(base: Path, scale: float, say: Callable[[str], None]) -> None:
     began = time.perf_counter()
     try:
         base.mkdir(parents=True, exist_ok=True)
-        with tqdm(unit=" cells", desc="make atlas", file=sys.stderr, disable=None) as bar:
+        with Progress(None, "make atlas", unit="cell") as bar:
 
             def show(name: str, done: int, total: int) -> None:
-                bar.set_description(f"make {name}")
-                bar.total, bar.n = total, done
-                bar.refresh()
+                bar.move(done, total, f"make {name}")
 
             made = write_atlas(base, scale=scale, normalizations=("log2",), progress=show)
     except OSError as error:

@@ -24,7 +24,7 @@ from abc_dask.messages import format_bytes, plural, text_table
 if TYPE_CHECKING:
     from abc_dask.acquire.download import FetchReport
     from abc_dask.acquire.fetch_plan import FetchPlan
-    from abc_dask.acquire.progress import Progress
+    from abc_dask.acquire.progress import FetchProgress
     from abc_dask.acquire.settings import DownloadSettings
     from abc_dask.release.manifest import FileEntry
     from abc_dask.release.release import Release
@@ -76,7 +76,7 @@ def fetch(
 ) -> None:
     """Bring files of a release: resumed, verified, adopted where they are there already."""
     from abc_dask.acquire.choose import select, tables_for
-    from abc_dask.acquire.progress import progress_on
+    from abc_dask.acquire.progress import FetchProgress
     from abc_dask.acquire.settings import DownloadSettings
 
     if not (names or for_ or for_genes_in):
@@ -91,7 +91,7 @@ def fetch(
     job = _Job(
         opened,
         DownloadSettings.from_config(workers=workers),
-        progress_on(sys.stderr, quiet=quiet),
+        FetchProgress(quiet=quiet),
         yes=yes,
         remove_damaged=remove_damaged,
     )
@@ -113,7 +113,7 @@ class _Job:
         self,
         release: Release,
         settings: DownloadSettings,
-        progress: Progress,
+        progress: FetchProgress,
         *,
         yes: bool,
         remove_damaged: bool,

@@ -5,7 +5,6 @@ Words to calls; what the calls need is imported when a command runs.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,11 +154,11 @@ def check(
     """
     from abc_dask.acquire.check import State
     from abc_dask.acquire.check import check as look
-    from abc_dask.acquire.progress import progress_on
+    from abc_dask.acquire.progress import FetchProgress
     from abc_dask.release.release import Release as Opened
 
     opened = Opened.open(download_base, release)
-    report = look(opened, rehash=rehash, progress=progress_on(sys.stderr, quiet=quiet))
+    report = look(opened, rehash=rehash, progress=FetchProgress("check", quiet=quiet))
     if as_json:
         files = [
             entry_json(f.entry) | {"state": f.state.value, "reason": f.reason} for f in report.files

@@ -7,7 +7,6 @@ is that kills, and all others are kept.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError, ClusterError
+from abc_dask.messages import plural
+from abc_dask.progress import Progress
 from abc_dask.run.part import Receipt, receipt_path
 from abc_dask.run.read_block import BlockTask
 
@@ -34,75 +35,11 @@ _WINDOW = 4096
 # Between looks at the jobs, in seconds.
 _LOOK = 0.5
 
-# Without a terminal a line is written this often.
-_LINE = 30.0
-
 # Blocks known to kill workers after which no further one is tried.
 _FATAL = 3
 
 # Times that a block may be lost after it was made, before there is something else wrong.
 _LOST = 5
-
-
-class Progress:
-    """A bar of cells on a terminal; elsewhere, for batch jobs, a line now and then.
-
-    Parameters
-    ----------
-    n_cells, n_blocks : int
-        All there is to do.
-    held : iterable of Receipt
-        What was done before.
-    enabled : bool
-    """
-
-    def __init__(
-        self, n_cells: int, n_blocks: int, held: Iterable[Receipt], *, enabled: bool
-    ) -> None:
-        from tqdm import tqdm
-
-        before = list(held)
-        self.n_blocks, self.done = n_blocks, len(before)
-        self._lines = enabled and not sys.stderr.isatty()
-        self._written = time.monotonic()
-        self._lost = 0
-        self._bar = tqdm(
-            desc="extract",
-            total=n_cells,
-            initial=sum(receipt.rows for receipt in before),
-            unit=" cells",
-            unit_scale=True,
-            file=sys.stderr,
-            disable=None if enabled else True,
-            leave=False,
-        )
-        self._enabled = enabled
-
-    def add(self, receipt: Receipt) -> None:
-        """Count a finished block."""
-        self.done += 1
-        self._bar.update(receipt.rows)
-
-    def jobs(self, text: str, lost: int) -> None:
-        """Say how the jobs stand; at once when some more were lost."""
-        line = f"{self.done:,} of {self.n_blocks:,} blocks; {text}"
-        self._bar.set_postfix_str(line, refresh=False)
-        is_due = lost > self._lost or time.monotonic() >= self._written + _LINE
-        self._lost = lost
-        if self._lines and is_due:
-            self.note(line)
-
-    def note(self, text: str) -> None:
-        """Write a line."""
-        self._written = time.monotonic()
-        if self._enabled:
-            self._bar.clear()
-            sys.stderr.write(f"extract: {text}\n")
-            sys.stderr.flush()
-
-    def close(self) -> None:
-        """Remove the bar."""
-        self._bar.close()
 
 
 def make_safely(work: Work, task: BlockTask, staging: str, plan: str) -> Receipt:
@@ -137,6 +74,7 @@ class _Run:
     progress: Progress
     left: int
     tries: int = 0
+    told_lost: int = 0
     done: dict[int, Receipt] = field(default_factory=dict)
     lost: dict[int, int] = field(default_factory=dict)
 
@@ -167,7 +105,7 @@ class _Run:
                     else:
                         self.done[receipt.block] = receipt
                         self.left -= 1
-                        self.progress.add(receipt)
+                        self.progress.add(receipt.rows, self._state())
         except BaseException:
             self.client.cancel(list(running))
             raise
@@ -224,7 +162,8 @@ class _Run:
         if cluster is None:
             return
         cluster.want(self.left, finished=len(self.done))
-        self.progress.jobs(cluster.jobs.text(), cluster.jobs.lost)
+        self.progress.state(self._state(), now=cluster.jobs.lost > self.told_lost)
+        self.told_lost = cluster.jobs.lost
         cluster.jobs.check(cluster.logs)
         limit = float(setting("cluster.worker-timeout"))
         if time.monotonic() < cluster.jobs.alone_since + limit:
@@ -237,6 +176,12 @@ class _Run:
             )
         self.progress.note(said)
         cluster.jobs.alone_since = time.monotonic()
+
+    def _state(self) -> str:
+        """Return how many blocks are done, and how the batch jobs stand if there are any."""
+        blocks = f"{len(self.done):,} of {plural(len(self.done) + self.left, 'block')}"
+        cluster = jobs_of(self.client)
+        return blocks if cluster is None else f"{blocks}; {cluster.jobs.text()}"
 
     def _require_scheduler(self) -> None:
         """Wait a while for a scheduler that went away: tasks handed to it would wait forever."""

@@ -17,8 +17,9 @@ from abc_dask.disk.kept_table import read_cached
 from abc_dask.errors import ReleaseError, ViewError
 from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
 from abc_dask.plan.prepare import provenance
+from abc_dask.progress import Progress
 from abc_dask.release.annotation import is_missing
-from abc_dask.run.blocks import Progress, Work, run_tasks
+from abc_dask.run.blocks import Work, run_tasks
 from abc_dask.run.part import Receipt, make_part, trusted_receipts
 from abc_dask.run.read_block import tasks_of
 from abc_dask.views.description import VIEW
@@ -177,7 +178,8 @@ def make_parts(
     """
     held = trusted_receipts(staging, plan)
     todo = [task for task in tasks_of(plan) if task.block.number not in held]
-    bar = Progress(plan.n_cells, len(plan.blocks), held.values(), enabled=progress)
+    made = sum(receipt.rows for receipt in held.values())
+    bar = Progress(plan.n_cells, "extract", unit="cell", done=made, enabled=progress)
     try:
         done = run_tasks(work, todo, str(staging.folder), plan.digest, client, progress=bar)
     finally:

@@ -20,7 +20,7 @@ import numpy as np
 
 from abc_dask._version import FORMAT_VERSION
 from abc_dask.acquire.download import fetch, fetch_each
-from abc_dask.acquire.progress import Progress
+from abc_dask.acquire.progress import FetchProgress
 from abc_dask.disk.files import Fingerprint, remove, write_whole
 from abc_dask.errors import AbcDaskError, GeneError, ReleaseError, TableError, ViewError
 from abc_dask.messages import plural
@@ -81,7 +81,7 @@ class Request:
     annotate: tuple[str, ...] = ()
     cells: CellChoice | None = None
 
-    def fetch_tables(self, progress: Progress) -> None:
+    def fetch_tables(self, progress: FetchProgress) -> None:
         """Bring the tables that say which cells and genes there are.
 
         Raises
@@ -142,7 +142,7 @@ def extract_while_fetching(
     *,
     overwrite: bool,
     discard: bool,
-    progress: Progress,
+    progress: FetchProgress,
 ) -> Path:
     """Make a view whose inputs are fetched on the way.
 
@@ -155,7 +155,7 @@ def extract_while_fetching(
     discard : bool
         Remove each matrix file that this call fetched, or one before it that was stopped,
         once its values are safe. At most two of them lie on disk at a time.
-    progress : Progress
+    progress : FetchProgress
         Told what is fetched.
 
     Returns
@@ -221,7 +221,7 @@ def _extract_each(
     client: Client,
     brought: _Brought | None,
     *,
-    progress: Progress,
+    progress: FetchProgress,
 ) -> None:
     """Make the views of the matrices that have none; with `brought`, discard what came."""
     assigned = {a.feature_matrix.file: a for a in todo}

@@ -20,7 +20,7 @@ import abc_dask
 from abc_dask.acquire.check import State, check
 from abc_dask.acquire.choose import diff, matrices_for, select, tables_for
 from abc_dask.acquire.download import fetch
-from abc_dask.acquire.progress import Bars, Lines, Quiet, progress_on
+from abc_dask.acquire.progress import FetchProgress
 from abc_dask.cli import cli
 from abc_dask.errors import AbcDaskError, MissingFileError, ReleaseError
 from abc_dask.release.manifest import Manifest
@@ -432,7 +432,7 @@ def test_importing_the_commands_is_light():
 def test_lines_now_and_then():
     now = [0.0]
     stream = io.StringIO()
-    lines = Lines(stream, interval=10, clock=lambda: now[0])
+    lines = FetchProgress(stream=stream, interval=10, clock=lambda: now[0])
     entry = MANIFEST.files[0]
     lines.begin(2, 1000)
     lines.start(entry, 100)
@@ -441,12 +441,12 @@ def test_lines_now_and_then():
     lines.advance(entry, 300)
     lines.finish(entry, "fetched")
     assert stream.getvalue().splitlines() == [
-        f"0 of 2 files, 600 B of 1.0 kB: {entry.relative_path}",
-        f"1 of 2 files, 600 B of 1.0 kB: {entry.relative_path} fetched",
+        f"fetch: 600 B of 1.0 kB; 0 of 2 files: {entry.relative_path}",
+        f"fetch: 600 B of 1.0 kB; 1 of 2 files: {entry.relative_path} fetched",
     ]
     lines.begin(1, 100)
     lines.finish(entry, "there already")
-    assert "1 of 1 file, 0 B of 100 B: " in stream.getvalue()
+    assert "0 B of 100 B; 1 of 1 file: " in stream.getvalue()
 
 
 class Terminal(io.StringIO):
@@ -459,17 +459,15 @@ def test_bars_on_a_terminal(server, tmp_path):
     from abc_dask.net.settings import HttpSettings
 
     stream = Terminal()
-    bars = progress_on(stream)
-    assert isinstance(bars, Bars)
+    bars = FetchProgress(stream=stream)
     release = release_of(tmp_path, FILES, hashes=False)
     settings = DownloadSettings(HttpSettings(server.url))
     fetch(release, release.manifest.files, settings=settings, progress=bars)
     shown = stream.getvalue()
-    assert "11 files" in shown
+    assert "11 of 11 files" in shown
     assert "100%" in shown
     assert "gene.csv fetched, unverified: the manifest has no hash" in shown
-    assert isinstance(progress_on(stream, quiet=True), Quiet)
-    assert isinstance(progress_on(io.StringIO()), Lines)
+    assert "gene.csv: " in shown, "each file on its way has a bar"
 
 
 def test_a_terminal_that_goes_away_does_not_hang_the_fetch(server, tmp_path):
@@ -477,7 +475,7 @@ def test_a_terminal_that_goes_away_does_not_hang_the_fetch(server, tmp_path):
     from abc_dask.net.settings import HttpSettings
 
     stream = io.StringIO()
-    lines = Lines(stream)
+    lines = FetchProgress(stream=stream)
     stream.close()
     release = release_of(tmp_path, FILES)
     report = fetch(

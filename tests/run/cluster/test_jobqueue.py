@@ -20,7 +20,6 @@ from abc_dask import Atlas
 from abc_dask.cli import cli
 from abc_dask.errors import ClusterError, UsageError
 from abc_dask.run import extraction
-from abc_dask.run.blocks import Progress
 from abc_dask.run.cluster import guard, jobqueue
 from abc_dask.run.cluster.connect import connected, job_request, job_script
 from abc_dask.run.cluster.credentials import credentials_beside, read_credentials, write_credentials
@@ -36,7 +35,6 @@ from abc_dask.run.cluster.queues import (
     status_command,
     walltime_seconds,
 )
-from abc_dask.run.part import Receipt
 from tests.oracle import assert_same, expected_table
 
 FOLDER = "/shared/lab/v.parquet.partial"
@@ -516,17 +514,6 @@ def test_schedulers_in_the_clear_are_refused(tmp_path):
     file.write_text("{}")
     with pytest.raises(ClusterError, match="is not a scheduler file"), connected(scheduler=file):
         pass
-
-
-def test_progress_without_a_terminal(capsys):
-    progress = Progress(100, 4, [], enabled=True)
-    progress._written -= 60
-    progress.add(Receipt("p", 0, "n", 1, "s", 25, "c", None, 1, 1.0))
-    progress.jobs("jobs: 1 running, 2 pending, 0 lost", 0)
-    progress.jobs("jobs: 1 running, 2 pending, 0 lost", 0)  # not again at once
-    progress.close()
-    said = capsys.readouterr().err
-    assert said.count("extract: 1 of 4 blocks; jobs: 1 running, 2 pending, 0 lost\n") == 1
 
 
 PBS = {
