@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 
 from abc_dask.release.manifest import Manifest
@@ -65,3 +67,42 @@ def manifest_json(files, *, version=VERSION, hashes=True, sizes=None):
 def release_of(base, files, **options):
     """A release whose manifest is known and whose files are not there."""
     return Release(base.resolve(), Manifest.from_json(manifest_json(files, **options)))
+
+
+def cells_csv(rows):
+    """A table of cells: label, matrix, dataset and a number."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["cell_label", "feature_matrix_label", "dataset_label", "x"])
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+CELLS = cells_csv(
+    [(f"cell-{i}", f"WMB-10Xv{v}-TH", f"WMB-10Xv{v}", i) for i in range(5) for v in (2, 3)]
+)
+X = "expression_matrices"
+# What the whole mouse brain has, in small: file names of all kinds, two matrices of one metadata
+FILES = {
+    f"metadata/WMB-10X/{VERSION}/cell_metadata.csv": CELLS,
+    f"metadata/WMB-10X/{VERSION}/gene.csv": b"gene_identifier,gene_symbol\nENS1,A\n",
+    f"metadata/WMB-10X/{VERSION}/region_of_interest_metadata.csv": content_of(30),
+    f"metadata/WMB-10X/{VERSION}/views/cell_metadata_with_cluster_annotation.csv": content_of(40),
+    f"metadata/WMB-10X/{VERSION}/views/example_genes_all_cells_expression.csv": content_of(50),
+    f"{X}/WMB-10Xv2/{VERSION}/WMB-10Xv2-TH-log2.h5ad": content_of(1000, 1),
+    f"{X}/WMB-10Xv2/{VERSION}/WMB-10Xv2-TH-raw.h5ad": content_of(1001, 2),
+    f"{X}/WMB-10Xv2/{VERSION}/WMB-10Xv2-MB-log2.h5ad": content_of(1002, 3),
+    f"{X}/WMB-10Xv2/{VERSION}/WMB-10Xv2-MB-raw.h5ad": content_of(1003, 3),
+    f"{X}/WMB-10Xv3/{VERSION}/WMB-10Xv3-TH-log2.h5ad": content_of(1004, 4),
+    f"{X}/imputed/{VERSION}/imputed-log2.h5ad": content_of(1005, 5),
+}
+MANIFEST = Manifest.from_json(manifest_json(FILES))
+# What an extraction of all annotated cells of WMB-10X reads
+NEEDED = [
+    "cell_metadata.csv",
+    "gene.csv",
+    "region_of_interest_metadata.csv",
+    "cell_metadata_with_cluster_annotation.csv",
+    "WMB-10Xv2-TH-log2.h5ad",
+    "WMB-10Xv3-TH-log2.h5ad",
+]

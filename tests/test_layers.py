@@ -90,3 +90,8 @@ def test_functions_fit_a_screen_and_modules_a_head():
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
                 assert lines <= 60, f"{path.name}: {node.name}"
+
+
+def test_modules_of_tests_fit_a_head_too():
+    for path in Path(__file__).parent.rglob("*.py"):
+        assert len(path.read_text("utf-8").splitlines()) <= 500, path

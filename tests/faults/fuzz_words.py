@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from abc_dask import Atlas
 from abc_dask.testing import write_atlas
-from tests.release.test_manifest import ANY_JSON, manifest_or_error, nearly_manifests
+from tests.release.test_hostile_manifests import ANY_JSON, manifest_or_error, nearly_manifests
 
 from .test_fuzz import GENE_LISTS, ask_genes, ask_where, conditions
 

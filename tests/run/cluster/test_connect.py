@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import dask
+import dask.config
 import psutil
 import pytest
 from distributed import Client, LocalCluster, WorkerPlugin, get_worker
@@ -225,3 +226,49 @@ def test_memory_is_bounded_by_the_block_not_by_the_matrix(tmp_path, scale):
     )
     used = json.loads(done.stdout.splitlines()[-1])
     assert used["peak"] - used["bare"] < 600_000_000, used
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cluster": "torque"}, "--cluster 'torque' is unknown; there are: local, slurm, pbs"),
+        ({"cluster": "slurm", "scheduler": "tls://h:1"}, "give one"),
+        ({"cluster": "slurm", "workers": 2}, "--workers is of --cluster local"),
+        ({"cluster": "slurm", "memory_limit": "1 GB"}, "--memory-limit is of --cluster local"),
+        ({"jobs": 2}, "--jobs is of a batch system"),
+        ({"cluster": "local", "walltime": "1"}, "--walltime is of a batch system"),
+        ({"scheduler": "tls://h:1", "adapt": "1:2"}, "--adapt is of a batch system"),
+        ({"cluster": "slurm", "jobs": 2, "adapt": "1:2"}, "give one of them"),
+        ({"cluster": "slurm", "jobs": 0}, "--jobs 0 is not a positive number"),
+        ({"cluster": "slurm", "adapt": "3:2"}, "--adapt '3:2' is not MIN:MAX"),
+        ({"cluster": "slurm", "adapt": "3"}, "--adapt '3' is not MIN:MAX"),
+        ({"cluster": "slurm", "adapt": "0:0"}, "--adapt '0:0' is not MIN:MAX"),
+        ({"cluster": "slurm"}, "set jobqueue.slurm.cores, jobqueue.slurm.memory in a file"),
+        ({"cluster": "htcondor", "walltime": "1"}, "dask-jobqueue has none for htcondor"),
+    ],
+)
+def test_options_that_do_not_fit(options, said, tmp_path):
+    with pytest.raises(UsageError, match=said), connected(output=tmp_path / "v", **options):
+        pass
+    assert not list(tmp_path.glob("*/tls-*")), "no credentials are left"
+
+
+def test_schedulers_in_the_clear_are_refused(tmp_path):
+    file = tmp_path / "scheduler.json"
+    for address in ("tcp://192.0.2.1:8786", "tcp://cluster.example:8786"):
+        file.write_text(json.dumps({"address": address}))
+        for scheduler in (address, str(file)):
+            with (
+                pytest.raises(UsageError, match="does not encrypt and is not on this machine"),
+                connected(scheduler=scheduler),
+            ):
+                pass
+    with (
+        dask.config.set({"abc-dask.connect-timeout": 0.2}),
+        pytest.raises(ClusterError, match="no scheduler answers"),
+        connected(scheduler="tcp://127.0.0.1:1"),
+    ):
+        pass
+    file.write_text("{}")
+    with pytest.raises(ClusterError, match="is not a scheduler file"), connected(scheduler=file):
+        pass

@@ -1,9 +1,7 @@
-"""Selection, check, progress and the commands around them."""
+"""The commands that ask the server: releases, datasets, diff, fetch, check."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import signal
@@ -17,51 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 import abc_dask
-from abc_dask.acquire.check import State, check
-from abc_dask.acquire.choose import diff, matrices_for, select, tables_for
-from abc_dask.acquire.download import fetch
-from abc_dask.acquire.progress import FetchProgress
 from abc_dask.cli import cli
-from abc_dask.errors import AbcDaskError, MissingFileError, ReleaseError
-from abc_dask.release.manifest import Manifest
+from abc_dask.errors import AbcDaskError
 from tests import http_server as hs
-from tests.small_release import VERSION, content_of, manifest_json, release_of
-
-
-def cells_csv(rows):
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["cell_label", "feature_matrix_label", "dataset_label", "x"])
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-CELLS = cells_csv(
-    [(f"cell-{i}", f"WMB-10Xv{v}-TH", f"WMB-10Xv{v}", i) for i in range(5) for v in (2, 3)]
-)
-X = "expression_matrices"
-FILES = {
-    f"metadata/WMB-10X/{VERSION}/cell_metadata.csv": CELLS,
-    f"metadata/WMB-10X/{VERSION}/gene.csv": b"gene_identifier,gene_symbol\nENS1,A\n",
-    f"metadata/WMB-10X/{VERSION}/region_of_interest_metadata.csv": content_of(30),
-    f"metadata/WMB-10X/{VERSION}/views/cell_metadata_with_cluster_annotation.csv": content_of(40),
-    f"metadata/WMB-10X/{VERSION}/views/example_genes_all_cells_expression.csv": content_of(50),
-    f"{X}/WMB-10Xv2/{VERSION}/WMB-10Xv2-TH-log2.h5ad": content_of(1000, 1),
-    f"{X}/WMB-10Xv2/{VERSION}/WMB-10Xv2-TH-raw.h5ad": content_of(1001, 2),
-    f"{X}/WMB-10Xv2/{VERSION}/WMB-10Xv2-MB-log2.h5ad": content_of(1002, 3),
-    f"{X}/WMB-10Xv2/{VERSION}/WMB-10Xv2-MB-raw.h5ad": content_of(1003, 3),
-    f"{X}/WMB-10Xv3/{VERSION}/WMB-10Xv3-TH-log2.h5ad": content_of(1004, 4),
-    f"{X}/imputed/{VERSION}/imputed-log2.h5ad": content_of(1005, 5),
-}
-MANIFEST = Manifest.from_json(manifest_json(FILES))
-NEEDED = [
-    "cell_metadata.csv",
-    "gene.csv",
-    "region_of_interest_metadata.csv",
-    "cell_metadata_with_cluster_annotation.csv",
-    "WMB-10Xv2-TH-log2.h5ad",
-    "WMB-10Xv3-TH-log2.h5ad",
-]
+from tests.small_release import FILES, NEEDED, VERSION, X, content_of, manifest_json
 
 
 @pytest.fixture(autouse=True)
@@ -109,143 +66,6 @@ def run(server):
 def succeeded(result):
     assert result.exit_code == 0, (result.output, result.exception)
     return result.stdout
-
-
-def names(entries):
-    return [entry.relative_path.rpartition("/")[2] for entry in entries]
-
-
-# -- selection
-
-
-@pytest.mark.parametrize(
-    ("patterns", "normalization", "expected"),
-    [
-        ([], "log2", []),
-        (["WMB-10Xv2"], "log2", ["WMB-10Xv2-TH-log2.h5ad", "WMB-10Xv2-MB-log2.h5ad"]),
-        (["WMB-10Xv2/"], "raw", ["WMB-10Xv2-TH-raw.h5ad", "WMB-10Xv2-MB-raw.h5ad"]),
-        ([f"WMB-10Xv2/{X}/WMB-10Xv2-TH"], None,
-         ["WMB-10Xv2-TH-log2.h5ad", "WMB-10Xv2-TH-raw.h5ad"]),
-        (["WMB-10X/metadata/gene", "WMB-10X/metadata/gene"], "raw", ["gene.csv"]),
-    ],
-)  # fmt: skip
-def test_select(patterns, normalization, expected):
-    assert names(select(MANIFEST, patterns, normalization)) == expected
-
-
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [
-        ("WMB-10", "no dataset 'WMB-10'; nearest: WMB-10X"),
-        ("", "no dataset ''"),
-        ("WMB-10X/tables", "no kind 'tables'; there are: metadata"),
-        ("WMB-10X/metadata/genes", "no tag 'genes'; nearest: gene"),
-        ("WMB-10X/metadata/gene/csv", "too many parts; expected DATASET"),
-        ("imputed", "imputed not in normalization 'raw'; there is: log2"),
-        ("WMB-10Xv3", "WMB-10Xv3-TH not in normalization 'raw'; there is: log2"),
-    ],
-)
-def test_select_names_the_nearest(pattern, message):
-    with pytest.raises(ReleaseError, match=message):
-        select(MANIFEST, [pattern], "raw")
-
-
-def test_tables_and_matrices_of_a_metadata_directory(tmp_path):
-    release = release_of(tmp_path, FILES)
-    assert sorted(names(tables_for(MANIFEST, "WMB-10X"))) == sorted(NEEDED[:4])
-    assert names(tables_for(MANIFEST, "WMB-10X", annotations=False)) == NEEDED[:2]
-    with pytest.raises(ReleaseError, match="no cell_metadata in 'WMB-10Xv2'"):
-        tables_for(MANIFEST, "WMB-10Xv2")
-    with pytest.raises(MissingFileError, match="cell_metadata"):
-        matrices_for(release, "WMB-10X")
-    path = release.path(tables_for(MANIFEST, "WMB-10X")[0])
-    path.parent.mkdir(parents=True)
-    path.write_bytes(CELLS)
-    assert names(matrices_for(release, "WMB-10X")) == NEEDED[4:]
-    with pytest.raises(ReleaseError, match="no normalization 'raw'"):
-        matrices_for(release, "WMB-10X", "raw")
-
-
-def test_diff():
-    old = {"metadata/D/1/a.csv": b"a", "metadata/D/1/b.csv": b"b", "metadata/D/1/c.csv": b"c",
-           "metadata/D/1/d.csv": b"d"}  # fmt: skip
-    new = {"metadata/D/1/a.csv": b"a", "metadata/D/2/b.csv": b"b", "metadata/D/1/c.csv": b"C",
-           "metadata/E/2/d.csv": b"d"}  # fmt: skip
-    found = diff(Manifest.from_json(manifest_json(old)), Manifest.from_json(manifest_json(new)))
-    assert [e.relative_path for e in found.added] == ["metadata/E/2/d.csv"]
-    assert [e.relative_path for e in found.removed] == ["metadata/D/1/d.csv"]
-    assert [b.relative_path for _, b in found.changed] == ["metadata/D/1/c.csv"]
-    assert [b.relative_path for _, b in found.moved] == ["metadata/D/2/b.csv"]
-    # where one of the two has no hashes, the path decides
-    plain = Manifest.from_json(manifest_json(old, hashes=False))
-    found = diff(plain, Manifest.from_json(manifest_json(new)))
-    assert [b.relative_path for _, b in found.changed] == ["metadata/D/2/b.csv"]
-    assert diff(MANIFEST, MANIFEST) == type(found)((), (), (), ())
-
-
-# -- check
-
-
-def test_check_tells_all_states(server, tmp_path):
-    from abc_dask.acquire.settings import DownloadSettings
-    from abc_dask.net.settings import HttpSettings
-
-    release = release_of(tmp_path / "base", FILES)
-    entries = list(release.manifest.files)
-    settings = DownloadSettings(HttpSettings(server.url, retries=0))
-    fetch(release, entries[:2], settings=settings)
-    server.faults[entries[2].relative_path] = hs.drop(10)
-    with pytest.raises(AbcDaskError):
-        fetch(release, [entries[2]], settings=settings)
-    for entry, content in zip(entries[3:6], [b"short", None, b"x"], strict=True):
-        path = release.path(entry)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(FILES[entry.relative_path] if content is None
-                         else content.ljust(entry.size if content == b"x" else 0))  # fmt: skip
-    release.path(entries[6]).mkdir(parents=True)
-    expected = ["complete"] * 2 + ["partial", "damaged", "unverified", "unverified", "damaged"]
-    report = check(release)
-    assert [f.state.value for f in report.files] == expected + ["missing"] * (len(entries) - 7)
-    reasons = [f.reason for f in report.files]
-    assert reasons[2] == "10 B of 30 B are there"
-    assert reasons[3] == "5 bytes, the manifest says 40"
-    assert reasons[4] == "its hash was not taken yet; --rehash takes it"
-    assert reasons[6] == "not a regular file"
-    again = check(release, rehash=True)
-    assert [f.state.value for f in again.files][:7] == [
-        "complete", "complete", "partial", "damaged", "complete", "damaged", "damaged"]  # fmt: skip
-    assert "MD5" in again.files[5].reason
-    # what was found is remembered
-    assert [f.state for f in check(release).files] == [f.state for f in again.files]
-
-
-def test_check_finds_a_flipped_bit_only_by_reading(server, tmp_path):
-    from abc_dask.acquire.settings import DownloadSettings
-    from abc_dask.net.settings import HttpSettings
-
-    release = release_of(tmp_path / "base", FILES)
-    entry = release.manifest.files[0]
-    fetch(release, [entry], settings=DownloadSettings(HttpSettings(server.url)))
-    path = release.path(entry)
-    before = path.stat()
-    with path.open("r+b") as file:
-        file.write(b"X")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert check(release, [entry]).files[0].state is State.COMPLETE
-    assert check(release, [entry], rehash=True).files[0].state is State.DAMAGED
-
-
-def test_check_without_hashes_says_so(tmp_path):
-    release = release_of(tmp_path, {"metadata/D/1/a.csv": b"a"}, hashes=False)
-    path = tmp_path / "metadata/D/1/a.csv"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"a")
-    for rehash in (False, True):
-        checked = check(release, rehash=rehash).files[0]
-        assert (checked.state, checked.reason) == (State.UNVERIFIED, "the manifest has no hash")
-
-
-# -- commands
 
 
 def test_releases(run, tmp_path, server):
@@ -424,64 +244,3 @@ def test_importing_the_commands_is_light():
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "[]"
-
-
-# -- progress
-
-
-def test_lines_now_and_then():
-    now = [0.0]
-    stream = io.StringIO()
-    lines = FetchProgress(stream=stream, interval=10, clock=lambda: now[0])
-    entry = MANIFEST.files[0]
-    lines.begin(2, 1000)
-    lines.start(entry, 100)
-    lines.advance(entry, 200)
-    now[0] = 11
-    lines.advance(entry, 300)
-    lines.finish(entry, "fetched")
-    assert stream.getvalue().splitlines() == [
-        f"fetch: 600 B of 1.0 kB; 0 of 2 files: {entry.relative_path}",
-        f"fetch: 600 B of 1.0 kB; 1 of 2 files: {entry.relative_path} fetched",
-    ]
-    lines.begin(1, 100)
-    lines.finish(entry, "there already")
-    assert "0 B of 100 B; 1 of 1 file: " in stream.getvalue()
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_bars_on_a_terminal(server, tmp_path):
-    from abc_dask.acquire.settings import DownloadSettings
-    from abc_dask.net.settings import HttpSettings
-
-    stream = Terminal()
-    bars = FetchProgress(stream=stream)
-    release = release_of(tmp_path, FILES, hashes=False)
-    settings = DownloadSettings(HttpSettings(server.url))
-    fetch(release, release.manifest.files, settings=settings, progress=bars)
-    shown = stream.getvalue()
-    assert "11 of 11 files" in shown
-    assert "100%" in shown
-    assert "gene.csv fetched, unverified: the manifest has no hash" in shown
-    assert "gene.csv: " in shown, "each file on its way has a bar"
-
-
-def test_a_terminal_that_goes_away_does_not_hang_the_fetch(server, tmp_path):
-    from abc_dask.acquire.settings import DownloadSettings
-    from abc_dask.net.settings import HttpSettings
-
-    stream = io.StringIO()
-    lines = FetchProgress(stream=stream)
-    stream.close()
-    release = release_of(tmp_path, FILES)
-    report = fetch(
-        release,
-        release.manifest.files,
-        settings=DownloadSettings(HttpSettings(server.url)),
-        progress=lines,
-    )
-    assert len(report.files) == len(FILES)
