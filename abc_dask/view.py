@@ -12,9 +12,10 @@ from abc_dask.errors import UsageError, ViewError
 from abc_dask.messages import names_of, plural
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.as_anndata import to_anndata
-from abc_dask.views.attach import attached_frame, find_annotations
+from abc_dask.views.attach import find_annotations
 from abc_dask.views.description import annotations_of, html_of, load_info, part_paths
 from abc_dask.views.formats import open_reader
+from abc_dask.views.frame import lazy_frame
 from abc_dask.views.integrity import problems, require_whole
 from abc_dask.views.joined import handed_over
 from abc_dask.views.publish import export
@@ -151,13 +152,8 @@ class View:
         """
         names = names_of(columns)
         found = self.find_annotations(names, download_base=download_base)
-        own = [a.name for a in self.annotations if a.name in names]
         beside = tuple(annotation for annotation in found if annotation.table)
-        reader = self.open_reader()
-        frame = reader.frame([*self.columns, *own])
-        if not beside:
-            return frame[[*self.columns, *names]]
-        return attached_frame(frame, reader, beside, [*self.columns, *names])
+        return lazy_frame(self.open_reader(), [*self.columns, *names], beside)
 
     def term_colors(
         self, column: str, *, download_base: str | Path | None = None
@@ -192,7 +188,7 @@ class View:
             Index cell_label, one column a gene; rows as they are on disk, which for
             Parquet is matrix by matrix.
         """
-        return self.open_reader().frame([*self.columns, *self._matrix_columns(matrices)])
+        return lazy_frame(self.open_reader(), [*self.columns, *self._matrix_columns(matrices)])
 
     def to_pandas(self, *, matrices: bool = False) -> pd.DataFrame:
         """Read the whole view into memory.

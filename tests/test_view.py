@@ -24,7 +24,7 @@ from abc_dask import Atlas, open_view
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
 from abc_dask.views import parquet_view as parts
-from abc_dask.views.csv_view import exact_decimals
+from abc_dask.views.as_anndata import grid_of
 from abc_dask.views.description import content_digest
 from abc_dask.views.parquet_view import ROW_GROUP
 from tests.oracle import assert_same, expected_table
@@ -185,7 +185,7 @@ def test_zarr_is_anndata(views, expected):
     assert json.loads(read.uns["abc_dask"])["release"] == "20250531"
     x = zarr.open_array(path / "X", mode="r")
     assert x.metadata.zarr_format == 3
-    assert x.chunks[1] == x.shards[1] == 1, "one gene at a time"
+    assert x.chunks == grid_of(*x.shape)[0]
     assert type(x.compressors[-1]).__name__ == "Crc32cCodec"
     assert np.isnan(x.fill_value), "a lost chunk must not read as zero"
 
@@ -205,7 +205,8 @@ def test_zarr_bit_flips_are_found_on_reading(views, tmp_path):
 
 def test_csv_is_the_reference_file(views, expected):
     path = views["csv"].path
-    table = pd.read_csv(path, index_col="cell_label", dtype={"cell_label": str}, **exact_decimals())
+    exact = {"float_precision": "round_trip"}
+    table = pd.read_csv(path, index_col="cell_label", dtype={"cell_label": str}, **exact)
     assert path.read_text().startswith("cell_label,Slc17a7,Slc17a6,")
     assert_same(table.astype("float32"), expected)
     assert table.dtypes.unique().tolist() == [np.dtype("float64")]
@@ -323,3 +324,17 @@ def test_content_digest_ignores_order_and_partitioning(values, seed):
         swapped = values.copy()
         swapped[:, [0, 1]] = values[:, [1, 0]]
         assert content_digest(pa.array(labels), swapped) != whole, "values belong to their labels"
+
+
+@given(st.integers(0, 10_000_000), st.integers(0, 50_000))
+def test_chunks_and_shards_of_any_shape_are_few_and_small(n_cells, n_genes):
+    """What a Zarr view keeps on disk and in memory is bounded in bytes and in objects."""
+    chunk, shard = grid_of(n_cells, n_genes)
+    assert all(s % c == 0 for s, c in zip(shard, chunk, strict=True))
+    assert np.prod(chunk) <= 1 << 16, "what one plot reads"
+    assert np.prod(shard) <= 1 << 20, "what one write holds"
+    files = -(-n_cells // shard[0]) * -(-n_genes // shard[1])
+    assert files <= n_genes * max(1, n_cells >> 19)
+    if n_cells * n_genes >= 1 << 21:
+        assert files <= (n_cells * n_genes) >> 18, "no file for a handful of values"
+    assert chunk[1] == 1 or n_cells < 1 << 14, "of many cells a chunk is one gene"

@@ -6,8 +6,7 @@ Memory holds obs and var, some million values, and no more, however many cells t
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
+from abc_dask.views.anndata_store import AnnDataStore, new_store
 from abc_dask.views.description import CELLS
 
 if TYPE_CHECKING:
@@ -25,13 +25,12 @@ CELL = "cell"
 
 # Elements of a chunk (2^18 of 4 bytes are a megabyte), and of a shard of a Zarr array.
 _CHUNK = 1 << 18
-
 _SHARD = 1 << 22
 
 
 def write_store(
-    place: Path,
-    chosen: str,
+    path: Path,
+    format: str,  # noqa: A002 - the word of the command line
     parts: Sequence[Path],
     *,
     obs: pd.DataFrame,
@@ -42,9 +41,9 @@ def write_store(
 
     Parameters
     ----------
-    place : Path
+    path : Path
         File or folder that does not exist yet.
-    chosen : str
+    format : str
         ``h5ad`` or ``zarr``.
     parts : sequence of Path
         Arrow files of label, size, indices and data of each row, in order.
@@ -57,14 +56,12 @@ def write_store(
 
     labels, sizes = _rows(parts)
     obs.index = pd.Index(labels, dtype=object, name=CELL_LABEL)
-    indptr = np.append(0, np.cumsum(sizes))
     uns = {"normalization": info["normalization"], "abc_dask": json.dumps(info)}
-    elements = {"obs": obs, "var": var, "uns": uns}
-    shape = (len(obs), len(var))
-    write = _write_h5ad if chosen == "h5ad" else _write_zarr
-    write(place, parts, indptr, shape, elements)
-    if chosen == "zarr":
-        (place / CELLS).write_text(json.dumps(info, indent=1), encoding="utf-8")
+    with new_store(path, format, level=1) as store:
+        _fill(store, parts, np.append(0, np.cumsum(sizes)), (len(obs), len(var)))
+        store.write(obs=obs, var=var, uns=uns)
+    if format == "zarr":
+        (path / CELLS).write_text(json.dumps(info, indent=1), encoding="utf-8")
 
 
 def _rows(parts: Sequence[Path]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
@@ -89,7 +86,8 @@ def _stretches(parts: Sequence[Path], name: str, most: int) -> Iterator[tuple[in
         with pa.memory_map(str(part)) as source:
             file = pa.ipc.open_file(source, options=options)
             for number in range(file.num_record_batches):
-                held.append(file.get_batch(number).column(0).values.to_numpy())
+                values = file.get_batch(number).column(0).values
+                held.append(values.to_numpy(zero_copy_only=False))
                 n_held += len(held[-1])
                 while n_held >= most:
                     joined = np.concatenate(held)
@@ -99,109 +97,35 @@ def _stretches(parts: Sequence[Path], name: str, most: int) -> Iterator[tuple[in
         yield at, np.concatenate(held)
 
 
-def _write_h5ad(
-    place: Path,
-    parts: Sequence[Path],
-    indptr: NDArray[np.int64],
-    shape: tuple[int, int],
-    elements: dict[str, Any],
-) -> None:
-    import h5py
-    from anndata.io import write_elem
-
-    with h5py.File(place, "w") as file:
-        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-
-        def create(group: Any, name: str, length: int, dtype: np.dtype[Any]) -> Any:
-            chunks = (max(1, min(_CHUNK, length)),)
-            return group.create_dataset(
-                name,
-                shape=(length,),
-                dtype=dtype,
-                chunks=chunks,
-                compression="gzip",
-                compression_opts=1,
-                shuffle=True,
-                fletcher32=True,
-            )
-
-        _fill(file.create_group("X"), create, parts, indptr, shape, step=_CHUNK * 4)
-        for name, element in elements.items():
-            write_elem(file, name, element)
-        for name in ("layers", "obsm", "obsp", "varm", "varp"):
-            write_elem(file, name, {})
-
-
-def _write_zarr(
-    place: Path,
-    parts: Sequence[Path],
-    indptr: NDArray[np.int64],
-    shape: tuple[int, int],
-    elements: dict[str, Any],
-) -> None:
-    import anndata
-    import zarr
-    from anndata.io import write_elem
-    from zarr.codecs import Crc32cCodec, ZstdCodec
-
-    packed = [ZstdCodec(level=1), Crc32cCodec()]
-    group = zarr.open_group(place, mode="w", zarr_format=3)
-    group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-
-    def create(parent: Any, name: str, length: int, dtype: np.dtype[Any]) -> Any:
-        chunk = max(1, min(_CHUNK, length))
-        shard = chunk * min(_SHARD // _CHUNK, max(1, -(-length // chunk)))
-        return parent.create_array(
-            name,
-            shape=(length,),
-            dtype=dtype,
-            chunks=(chunk,),
-            shards=(shard,),
-            compressors=packed,
-            # a lost chunk must not read as values
-            fill_value=np.nan if dtype.kind == "f" else 0,
-        )
-
-    _fill(group.create_group("X"), create, parts, indptr, shape, step=_SHARD)
-    settings: dict[str, Any] = {}
-    if "auto_shard_zarr_v3" in dir(anndata.settings):
-        settings["auto_shard_zarr_v3"] = False  # later versions ask to decide
-    with anndata.settings.override(**settings):
-        for name, element in elements.items():
-            write_elem(group, name, element, dataset_kwargs={"compressors": packed})
-        for name in ("layers", "obsm", "obsp", "varm", "varp"):
-            write_elem(group, name, {})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        zarr.consolidate_metadata(place)
-
-
 def _fill(
-    group: Any,
-    create: Callable[[Any, str, int, np.dtype[Any]], Any],
-    parts: Sequence[Path],
-    indptr: NDArray[np.int64],
-    shape: tuple[int, int],
-    *,
-    step: int,
+    store: AnnDataStore, parts: Sequence[Path], indptr: NDArray[np.int64], shape: tuple[int, int]
 ) -> None:
-    """Write a CSR matrix in AnnData's encoding, `step` values at a time."""
+    """Write X, a CSR matrix in AnnData's encoding, `_SHARD` values at a time."""
+    group = store.root.create_group("X")
     group.attrs.update(
-        {
-            "encoding-type": "csr_matrix",
-            "encoding-version": "0.1.0",
-            "shape": list(shape),
-        }
+        {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)}
     )
     n_values = int(indptr[-1])
     small = n_values < 2**31
-    pointers = indptr.astype(np.int32 if small else np.int64)
-    create(group, "indptr", len(pointers), pointers.dtype)[:] = pointers
+    _create(store, group, "indptr", indptr.astype(np.int32 if small else np.int64))
     for name in ("indices", "data"):
-        dtype = _dtype(parts[0], name)
-        array = create(group, name, n_values, dtype)
-        for first, values in _stretches(parts, name, step):
+        array = _create(store, group, name, np.empty(0, _dtype(parts[0], name)), n_values)
+        for first, values in _stretches(parts, name, _SHARD):
             array[first : first + len(values)] = values
+
+
+def _create(
+    store: AnnDataStore, group: Any, name: str, values: NDArray[Any], length: int | None = None
+) -> Any:
+    """Create a flat array that begins with some values."""
+    length = len(values) if length is None else length
+    chunk = max(1, min(_CHUNK, length))
+    shard = chunk * max(1, min(_SHARD // chunk, -(-length // chunk)))
+    shape = (length,)
+    array = store.array(group, name, shape, values.dtype, chunks=(chunk,), shards=(shard,))
+    if len(values):
+        array[: len(values)] = values
+    return array
 
 
 def _dtype(part: Path, name: str) -> np.dtype[Any]:

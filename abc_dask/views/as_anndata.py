@@ -1,7 +1,7 @@
-"""Views in other formats: Zarr and h5ad in AnnData's layout, the reference workflow's CSV.
+"""Views in AnnData's layout, in memory and on disk.
 
-Each writer takes columns from a reader in batches, so that memory is bounded by the
-number of cells, not by the number of genes.
+Writers take columns from a reader in batches of bounded bytes and of a bounded number of
+chunks, however many cells or genes there are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask.columns import CELL_LABEL, GENE_IDENTIFIER
+from abc_dask.views.anndata_store import AnnDataStore, new_store
 from abc_dask.views.places import colors, obsm
 from abc_dask.views.reader import Reader, annotation_columns, column_batches
 
@@ -20,13 +21,20 @@ if TYPE_CHECKING:
     import anndata
     import pandas as pd
 
-# One gene of 65,536 cells is what a browser or a plot asks for at a time; a shard
-# keeps the number of files low.
+# One gene of 65,536 cells is what a browser or a plot asks for at a time. Of few cells
+# several genes share a chunk; a shard keeps the number of files low.
 CHUNK_CELLS = 1 << 16
+
+CHUNK_VALUES = 1 << 14
+
+SHARD_VALUES = 1 << 20
+
+# Chunks that are written at once.
+_CHUNKS_AT_ONCE = 1 << 10
 
 
 def obs_frame(reader: Reader) -> pd.DataFrame:
-    """Give AnnData's obs: index cell_label, annotations, and whose rows they are."""
+    """Return AnnData's obs: index cell_label, annotations, and whose rows they are."""
     import pandas as pd
 
     index = pd.Index(reader.labels().to_numpy(zero_copy_only=False), dtype=object, name=CELL_LABEL)
@@ -34,7 +42,7 @@ def obs_frame(reader: Reader) -> pd.DataFrame:
 
 
 def var_frame(info: dict[str, Any]) -> pd.DataFrame:
-    """Give AnnData's var: index the column's name, columns gene_identifier and gene_symbol."""
+    """Return AnnData's var: index the column's name, columns gene_identifier and gene_symbol."""
     import pandas as pd
 
     genes = info["genes"]
@@ -47,14 +55,14 @@ def var_frame(info: dict[str, Any]) -> pd.DataFrame:
 
 
 def uns_dict(info: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Give AnnData's uns: normalization, the provenance as JSON text, colours of terms."""
+    """Return AnnData's uns: normalization, the provenance as JSON text, colours of terms."""
     provenance = {key: value for key, value in info.items() if key not in {"files", "digest"}}
     said = {"normalization": info["normalization"], "abc_dask": json.dumps(provenance)}
     return said | colors(reader)
 
 
 def to_anndata(reader: Reader, info: dict[str, Any]) -> anndata.AnnData:
-    """Give the whole view in memory."""
+    """Return the whole view in memory."""
     import anndata
 
     return anndata.AnnData(
@@ -68,29 +76,43 @@ def to_anndata(reader: Reader, info: dict[str, Any]) -> anndata.AnnData:
 
 def write_h5ad(target: Path, reader: Reader, info: dict[str, Any]) -> None:
     """Write an h5ad file that `anndata.read_h5ad` opens; X dense, each chunk checksummed."""
-    import h5py
-    from anndata.io import write_elem
+    with new_store(target, "h5ad", level=4) as store:
+        write_view(store, reader, info)
 
-    with h5py.File(target, "w") as file:
-        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        array = file.create_dataset(
-            "X",
-            shape=(reader.n_cells, len(reader.columns)),
-            dtype=reader.dtype,
-            chunks=(max(1, min(CHUNK_CELLS, reader.n_cells)), 1),
-            compression="gzip",
-            compression_opts=4,
-            shuffle=True,
-            fletcher32=True,
-            fillvalue=np.nan,
-        )
-        array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-        for first, values in column_batches(reader):
-            for k in range(values.shape[1]):
-                array[:, first + k] = values[:, k]
-        write_elem(file, "obs", obs_frame(reader))
-        write_elem(file, "var", var_frame(info))
-        write_elem(file, "uns", uns_dict(info, reader))
-        write_elem(file, "obsm", obsm(reader, info))
-        for name in ("layers", "obsp", "varm", "varp"):
-            write_elem(file, name, {})
+
+def write_view(store: AnnDataStore, reader: Reader, info: dict[str, Any]) -> None:
+    """Write a view into a new AnnData; X dense, cells x genes."""
+    chunks, shards = grid_of(reader.n_cells, len(reader.columns))
+    shape = (reader.n_cells, len(reader.columns))
+    array = store.array(store.root, "X", shape, reader.dtype, chunks=chunks, shards=shards)
+    array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    # whole shards, so that none is packed twice
+    n_chunks = max(1, -(-reader.n_cells // chunks[0]) * (shards[1] // chunks[1]))
+    step = shards[1] * max(1, _CHUNKS_AT_ONCE // n_chunks)
+    for first, values in column_batches(reader, multiple=shards[1]):
+        for start in range(0, values.shape[1], step):
+            some = values[:, start : start + step]
+            array[:, first + start : first + start + some.shape[1]] = some
+    store.write(
+        obs=obs_frame(reader),
+        var=var_frame(info),
+        uns=uns_dict(info, reader),
+        obsm=obsm(reader, info),
+    )
+
+
+def grid_of(n_cells: int, n_genes: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the shapes of the chunks and of the shards of a view's X, as cells x genes.
+
+    Examples
+    --------
+    >>> grid_of(4_000_000, 500)
+    ((65536, 1), (1048576, 1))
+    >>> grid_of(2_000, 32_285)
+    ((2000, 8), (2000, 520))
+    """
+    cells = max(1, min(CHUNK_CELLS, n_cells))
+    genes = max(1, min(CHUNK_VALUES // cells, n_genes))
+    n_cells = cells * max(1, min(SHARD_VALUES // cells, -(-n_cells // cells)))
+    n_genes = genes * max(1, min(SHARD_VALUES // (n_cells * genes), -(-n_genes // genes)))
+    return (cells, genes), (n_cells, n_genes)

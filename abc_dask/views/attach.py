@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,37 +22,7 @@ from abc_dask.messages import names_of, plural
 from abc_dask.release.annotation import Annotation, is_missing, read_values, write_values
 from abc_dask.release.annotations import Annotations, align
 from abc_dask.views.formats import open_reader
-from abc_dask.views.reader import Reader, View, ViewBlock, load_order
-
-if TYPE_CHECKING:
-    import dask.dataframe as dd
-    import pandas as pd
-
-
-@dataclass(frozen=True)
-class Attached:
-    """A view's rows with columns of annotations that lie beside it.
-
-    Attributes
-    ----------
-    block : ViewBlock
-        Rows of the view.
-    beside : tuple of Annotation
-        Columns in the order of the view's rows.
-    """
-
-    block: ViewBlock
-    beside: tuple[Annotation, ...]
-
-    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Read columns of these rows, index cell_label."""
-        beside = {annotation.name: annotation for annotation in self.beside}
-        frame = self.block.frame([name for name in columns if name not in beside])
-        for name in columns:
-            if name in beside:
-                values = read_values(beside[name].table, self.block.start, self.block.stop)
-                frame[name] = beside[name].cells(values).array
-        return frame[list(columns)]
+from abc_dask.views.reader import Reader, View, load_order
 
 
 def open_annotations(info: dict[str, Any], download_base: str | Path | None) -> Annotations:
@@ -188,35 +157,6 @@ def _places(
             "name the atlas that the view is from"
         )
     return places
-
-
-def attached_frame(
-    frame: dd.DataFrame, reader: Reader, beside: tuple[Annotation, ...], columns: Sequence[str]
-) -> dd.DataFrame:
-    """Give a view with columns beside it as a lazy Dask DataFrame, a partition a block.
-
-    Parameters
-    ----------
-    frame : dask.dataframe.DataFrame
-        The view alone, for its types.
-    reader : Reader
-    beside : tuple of Annotation
-        As `attach` gives them.
-    columns : sequence of str
-        Columns of the result.
-    """
-    import dask.dataframe as dd
-    import pandas as pd
-
-    meta = frame._meta.copy()  # noqa: SLF001 - what dask calls it
-    for annotation in beside:
-        meta[annotation.name] = pd.Series([], dtype=annotation.pandas_dtype()).array
-    blocks = [Attached(block, beside) for block in reader.blocks()]
-    return dd.from_map(_read, blocks, meta=meta[list(columns)], label="abc-annotated")
-
-
-def _read(block: Attached, columns: Sequence[str]) -> pd.DataFrame:
-    return block.frame(columns)
 
 
 def view_key(info: dict[str, Any]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +17,21 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
+from abc_dask.disk.files import Fingerprint
+from abc_dask.errors import ViewError
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.reader import Reader, ViewBlock, codes_of, label_index, naming, ordered_columns
 
 if TYPE_CHECKING:
-    import dask.dataframe as dd
     import pandas as pd
 
+# Cells, and values, that are formatted at a time.
 _CSV_CELLS = 1 << 16
+_CSV_VALUES = 1 << 22
+
+# Bytes of a block of rows, and of what is looked through for the ends of lines at a time.
+_CSV_BYTES = 64_000_000
+_LOOK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,8 @@ class CsvReader:
     n_cells: int
     annotations: tuple[Annotation, ...] = ()
 
-    def _read(self, names: Sequence[str]) -> pa.Table:
+    def read(self, names: Sequence[str], span: tuple[int, int] | None = None) -> pa.Table:
+        """Read columns of all rows, or of those between two bytes."""
         value = pa.from_numpy_dtype(self.dtype)
         types = dict.fromkeys(self.columns, value) | {CELL_LABEL: pa.string()}
         convert = pyarrow.csv.ConvertOptions(
@@ -53,99 +63,98 @@ class CsvReader:
             null_values=[""],
             strings_can_be_null=True,
         )
+        options: dict[str, Any] = {
+            "convert_options": convert,
+            "parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True),
+        }
         with naming(self.path):
-            return pyarrow.csv.read_csv(self.path, convert_options=convert)
+            if span is None:
+                return pyarrow.csv.read_csv(self.path, **options)
+            header = [CELL_LABEL, *self.columns, *(a.name for a in self.annotations)]
+            options["read_options"] = pyarrow.csv.ReadOptions(column_names=header)
+            with self.path.open("rb") as file:
+                file.seek(span[0])
+                text = file.read(span[1] - span[0])
+            return pyarrow.csv.read_csv(pa.BufferReader(text), **options)
 
     def labels(self) -> pa.Array:
         """Read the cell labels, in order."""
-        return self._read([CELL_LABEL])[CELL_LABEL].combine_chunks()
+        return self.read([CELL_LABEL])[CELL_LABEL].combine_chunks()
 
     def matrices(self) -> dict[str, pd.Categorical]:
-        """Give nothing: the reference workflow's file has no such columns."""
+        """Return nothing: the reference workflow's file has no such columns."""
         return {}
 
     def annotation(self, annotation: Annotation) -> NDArray[Any]:
         """Read the codes or numbers of a column of annotations."""
-        return codes_of(self._read([annotation.name])[annotation.name], annotation)
+        return codes_of(self.read([annotation.name])[annotation.name], annotation)
 
     def blocks(self) -> list[ViewBlock]:
-        """Give all rows as one block: where a row starts in a CSV is not known."""
-        return [CsvBlock(self)]
+        """Return rows of some 64 MB of text."""
+        with naming(self.path):
+            cuts = _cuts(self.path, _CSV_BYTES, Fingerprint.of(self.path))
+        pairs = pairwise([*cuts, (self.path.stat().st_size, self.n_cells)])
+        return [CsvBlock(self, row, next_row, (at, end)) for (at, row), (end, next_row) in pairs]
 
     def values(self, columns: Sequence[str]) -> NDArray[Any]:
         """Read some columns as an array of n_cells x columns."""
-        table = self._read(columns)
+        table = self.read(columns)
         out = np.empty((self.n_cells, len(columns)), dtype=self.dtype, order="F")
         for k, name in enumerate(columns):
             out[:, k] = table[name].to_numpy()
         return out
 
-    def frame(self, columns: Sequence[str]) -> dd.DataFrame:
-        """Give the lazy Dask DataFrame, partitions of some 64 MB of text."""
-        import dask.dataframe as dd
-
-        texts = [a.name for a in self.annotations if a.terms is not None]
-        kinds = dict.fromkeys(self.columns, self.dtype) | {CELL_LABEL: "str"}
-        kinds |= {a.name: "str" if a.terms is not None else a.dtype for a in self.annotations}
-        frame = dd.read_csv(
-            self.path,
-            usecols=[CELL_LABEL, *columns],
-            dtype={name: kinds[name] for name in (CELL_LABEL, *columns)},
-            keep_default_na=False,
-            na_values={name: [""] for name in columns},
-            **exact_decimals(),
-            blocksize=64_000_000,
-        )
-        coded = [a for a in self.annotations if a.name in columns and a.name in texts]
-        return frame.map_partitions(_index_by_label, list(columns), coded)
-
 
 @dataclass(frozen=True)
 class CsvBlock:
-    """All rows of a CSV view."""
+    """Some rows of a CSV view, which lie between two bytes."""
 
     reader: CsvReader
-
-    @property
-    def start(self) -> int:
-        """First row."""
-        return 0
-
-    @property
-    def stop(self) -> int:
-        """Behind the last row."""
-        return self.reader.n_cells
+    start: int
+    stop: int
+    span: tuple[int, int]
 
     def frame(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Read columns, index cell_label."""
+        """Read columns of these rows, index cell_label."""
         import pandas as pd
 
-        genes = [name for name in columns if name in self.reader.columns]
-        index = label_index(self.reader.labels())
-        frame = pd.DataFrame(self.reader.values(genes), index=index, columns=genes)
+        table = self.reader.read([CELL_LABEL, *columns], self.span)
+        if len(table) != self.stop - self.start:
+            raise ViewError(
+                f"{self.reader.path} is damaged: rows {self.start:,} to {self.stop:,} are "
+                f"{len(table):,} rows; run the extraction again"
+            )
+        genes = {name: table[name].to_numpy() for name in columns if name in self.reader.columns}
+        frame = pd.DataFrame(genes, index=label_index(table[CELL_LABEL]))
         for annotation in self.reader.annotations:
             if annotation.name in columns:
-                frame[annotation.name] = annotation.cells(self.reader.annotation(annotation)).array
+                codes = codes_of(table[annotation.name], annotation)
+                frame[annotation.name] = annotation.cells(codes).array
         return frame[list(columns)]
 
 
-def exact_decimals() -> dict[str, str]:
-    """Give what `pandas.read_csv` needs to read decimals to the last bit: nothing from 3.1 on."""
-    import pandas as pd
-
-    old = tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1)
-    return {"float_precision": "round_trip"} if old else {}
-
-
-def _index_by_label(
-    frame: pd.DataFrame, columns: list[str], coded: Sequence[Annotation]
-) -> pd.DataFrame:
-    frame = frame.set_index(CELL_LABEL)[columns]
-    for annotation in coded:
-        values = pa.array(frame[annotation.name], pa.string(), from_pandas=True)
-        codes = codes_of(pa.chunked_array([values]), annotation)
-        frame[annotation.name] = annotation.cells(codes).array
-    return frame
+@lru_cache(maxsize=16)
+def _cuts(path: Path, size: int, _state: Fingerprint) -> list[tuple[int, int]]:
+    """Return first byte and number of the first row of blocks of at least `size` bytes."""
+    cuts: list[tuple[int, int]] = []
+    at = n_lines = quotes = 0
+    with path.open("rb") as file:
+        while piece := file.read(_LOOK):
+            content = np.frombuffer(piece, np.uint8)
+            ends = np.flatnonzero(content == ord("\n"))
+            if quotes % 2 or b'"' in piece:  # a line does not end within quotes
+                before = quotes + np.cumsum(content == ord('"'))
+                ends = ends[before[ends] % 2 == 0]
+                quotes = int(before[-1])
+            starts = ends + at + 1  # of the lines that follow
+            while True:
+                k = int(np.searchsorted(starts, cuts[-1][0] + size if cuts else 0))
+                if k == len(starts):
+                    break
+                cuts.append((int(starts[k]), n_lines + k))
+            at, n_lines = at + len(piece), n_lines + len(ends)
+    # the last line has an end, and no row begins behind it
+    return [cut for cut in cuts if cut[0] < at]
 
 
 def write_csv(target: Path, reader: Reader, info: dict[str, Any]) -> None:  # noqa: ARG001 - one shape
@@ -167,8 +176,9 @@ def write_csv(target: Path, reader: Reader, info: dict[str, Any]) -> None:  # no
         schema = pa.schema([(name, pa.string()) for name in names])
         options = pyarrow.csv.WriteOptions(include_header=False, quoting_style=style)
         with pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
-            for first in range(0, reader.n_cells, _CSV_CELLS):
-                rows = slice(first, first + _CSV_CELLS)
+            step = max(1, min(_CSV_CELLS, _CSV_VALUES // len(names)))
+            for first in range(0, reader.n_cells, step):
+                rows = slice(first, first + step)
                 columns = [_decimals(column[rows]) for column in values]
                 others = [
                     column[rows].dictionary_decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def load_info(path: Path) -> dict[str, Any]:
     return described
 
 
-def content_digest(labels: pa.Array, values: NDArray[Any]) -> int:
+def content_digest(labels: pa.Array, values: Iterable[NDArray[Any]]) -> int:
     """Hash labels and values so that neither order nor partitioning of rows matters.
 
     Each row's label is hashed (pandas' keyed SipHash), then mixed with the bits of each
@@ -72,7 +73,8 @@ def content_digest(labels: pa.Array, values: NDArray[Any]) -> int:
     Parameters
     ----------
     labels : pyarrow array of string, length n_cells
-    values : float array, shape (n_genes, n_cells)
+    values : iterable of float arrays, shape (n_cells,)
+        One a gene, in their order; such as an array of genes x cells.
 
     Returns
     -------

@@ -82,10 +82,6 @@ class JoinedReader:
         """Give the blocks of the view, without what lies beside it."""
         return self.reader.blocks()
 
-    def frame(self, columns: Sequence[str]) -> Any:
-        """Give the lazy Dask DataFrame of the view, without what lies beside it."""
-        return self.reader.frame(columns)
-
 
 def joined_reader(
     view: View, columns: Iterable[str], download_base: Any = None, *, on_disk: bool = False

@@ -1,4 +1,4 @@
-"""Views as arrays, by format: Parquet parts, Zarr, CSV."""
+"""Parquet views: written and read."""
 
 from __future__ import annotations
 
@@ -22,16 +22,13 @@ from abc_dask.views.reader import (
     Reader,
     ViewBlock,
     codes_of,
-    empty_rows,
     label_index,
     opened_part,
     ordered_columns,
-    read_rows,
     save_order,
 )
 
 if TYPE_CHECKING:
-    import dask.dataframe as dd
     import pandas as pd
 
 SCHEMA_KEY = b"abc_dask"
@@ -40,6 +37,9 @@ SCHEMA_KEY = b"abc_dask"
 ROW_GROUP = 122_880
 
 _DICTIONARY_BYTES = 64 << 20
+
+# Values of a part that is made of another format.
+_PART_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -133,20 +133,6 @@ class PartsReader:
             found.append(PartBlock(str(path), start, stop, self.annotations, known))
             start = stop
         return found
-
-    def frame(self, columns: Sequence[str]) -> dd.DataFrame:
-        """Give the lazy Dask DataFrame, one partition a part."""
-        import dask.dataframe as dd
-
-        meta = empty_rows(label_index(pa.array([], pa.string())), self, self.matrices_meta())
-        return dd.from_map(read_rows, self.blocks(), meta=meta, label="abc-view")[list(columns)]
-
-    def matrices_meta(self) -> dict[str, Any]:
-        """Give the categories of the label columns, the same in every part."""
-        path, known = self._parts[0]
-        with opened_part(path, MATRIX_COLUMNS, seal=known) as file:
-            part = file.read_row_group(0, columns=list(MATRIX_COLUMNS))
-        return {n: part[n].chunk(0).dictionary.to_pandas() for n in MATRIX_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -283,11 +269,14 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict
     else:  # a CSV does not keep whose rows they are
         groups = {(None, None): np.arange(reader.n_cells)}
     target.mkdir()
+    step = max(
+        1, min(ROW_GROUP, _PART_BYTES // max(1, len(reader.columns) * reader.dtype.itemsize))
+    )
     parts: list[dict[str, Any]] = []
     with ordered_columns(reader, target) as values:
         for name, rows in groups.items():
-            for first in range(0, len(rows), ROW_GROUP):
-                chosen = rows[first : first + ROW_GROUP]
+            for first in range(0, len(rows), step):
+                chosen = rows[first : first + step]
                 columns = zip(reader.columns, (column[chosen] for column in values), strict=True)
                 beside = {a.name: a.arrow(values[chosen]) for a, values in annotations}
                 table = view_table(

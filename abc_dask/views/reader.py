@@ -26,7 +26,6 @@ from abc_dask.release.annotation import Annotation
 from abc_dask.views.description import content_digest
 
 if TYPE_CHECKING:
-    import dask.dataframe as dd
     import pandas as pd
 
 CELL_ORDER = "_cell_order.npy"
@@ -168,10 +167,6 @@ class Reader(Protocol):
         """Give all rows, in the order on disk, in blocks."""
         ...
 
-    def frame(self, columns: Sequence[str]) -> dd.DataFrame:
-        """Give the lazy Dask DataFrame; its rows are in the order on disk."""
-        ...
-
 
 def annotation_columns(reader: Reader) -> dict[str, Any]:
     """Read all columns of annotations as categoricals or arrays, in order."""
@@ -195,16 +190,6 @@ def codes_of(column: pa.ChunkedArray, annotation: Annotation) -> NDArray[Any]:
     return np.concatenate(found)
 
 
-def empty_rows(index: pd.Index[Any], reader: Reader, matrices: dict[str, Any]) -> pd.DataFrame:
-    """Give no rows of all columns, with their types."""
-    import pandas as pd
-
-    empty: dict[str, Any] = {name: np.empty(0, reader.dtype) for name in reader.columns}
-    empty |= {n: pd.Categorical([], categories=c) for n, c in matrices.items()}
-    empty |= {a.name: pd.Series([], dtype=a.pandas_dtype()).array for a in reader.annotations}
-    return pd.DataFrame(empty, index=index)
-
-
 def label_index(labels: pa.Array) -> pd.Index[Any]:
     """Give the index of a table of cells."""
     import pandas as pd
@@ -213,14 +198,13 @@ def label_index(labels: pa.Array) -> pd.Index[Any]:
     return index
 
 
-def read_rows(block: ViewBlock, columns: Sequence[str]) -> pd.DataFrame:
-    """Read one partition of a view."""
-    return block.frame(columns)
+def column_batches(reader: Reader, *, multiple: int = 1) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the first column's index and the values of as many columns as memory allows.
 
-
-def column_batches(reader: Reader) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the first column's position and the values of as many as memory allows."""
-    width = max(1, _BATCH_BYTES // max(1, reader.n_cells * reader.dtype.itemsize))
+    All but the last are a multiple of so many columns.
+    """
+    width = _BATCH_BYTES // max(1, reader.n_cells * reader.dtype.itemsize)
+    width = max(multiple, width - width % multiple)
     for first in range(0, len(reader.columns), width):
         yield first, reader.values(reader.columns[first : first + width])
 
@@ -272,18 +256,15 @@ class View(Protocol):
 
 @contextlib.contextmanager
 def ordered_columns(reader: Reader, beside: Path) -> Iterator[NDArray[Any]]:
-    """Give all values as genes x cells; from a scratch file where they are too many."""
+    """Yield all values as genes x cells; from a scratch file where they are too many."""
     shape = (len(reader.columns), reader.n_cells)
-    batches = column_batches(reader)
-    first, values = next(batches)
-    if values.shape[1] == shape[0]:
-        yield values.T
+    if shape[0] * shape[1] * reader.dtype.itemsize <= _BATCH_BYTES:
+        yield reader.values(reader.columns).T
         return
     scratch = temporary_name(beside)
     try:
         ordered = np.memmap(scratch, dtype=reader.dtype, mode="w+", shape=shape)
-        ordered[first : first + values.shape[1]] = values.T
-        for first, values in batches:
+        for first, values in column_batches(reader):
             ordered[first : first + values.shape[1]] = values.T
         yield ordered
     finally:
@@ -292,7 +273,5 @@ def ordered_columns(reader: Reader, beside: Path) -> Iterator[NDArray[Any]]:
 
 def content_of(reader: Reader) -> str:
     """Compute the digest of all labels and values, as `content_digest` does for parts."""
-    values = np.empty((len(reader.columns), reader.n_cells), reader.dtype)
-    for first, batch in column_batches(reader):
-        values[first : first + batch.shape[1]] = batch.T
-    return f"{content_digest(reader.labels(), values):016x}"
+    columns = (column for _, values in column_batches(reader) for column in values.T)
+    return f"{content_digest(reader.labels(), columns):016x}"

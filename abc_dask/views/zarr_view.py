@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,28 +12,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.release.annotation import Annotation
-from abc_dask.views.as_anndata import CHUNK_CELLS, obs_frame, uns_dict, var_frame
-from abc_dask.views.places import obsm
+from abc_dask.views.anndata_store import new_store
+from abc_dask.views.as_anndata import write_view
 from abc_dask.views.reader import (
     MATRIX_COLUMNS,
     Reader,
     ViewBlock,
-    column_batches,
-    empty_rows,
     label_index,
     naming,
-    read_rows,
     require_digest,
 )
 
 if TYPE_CHECKING:
-    import dask.dataframe as dd
     import pandas as pd
 
-# What the names of the files of a Zarr view's values begin with: X/c/SHARD/GENE.
+# What the names of the files of a Zarr view's values begin with: X/c/SHARD/SHARD OF GENES.
 VALUES = "X/c/"
-
-_SHARD_CHUNKS = 16
 
 
 @dataclass(frozen=True)
@@ -109,14 +102,6 @@ class ZarrReader:
             for start in range(0, self.n_cells, step)
         ]
 
-    def frame(self, columns: Sequence[str]) -> dd.DataFrame:
-        """Give the lazy Dask DataFrame, a partition a row of shards."""
-        import dask.dataframe as dd
-
-        matrices = {name: values.categories for name, values in self.matrices().items()}
-        meta = empty_rows(label_index(pa.array([], pa.string())), self, matrices)
-        return dd.from_map(read_rows, self.blocks(), meta=meta, label="abc-view")[list(columns)]
-
 
 def _zarr_codes(column: Any, annotation: Annotation) -> NDArray[Any]:
     import pandas as pd
@@ -131,21 +116,28 @@ def _zarr_codes(column: Any, annotation: Annotation) -> NDArray[Any]:
 
 
 def _read_zarr(
-    path: Path, start: int, stop: int, positions: Sequence[int], digests: dict[str, str]
+    path: Path, start: int, stop: int, indices: Sequence[int], digests: dict[str, str]
 ) -> NDArray[Any]:
     """Read columns of rows, the files of which are those with these digests."""
     import zarr
 
-    files: dict[str, list[str]] = {}
-    for name in digests:
-        files.setdefault(name.split("/")[3], []).append(name)
     with naming(path):
         array = zarr.open_array(path / "X", mode="r")
-        out = np.empty((stop - start, len(positions)), dtype=array.dtype, order="F")
-        for k, position in enumerate(positions):
-            for name in files.get(str(position), []):
-                require_digest(path / name, digests[name])
-            out[:, k] = array[start:stop, position]
+        rows, width = array.shards or array.chunks
+        out = np.empty((stop - start, len(indices)), dtype=array.dtype, order="F")
+        wanted: dict[int, list[int]] = {}
+        for k, index in enumerate(indices):
+            wanted.setdefault(index // width, []).append(k)
+        for shard, slots in wanted.items():
+            for row in range(start // rows, -(-stop // rows)):
+                name = f"{VALUES}{row}/{shard}"
+                if name in digests:  # one without a value is not stored
+                    require_digest(path / name, digests[name])
+            own = [indices[k] for k in slots]
+            first = min(own)
+            values = array[start:stop, first : max(own) + 1]
+            for k, index in zip(slots, own, strict=True):
+                out[:, k] = values[:, index - first]
     return out
 
 
@@ -193,45 +185,9 @@ class ZarrBlock:
 def write_zarr(target: Path, reader: Reader, info: dict[str, Any]) -> None:
     """Write a Zarr v3 store that `anndata.read_zarr` opens.
 
-    X is dense, cells x genes, in chunks of one gene, sharded, zstd-compressed, each
-    chunk with a CRC-32C. Its fill value is NaN: a lost chunk must not read as zero.
+    X is dense, cells x genes, in chunks of one gene (of several, where cells are few),
+    sharded, zstd-compressed, each chunk with a CRC-32C. Its fill value is NaN: a lost
+    chunk must not read as zero.
     """
-    import anndata
-    import zarr
-    from anndata.io import write_elem
-    from zarr.codecs import Crc32cCodec, ZstdCodec
-
-    packed = [ZstdCodec(level=3), Crc32cCodec()]
-    group = zarr.open_group(target, mode="w", zarr_format=3)
-    group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-    chunk = max(1, min(CHUNK_CELLS, reader.n_cells))
-    shard = chunk * min(_SHARD_CHUNKS, max(1, -(-reader.n_cells // chunk)))
-    array = group.create_array(
-        "X",
-        shape=(reader.n_cells, len(reader.columns)),
-        dtype=reader.dtype,
-        chunks=(chunk, 1),
-        shards=(shard, 1),
-        compressors=packed,
-        fill_value=np.nan,
-    )
-    array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-    for first, values in column_batches(reader):
-        array[:, first : first + values.shape[1]] = values
-    options = {"compressors": packed}
-    # elements follow the format of the group that they are written to
-    settings: dict[str, Any] = {}
-    if "auto_shard_zarr_v3" in dir(anndata.settings):
-        settings["auto_shard_zarr_v3"] = False  # later versions ask to decide
-    with anndata.settings.override(**settings):
-        write_elem(group, "obs", obs_frame(reader), dataset_kwargs=options)
-        write_elem(group, "var", var_frame(info), dataset_kwargs=options)
-        write_elem(group, "uns", uns_dict(info, reader))
-        write_elem(group, "obsm", obsm(reader, info), dataset_kwargs=options)
-        for name in ("layers", "obsp", "varm", "varp"):
-            write_elem(group, name, {})
-    # one file for all metadata, as AnnData's own writer leaves it: readers need not list
-    # folders, and do not stumble over _view.json
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        zarr.consolidate_metadata(target)
+    with new_store(target, "zarr", level=3) as store:
+        write_view(store, reader, info)
