@@ -14,12 +14,12 @@ from abc_dask.release.annotation import Annotation
 from abc_dask.views.as_anndata import to_anndata
 from abc_dask.views.attach import find_annotations
 from abc_dask.views.description import annotations_of, html_of, load_info, part_paths
-from abc_dask.views.formats import open_reader
+from abc_dask.views.formats import content_of, open_reader
 from abc_dask.views.frame import lazy_frame
 from abc_dask.views.integrity import problems, require_whole
 from abc_dask.views.joined import handed_over
 from abc_dask.views.publish import export
-from abc_dask.views.reader import Reader, content_of
+from abc_dask.views.reader import Reader
 
 if TYPE_CHECKING:
     import anndata

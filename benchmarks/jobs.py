@@ -38,10 +38,10 @@ from abc_dask.progress import Progress
 from abc_dask.release.genes import Gene
 from abc_dask.run import blocks as running
 from abc_dask.run.extraction import begin, complete
-from abc_dask.run.part import Receipt, part_table, receipt_path
+from abc_dask.run.part import Receipt, part_content, receipt_path, trusted_receipts
 from abc_dask.run.read_block import BlockTask, Partition, tasks_of
 from abc_dask.testing import write_atlas
-from abc_dask.views.parquet_view import part_file_name, write_table
+from abc_dask.views.parquet_view import part_file_name, view_table, write_table
 from abc_dask.views.staging import PARTS, RECEIPTS, Staging
 from benchmarks.measure import write_row
 
@@ -236,7 +236,6 @@ def imagined(cells: float, rows: str = "") -> Plan:
             chunk_bytes=0,
             filters=(),
             chunks=f"/shared/atlas/.abc_dask/chunks-{number:024x}.npy",
-            indptr=f"/shared/atlas/.abc_dask/indptr-{number:024x}.npy",
         )
         matrices.append(
             PlannedMatrix(
@@ -248,6 +247,7 @@ def imagined(cells: float, rows: str = "") -> Plan:
                 matrix=file,
                 rows=rows,
                 positions=tuple(range(10)),
+                value_dtype="float32",
                 n_asked=0,
                 n_found=0,
                 n_extra=0,
@@ -291,7 +291,7 @@ def of_plan(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         step("write it", lambda: begin(plan, staging, "parquet", overwrite=False))
         sizes = {p.name: p.stat().st_size for p in staging.folder.glob("*.json")}
         part = step("pretend parts and receipts", lambda: pretend(plan, staging))
-        held = step("look at all receipts and parts", lambda: staging.receipts(plan))
+        held = step("look at all receipts and parts", lambda: trusted_receipts(staging, plan))
         assert len(held) == len(plan.blocks)
         began = time.perf_counter()
         step(
@@ -338,18 +338,19 @@ def pretend(plan: Plan, staging: Staging) -> int:
     template = staging.folder / "template"
     labels, values = pa.array([], pa.string()), np.zeros((10, 0), np.float32)
     nothing = Partition(labels, values, 0)
-    write_table(part_table(tasks_of(plan)[0], nothing, staging.folder), template)
-    content = template.read_bytes()
+    content = part_content(tasks_of(plan)[0], nothing, staging.folder)
+    write_table(view_table(content), template)
+    written = template.read_bytes()
     template.unlink()
-    digest = hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(written).hexdigest()
     for block in plan.blocks:
         matrix = plan.matrices[block.matrix]
         name = part_file_name(
             block.number, matrix.feature_matrix_label, f"{block.start}-{block.stop}"
         )
-        (staging.folder / PARTS / name).write_bytes(content)
+        (staging.folder / PARTS / name).write_bytes(written)
         receipt = receipt_of(
-            block, matrix.matrix.fingerprint, plan.digest, name, len(content), digest
+            block, matrix.matrix.fingerprint, plan.digest, name, len(written), digest
         )
         leave(receipt, staging.folder)
     os.sync()

@@ -222,6 +222,7 @@ def plan_of(
                 matrix=index.matrix,
                 rows=str(rows.table),
                 positions=index.positions(list(genes)),
+                value_dtype=dtype.name,
                 n_asked=rows.n_asked,
                 n_found=rows.n_found,
                 n_extra=rows.n_extra,

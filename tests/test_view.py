@@ -25,8 +25,7 @@ from abc_dask.errors import UsageError, ViewError
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
 from abc_dask.views import parquet_view as parts
 from abc_dask.views.as_anndata import grid_of
-from abc_dask.views.description import content_digest
-from abc_dask.views.parquet_view import ROW_GROUP
+from abc_dask.views.parquet_view import ROW_GROUP, content_digest
 from tests.oracle import assert_same, expected_table
 
 FORMATS = ["parquet", "zarr", "csv"]

@@ -45,22 +45,41 @@ def read_cached(path: Path | str, columns: Sequence[str] | None = None) -> pa.Ta
         return file.read(columns=None if columns is None else list(columns))
 
 
-def read_cached_rows(path: Path | str, columns: Sequence[str], start: int, stop: int) -> pa.Table:
-    """Read rows `start` to `stop` of what `write_cached` wrote, each column in one chunk.
+def read_cached_rows(
+    path: Path | str, columns: Sequence[str], *ranges: tuple[int, int]
+) -> list[pa.Table]:
+    """Read ranges of rows of what `write_cached` wrote, each column in one chunk.
 
-    Only their row groups are touched.
+    Only their row groups are touched, and the file is opened once.
+
+    Parameters
+    ----------
+    path : path
+    columns : sequence of str
+    *ranges : tuple of int
+        Rows, half-open.
+
+    Returns
+    -------
+    list of pyarrow.Table
+        One per range, in order.
 
     Raises
     ------
     CacheError, UnavailableFileError
         As `read_cached`.
     """
-    first, last = start // ROW_GROUP, max(start, stop - 1) // ROW_GROUP
-    with opened_cached(path, columns, range(first, last + 1)) as file:
-        groups = range(first, min(last + 1, file.num_row_groups))
-        # small: more threads would only wait for each other
-        part = file.read_row_groups(groups, columns=list(columns), use_threads=False)
-    return part.slice(start - first * ROW_GROUP, stop - start).combine_chunks()
+    groups = [
+        range(start // ROW_GROUP, max(start, stop - 1) // ROW_GROUP + 1) for start, stop in ranges
+    ]
+    found = []
+    with opened_cached(path, columns, sorted(set().union(*groups))) as file:
+        for (start, stop), own in zip(ranges, groups, strict=True):
+            there = range(own.start, min(own.stop, file.num_row_groups))
+            # small: more threads would only wait for each other
+            part = file.read_row_groups(there, columns=list(columns), use_threads=False)
+            found.append(part.slice(start - own.start * ROW_GROUP, stop - start).combine_chunks())
+    return found
 
 
 def read_described(path: Path | str) -> tuple[pa.Schema, int]:

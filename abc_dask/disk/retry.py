@@ -23,14 +23,21 @@ def patiently(act: Callable[[], T]) -> T:
     UnavailableFileError
         What was raised the last time.
     """
-    retries = int(setting("read.retries"))
-    number = 0
-    while True:
+    try:
+        return act()
+    except UnavailableFileError as error:
+        return again(act, error)
+
+
+def again(act: Callable[[], T], error: UnavailableFileError) -> T:
+    """Do as `patiently` after a first try that failed with an error."""
+    for number in range(int(setting("read.retries"))):
+        if error.was_retried:
+            break
+        time.sleep(float(setting("read.backoff")) * 2**number)
         try:
             return act()
-        except UnavailableFileError as error:
-            if error.was_retried or number >= retries:
-                error.was_retried = True
-                raise
-            time.sleep(float(setting("read.backoff")) * 2**number)
-            number += 1
+        except UnavailableFileError as next_error:
+            error = next_error
+    error.was_retried = True
+    raise error

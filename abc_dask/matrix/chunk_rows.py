@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.errors import DamagedFileError
-from abc_dask.matrix.chunk_table import Chunks, StoredArray, read_chunks, read_pointers
 from abc_dask.matrix.codecs import decode
-from abc_dask.matrix.h5ad import MatrixFile
-from abc_dask.matrix.kernels import Hits, Segments, take
-from abc_dask.matrix.row_reader import PIECE_VALUES, Piece, hits_in_pieces, wanted_pieces
+from abc_dask.matrix.h5ad import StoredArray
+from abc_dask.matrix.kernels import PIECE_VALUES, Hits, Lookup, Segments, take, wanted_pieces
+from abc_dask.matrix.row_reader import Chunks, Piece, RowRange, hits_in_pieces
 from abc_dask.matrix.source import Bytes, Source
 
 # What lies between two chunks is mostly HDF5's own: not worth a system call of its own.
@@ -25,19 +24,26 @@ class ChunkRows:
 
     Parameters
     ----------
-    matrix : MatrixFile
-        With the paths of its cached tables.
     arrays : tuple of StoredArray
         Indices and data.
+    chunks : list of Chunks
+        Those of each array that hold the rows.
+    rows : RowRange
     source : Source
         Bytes of the file.
     """
 
-    def __init__(self, matrix: MatrixFile, arrays: tuple[StoredArray, ...], source: Source) -> None:
-        self._matrix = matrix
-        self._arrays = arrays
-        self._source = source
-        self._held: list[_ChunkArray] = []
+    def __init__(
+        self,
+        arrays: tuple[StoredArray, ...],
+        chunks: list[Chunks],
+        rows: RowRange,
+        source: Source,
+    ) -> None:
+        self._rows = rows
+        self._held = [
+            _ChunkArray(array, own, source) for array, own in zip(arrays, chunks, strict=True)
+        ]
         self._within = (0, 0)
 
     @property
@@ -46,19 +52,10 @@ class ChunkRows:
         return sum(array.bytes_read for array in self._held)
 
     def pieces(
-        self,
-        start: int,
-        stop: int,
-        most: int = PIECE_VALUES,
-        wanted: NDArray[np.bool_] | None = None,
+        self, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[Piece]:
         """Yield pieces; what a piece gave is gone with the next."""
-        indptr = read_pointers(self._matrix.indptr, start, stop)
-        low, high = int(indptr[0]), int(indptr[-1])
-        self._held = [
-            _ChunkArray(one, read_chunks(self._matrix.chunks, one, low, high), self._source)
-            for one in self._arrays
-        ]
+        start, indptr = self._rows.start, self._rows.pointers
         cuts = wanted_pieces(indptr, wanted, most)
         self._expect(indptr, cuts[:1])
         for number, (first, last) in enumerate(cuts):
@@ -73,10 +70,10 @@ class ChunkRows:
         return self._held[1].at(places + self._within[0])
 
     def hits(
-        self, start: int, stop: int, table: NDArray[np.int32], wanted: NDArray[np.bool_]
+        self, lookup: Lookup, wanted: NDArray[np.bool_]
     ) -> Iterator[tuple[Hits, NDArray[Any]]]:
         """Find the entries of chosen columns, piece by piece."""
-        return hits_in_pieces(self, start, stop, table, wanted)
+        return hits_in_pieces(self, self._rows, lookup, wanted)
 
     def _expect(self, indptr: NDArray[np.int64], cuts: list[tuple[int, int]]) -> None:
         for first, last in cuts:

@@ -1,33 +1,27 @@
-"""Where the values of a CSR matrix lie in its file: read once by h5py, kept as Parquet.
+"""Where the values of a CSR matrix lie in its file: read once, kept as Parquet.
 
-Two cached tables a matrix file:
-
-- ``chunks``: offset, stored size and filter mask of every chunk of ``X/indices``, and
-  behind them those of ``X/data``; types, chunk lengths and filters in the schema's
-  metadata. Empty where the file is one that only HDF5 can read.
-- ``indptr``: the row pointers, checked.
-
-A task reads the rows of both that its row block needs, and the bytes from the file itself.
+The kept table ``chunks`` has offset, stored size and filter mask of every chunk of
+``X/indices``, and behind them those of ``X/data``; types, chunk lengths and filters are in
+the schema's metadata. It is empty where the file is one that only HDF5 can read. A task
+reads the rows that its row block needs, and the bytes from the file itself.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.disk.kept_table import read_cached_rows, read_note, write_cached
+from abc_dask.disk.kept_table import read_note, write_cached
 from abc_dask.errors import DamagedFileError
 from abc_dask.matrix.chunk_index import read_chunk_index
-from abc_dask.matrix.codecs import Filter, can_decode
-from abc_dask.matrix.h5ad import MatrixFile, read_indptr
+from abc_dask.matrix.codecs import can_decode
+from abc_dask.matrix.h5ad import MatrixFile, StoredArray
 from abc_dask.matrix.hdf5 import opened, require_whole, stored_filters
 
 _LAYOUT = b"abc_dask.chunks"
@@ -38,71 +32,6 @@ _HEAD = 44
 # A contiguous array is taken as chunks of this many elements, so that whoever must copy
 # copies a piece.
 _CONTIGUOUS = 1 << 17
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """How one array is stored.
-
-    Attributes
-    ----------
-    name : str
-        ``X/data`` or ``X/indices``.
-    dtype : str
-        NumPy type with byte order.
-    length : int
-        Elements.
-    chunk : int
-        Elements of a chunk; the last one is padded, unless the array is contiguous.
-    filters : tuple of (code, values)
-        In the order of writing.
-    first, n_chunks : int
-        Rows of the chunk table.
-    """
-
-    name: str
-    dtype: str
-    length: int
-    chunk: int
-    filters: tuple[Filter, ...]
-    first: int
-    n_chunks: int
-
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes of a decoded chunk."""
-        return self.chunk * np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """Some consecutive chunks of an array.
-
-    Attributes
-    ----------
-    first : int
-        Number of the first one within its array.
-    offsets, sizes : arrays of int64, shape (n_chunks,)
-        Place in the file and stored bytes.
-    masks : array of int64, shape (n_chunks,)
-        Bit i is set where filter i was left out.
-    """
-
-    first: int
-    offsets: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    masks: NDArray[np.int64]
-
-
-def write_indptr(matrix: MatrixFile, target: Path) -> None:
-    """Write the ``indptr`` table.
-
-    Raises
-    ------
-    DamagedFileError
-        If indptr does not start at 0, falls, or does not end at the number of values.
-    """
-    write_cached(pa.table({"indptr": read_indptr(matrix)}), target)
 
 
 def write_chunks(matrix: MatrixFile, target: Path) -> None:
@@ -197,25 +126,3 @@ def read_arrays(table: str | Path) -> tuple[StoredArray, ...]:
     for one in described:
         one["filters"] = tuple((code, tuple(values)) for code, values in one["filters"])
     return tuple(StoredArray(**one) for one in described)
-
-
-def read_chunks(table: str | Path, array: StoredArray, low: int, high: int) -> Chunks:
-    """Read the chunks that hold elements `low` to `high` (half-open)."""
-    first = low // array.chunk
-    last = max(first, -(-high // array.chunk))
-    rows = _range(table, ["offset", "size", "mask"], array.first + first, array.first + last)
-    return Chunks(first, *rows)
-
-
-def read_pointers(table: str | Path, start: int, stop: int) -> NDArray[np.int64]:
-    """Read indptr of rows `start` to `stop`: shape (stop - start + 1,), in the file's count."""
-    return _range(table, ["indptr"], start, stop + 1)[0]
-
-
-def _range(path: str | Path, names: Sequence[str], start: int, stop: int) -> list[NDArray[Any]]:
-    """Read rows of a cached table as arrays."""
-    if stop <= start:
-        return [np.zeros(0, np.int64) for _ in names]
-    part = read_cached_rows(path, names, start, stop)
-    # writable, as all other arrays that the loops are given: they are compiled for one kind
-    return [part[name].to_numpy().copy() for name in names]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from abc_dask.disk.files import Fingerprint
 from abc_dask.errors import DamagedFileError
+from abc_dask.matrix.codecs import Filter
 from abc_dask.matrix.hdf5 import (
     attribute,
     check_dataset,
@@ -28,6 +29,40 @@ from abc_dask.matrix.hdf5 import (
     strings,
     text,
 )
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """How one array is stored.
+
+    Attributes
+    ----------
+    name : str
+        ``X/data`` or ``X/indices``.
+    dtype : str
+        NumPy type with byte order.
+    length : int
+        Elements.
+    chunk : int
+        Elements of a chunk; the last one is padded, unless the array is contiguous.
+    filters : tuple of (code, values)
+        In the order of writing.
+    first, n_chunks : int
+        Rows of the chunk table.
+    """
+
+    name: str
+    dtype: str
+    length: int
+    chunk: int
+    filters: tuple[Filter, ...]
+    first: int
+    n_chunks: int
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a decoded chunk."""
+        return self.chunk * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -52,9 +87,10 @@ class MatrixFile:
         Largest decoded chunk of ``X`` in bytes, 0 for contiguous arrays.
     filters : tuple of str
         Names of the HDF5 filters of ``X``, in their order.
-    chunks, indptr : str
-        Paths of the cached tables of `abc_dask.matrix.chunk_table`; "" where there are none, and
-        values are read through h5py.
+    arrays : tuple of StoredArray
+        How indices and values of a CSR matrix are stored; none where only HDF5 can read them.
+    chunks : str
+        Path of the kept table of their chunks (`abc_dask.matrix.chunk_table`), or "".
     """
 
     path: str
@@ -67,8 +103,8 @@ class MatrixFile:
     index_dtype: str
     chunk_bytes: int
     filters: tuple[str, ...]
+    arrays: tuple[StoredArray, ...] = ()
     chunks: str = ""
-    indptr: str = ""
 
     @property
     def value_bytes(self) -> int:

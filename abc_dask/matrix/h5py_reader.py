@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.matrix.hdf5 import opened
-from abc_dask.matrix.row_reader import PIECE_VALUES, wanted_pieces
+from abc_dask.matrix.kernels import PIECE_VALUES, wanted_pieces
+from abc_dask.matrix.row_reader import RowRange
 
 # HDF5's own cache of decoded chunks, an open dataset; a chunk larger than the cache
 # would be decoded anew for every slice of it.
@@ -53,11 +54,7 @@ class MatrixReader:
         self._file = file
 
     def rows(
-        self,
-        start: int,
-        stop: int,
-        most: int = PIECE_VALUES,
-        wanted: NDArray[np.bool_] | None = None,
+        self, rows: RowRange, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[Any], NDArray[Any]]]:
         """Yield CSR rows in pieces of at most `most` stored values (or one row).
 
@@ -70,11 +67,11 @@ class MatrixReader:
         indptr, indices, data : arrays
             As of a CSR matrix of these rows alone.
         """
-        indptr = self._file["X/indptr"][start : stop + 1].astype(np.int64)
+        indptr = rows.pointers
         for first, last in wanted_pieces(indptr, wanted, most):
             low, high = int(indptr[first]), int(indptr[last])
             yield (
-                start + first,
+                rows.start + first,
                 indptr[first : last + 1] - low,
                 self._slice("X/indices", low, high),
                 self._slice("X/data", low, high),

@@ -20,7 +20,7 @@ from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
 from abc_dask.disk.kept_table import read_cached, read_note, write_cached
 from abc_dask.errors import DamagedFileError
-from abc_dask.matrix.chunk_table import write_chunks, write_indptr
+from abc_dask.matrix.chunk_table import read_arrays, write_chunks
 from abc_dask.matrix.h5ad import MatrixFile, describe, read_gene_identifiers, read_gene_symbols
 
 _LAYOUT = b"abc_dask.layout"
@@ -75,15 +75,12 @@ class MatrixIndex:
 
 
 def _with_chunks(matrix: MatrixFile, cache: Cache) -> MatrixFile:
-    """Add the tables by which tasks read rows around HDF5."""
+    """Add what tasks need to read rows around HDF5."""
     if matrix.layout != "csr":
         return matrix
     state = [matrix.path, *astuple(matrix.fingerprint)]
-    return replace(
-        matrix,
-        indptr=str(cache.get("indptr", state, lambda target: write_indptr(matrix, target))),
-        chunks=str(cache.get("chunks", state, lambda target: write_chunks(matrix, target))),
-    )
+    chunks = cache.get("chunks", state, lambda target: write_chunks(matrix, target))
+    return replace(matrix, arrays=read_arrays(chunks), chunks=str(chunks))
 
 
 def _write_genes(path: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ anything is looked up by it. The loops themselves are in `abc_dask.matrix.search
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,15 @@ from numpy.typing import NDArray
 # Genes are searched in a row that has more than this many entries a gene, else every entry
 # is looked up. Measured: the two take the same time at about 64, in rows of 4,000.
 SEARCH_COST = 64
+
+# Stored values that are in memory at once: 2^21 of 8 to 16 bytes, and their look-ups.
+PIECE_VALUES = 1 << 21
+
+# Stored values of unwanted rows that are read along: a chunk or two of what files have.
+_SKIPPED = 1 << 15
+
+# Types of indices that the loops look at without converting them.
+SEARCHABLE = frozenset(np.dtype(kind) for kind in ("i4", "u4", "i8", "u8"))
 
 # The largest integer up to which float64 holds every integer.
 _EXACT = 2**53
@@ -44,29 +54,40 @@ def value_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if small else np.float64)
 
 
-def lookup_table(positions: NDArray[np.int64], n_columns: int) -> NDArray[np.int32]:
-    """Give the slot of each matrix column, -1 for columns that nobody asked for.
+@dataclass(frozen=True)
+class Lookup:
+    """Which columns of a matrix are asked for.
 
-    Parameters
+    Attributes
     ----------
-    positions : array of int64, shape (n_genes,)
-        Column of each gene in the matrix, -1 where the matrix lacks it.
-    n_columns : int
-        Columns of the matrix.
-
-    Returns
-    -------
-    array of int32, shape (n_columns,)
+    slots : array of int32, shape (n_columns,)
+        Slot of each matrix column among the asked genes, -1 where nobody asked for it.
+    columns : array of int64, shape (n_present,)
+        Columns that are asked for, rising.
+    marks : array of uint8, shape (n_columns,)
+        1 for each of `columns`, else 0.
     """
-    table = np.full(n_columns, -1, dtype=np.int32)
-    present = np.flatnonzero(positions >= 0)
-    table[positions[present]] = present
-    return table
 
+    slots: NDArray[np.int32]
+    columns: NDArray[np.int64]
+    marks: NDArray[np.uint8]
 
-def wanted_columns(table: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Give 1 for each column that a look-up table has a slot for, else 0."""
-    return (table >= 0).view(np.uint8)
+    @classmethod
+    def of(cls, positions: NDArray[np.int64], n_columns: int) -> Lookup:
+        """Look genes up in a matrix.
+
+        Parameters
+        ----------
+        positions : array of int64, shape (n_genes,)
+            Column of each asked gene in the matrix, -1 where the matrix lacks it.
+        n_columns : int
+            Columns of the matrix.
+        """
+        slots = np.full(n_columns, -1, dtype=np.int32)
+        present = np.flatnonzero(positions >= 0)
+        slots[positions[present]] = present
+        asked = slots >= 0
+        return cls(slots, np.flatnonzero(asked), asked.view(np.uint8))
 
 
 def load_loops() -> None:
@@ -78,7 +99,7 @@ def load_loops() -> None:
 
     none, zero = np.zeros(0, np.int64), np.zeros(1, np.int64)
     buffer, wanted = np.zeros(8, np.uint8), np.zeros(0, np.bool_)
-    words, table = buffer.view(np.int32), np.zeros(0, np.int32)
+    words, lookup = buffer.view(np.int32), Lookup.of(none, 0)
     find_in_file(
         -1,
         zero,
@@ -87,9 +108,9 @@ def load_loops() -> None:
         words,
         zero,
         wanted,
-        none,
-        table,
-        wanted_columns(table),
+        lookup.columns,
+        lookup.slots,
+        lookup.marks,
         SEARCH_COST,
         0,
         0,
@@ -136,15 +157,10 @@ class Hits:
     cells: NDArray[np.int64]
 
 
-def is_searchable(dtype: np.dtype[Any]) -> bool:
-    """Tell whether the loops can look at indices of a type without converting them."""
-    return dtype.isnative and dtype.kind in "iu" and dtype.itemsize in {4, 8}
-
-
 def find_hits(
     indptr: NDArray[np.int64],
     indices: NDArray[Any],
-    table: NDArray[np.int32],
+    lookup: Lookup,
     wanted: NDArray[np.bool_],
     *,
     first_cell: int,
@@ -163,8 +179,7 @@ def find_hits(
         Start of each row in `indices`.
     indices : array, shape (n_values,)
         Columns of the stored entries, of any integer type.
-    table : array of int32, shape (n_columns,)
-        From `lookup_table`.
+    lookup : Lookup
     wanted : array of bool, shape (n_rows,)
         Rows to look at; the others' indices are not checked.
     first_cell, n_cells : int
@@ -181,16 +196,16 @@ def find_hits(
     """
     from abc_dask.matrix.search_loops import find
 
-    words = indices if is_searchable(indices.dtype) else indices.astype(np.int64)
+    words = indices if indices.dtype in SEARCHABLE else indices.astype(np.int64)
     # pages of these that no hit is written to are never touched
     places, cells = np.empty(len(words), np.int64), np.empty(len(words), np.int64)
     n_hits = find(
         signed(words),
         indptr,
         wanted,
-        np.flatnonzero(table >= 0),
-        table,
-        wanted_columns(table),
+        lookup.columns,
+        lookup.slots,
+        lookup.marks,
         SEARCH_COST,
         first_cell,
         n_cells,
@@ -198,7 +213,7 @@ def find_hits(
         cells,
     )
     if n_hits < 0:
-        raise out_of_range(indices[-n_hits - 1], len(table))
+        raise out_of_range(indices[-n_hits - 1], len(lookup.slots))
     return Hits(places[:n_hits], cells[:n_hits])
 
 
@@ -299,3 +314,48 @@ def exact(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         if largest > _EXACT:
             raise ValueError(f"integer value {largest:,} does not fit a float64 exactly")
     return values.astype(dtype, copy=False)
+
+
+def pieces(indptr: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Cut rows into half-open ranges of at most `most` stored values, or one row.
+
+    Every row is in exactly one range, in order.
+
+    Examples
+    --------
+    >>> list(pieces(np.array([0, 2, 4, 9, 9]), 4))
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    first, n_rows = 0, len(indptr) - 1
+    while first < n_rows:
+        last = int(np.searchsorted(indptr, indptr[first] + most, side="right")) - 1
+        last = min(max(last, first + 1), n_rows)
+        yield first, last
+        first = last
+
+
+def wanted_pieces(
+    indptr: NDArray[np.int64], wanted: NDArray[np.bool_] | None, most: int
+) -> list[tuple[int, int]]:
+    """Cut rows into pieces like `pieces`, without stretches of rows that nobody wants.
+
+    Every wanted row is in exactly one piece, in order. A stretch of few stored values is
+    read along: the chunks around it are needed anyway.
+
+    Examples
+    --------
+    >>> wanted_pieces(np.array([0, 9, 10**6, 10**6 + 9]), np.array([True, False, True]), 10)
+    [(0, 1), (2, 3)]
+    """
+    if wanted is None or wanted.all():
+        return list(pieces(indptr, most))
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        return []
+    skipped = indptr[rows[1:]] - indptr[rows[:-1] + 1]
+    cuts = np.flatnonzero(skipped > _SKIPPED) + 1
+    found = []
+    for run in np.split(rows, cuts):
+        first, last = int(run[0]), int(run[-1]) + 1
+        found += [(first + a, first + b) for a, b in pieces(indptr[first : last + 1], most)]
+    return found

@@ -13,40 +13,69 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.disk.kept_table import read_cached_rows
 from abc_dask.matrix.chunk_rows import ChunkRows
-from abc_dask.matrix.chunk_table import read_arrays
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.matrix.h5py_reader import MatrixReader, open_matrix
-from abc_dask.matrix.kernels import Hits
+from abc_dask.matrix.kernels import PIECE_VALUES, Hits, Lookup
 from abc_dask.matrix.plain_rows import PlainRows
-from abc_dask.matrix.row_reader import PIECE_VALUES, Piece, RowReader, hits_in_pieces
+from abc_dask.matrix.row_reader import Chunks, Piece, RowRange, RowReader, hits_in_pieces
 from abc_dask.matrix.source import opened_source
 
 
 @contextlib.contextmanager
-def open_rows(matrix: MatrixFile) -> Iterator[RowReader]:
-    """Open a CSR matrix file for reading rows, and check that it is still the same file.
+def open_rows(matrix: MatrixFile, rows: RowRange) -> Iterator[RowReader]:
+    """Open rows of a CSR matrix file, and check that it is still the same file.
+
+    Parameters
+    ----------
+    matrix : MatrixFile
+    rows : RowRange
 
     Raises
     ------
     DamagedFileError
-        If it changed since it was looked at, or cannot be read.
+        If the file changed since it was looked at, or cannot be read.
+    CacheError
+        If the kept table of its chunks is damaged.
     """
-    arrays = read_arrays(matrix.chunks) if matrix.chunks else ()
-    if arrays:
-        plain = not any(array.filters for array in arrays)
-        with opened_source(matrix.path, matrix.fingerprint) as source:
-            yield (PlainRows if plain else ChunkRows)(matrix, arrays, source)
-    else:
+    if not matrix.arrays:
         with open_matrix(matrix) as reader:
-            yield HDF5Rows(reader)
+            yield HDF5Rows(reader, rows)
+        return
+    chunks = read_chunks(matrix, int(rows.pointers[0]), int(rows.pointers[-1]))
+    plain = not any(array.filters for array in matrix.arrays)
+    with opened_source(matrix.path, matrix.fingerprint) as source:
+        yield (PlainRows if plain else ChunkRows)(matrix.arrays, chunks, rows, source)
+
+
+def read_chunks(matrix: MatrixFile, low: int, high: int) -> list[Chunks]:
+    """Read which chunks hold the stored values `low` to `high` (half-open).
+
+    Returns
+    -------
+    list of Chunks
+        Of each of the matrix's arrays: indices, values.
+    """
+    firsts = [low // array.chunk for array in matrix.arrays]
+    ranges = [
+        (array.first + first, array.first + max(first, -(-high // array.chunk)))
+        for array, first in zip(matrix.arrays, firsts, strict=True)
+    ]
+    tables = read_cached_rows(matrix.chunks, ["offset", "size", "mask"], *ranges)
+    return [
+        # writable, as all other arrays that the loops are given: they are compiled for one kind
+        Chunks(first, *(table[name].to_numpy().copy() for name in ("offset", "size", "mask")))
+        for first, table in zip(firsts, tables, strict=True)
+    ]
 
 
 class HDF5Rows:
     """Rows by way of h5py: any filter, any storage, one thread at a time."""
 
-    def __init__(self, reader: MatrixReader) -> None:
+    def __init__(self, reader: MatrixReader, rows: RowRange) -> None:
         self._reader = reader
+        self._rows = rows
         self._data: NDArray[Any] = np.zeros(0)
 
     @property
@@ -55,23 +84,19 @@ class HDF5Rows:
         return self._reader.bytes_read
 
     def pieces(
-        self,
-        start: int,
-        stop: int,
-        most: int = PIECE_VALUES,
-        wanted: NDArray[np.bool_] | None = None,
+        self, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[Piece]:
         """Yield pieces, each numbered from 0."""
-        for row, indptr, indices, data in self._reader.rows(start, stop, most, wanted):
+        for row, indptr, indices, data in self._reader.rows(self._rows, most, wanted):
             self._data = data
             yield Piece(row, indptr, indices)
 
     def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Give values of the current piece."""
+        """Return values of the current piece."""
         return self._data[places]
 
     def hits(
-        self, start: int, stop: int, table: NDArray[np.int32], wanted: NDArray[np.bool_]
+        self, lookup: Lookup, wanted: NDArray[np.bool_]
     ) -> Iterator[tuple[Hits, NDArray[Any]]]:
         """Find the entries of chosen columns, piece by piece."""
-        return hits_in_pieces(self, start, stop, table, wanted)
+        return hits_in_pieces(self, self._rows, lookup, wanted)

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.matrix.chunk_table import StoredArray, read_chunks, read_pointers
-from abc_dask.matrix.h5ad import MatrixFile
+from abc_dask.matrix.h5ad import StoredArray
 from abc_dask.matrix.kernels import (
+    PIECE_VALUES,
     SEARCH_COST,
+    SEARCHABLE,
     Hits,
-    is_searchable,
+    Lookup,
     out_of_range,
-    signed,
-    wanted_columns,
+    wanted_pieces,
 )
-from abc_dask.matrix.row_reader import PIECE_VALUES, Piece, hits_in_pieces, wanted_pieces
+from abc_dask.matrix.row_reader import Chunks, Piece, RowRange, hits_in_pieces
 from abc_dask.matrix.source import Bytes, FileSource
 
 # Measured: 256 KiB to 1 MiB take the same time, a fifth less than looking at mapped pages.
@@ -47,52 +46,52 @@ class PlainRows:
 
     Parameters
     ----------
-    matrix : MatrixFile
-        With the paths of its cached tables.
     arrays : tuple of StoredArray
         Indices and data, without filters.
+    chunks : list of Chunks
+        Those of each array that hold the rows.
+    rows : RowRange
     source : FileSource
     """
 
     def __init__(
-        self, matrix: MatrixFile, arrays: tuple[StoredArray, ...], source: FileSource
+        self,
+        arrays: tuple[StoredArray, ...],
+        chunks: list[Chunks],
+        rows: RowRange,
+        source: FileSource,
     ) -> None:
-        self._matrix = matrix
-        self._arrays = arrays
-        self._source = source
-        self._held: tuple[_PlainArray, ...] = ()
+        self._rows = rows
+        self._indices, self._data = (
+            _PlainArray.of(array, own, source) for array, own in zip(arrays, chunks, strict=True)
+        )
         self._low = 0
         self._buffer: Bytes = np.empty(_BUFFER, np.uint8)
         self.bytes_read = 0
 
     def pieces(
-        self,
-        start: int,
-        stop: int,
-        most: int = PIECE_VALUES,
-        wanted: NDArray[np.bool_] | None = None,
+        self, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[Piece]:
         """Yield pieces; what a piece gave is gone with the next."""
-        indptr = self._look(start, stop)
+        start, indptr = self._rows.start, self._rows.pointers
         for first, last in self._ahead(indptr, wanted_pieces(indptr, wanted, most)):
             self._low, high = int(indptr[first]), int(indptr[last])
-            indices = self._held[0].between(self._low, high)
+            indices = self._indices.between(self._low, high)
             self.bytes_read += indices.nbytes
             yield Piece(start + first, indptr[first : last + 1] - self._low, indices)
 
     def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """Give values of the current piece."""
-        self._held[1].expect_places(places + self._low)
+        self._data.expect_places(places + self._low)
         return self._values(places + self._low)
 
     def hits(
-        self, start: int, stop: int, table: NDArray[np.int32], wanted: NDArray[np.bool_]
+        self, lookup: Lookup, wanted: NDArray[np.bool_]
     ) -> Iterator[tuple[Hits, NDArray[Any]]]:
         """Find the entries of chosen columns, piece by piece; a hit's place is in the file."""
-        indptr = self._look(start, stop)
-        indices = self._held[0]
-        if not is_searchable(indices.dtype):
-            yield from hits_in_pieces(self, start, stop, table, wanted)
+        indptr, indices = self._rows.pointers, self._indices
+        if indices.dtype not in SEARCHABLE:
+            yield from hits_in_pieces(self, self._rows, lookup, wanted)
             return
         cuts = wanted_pieces(indptr, wanted, PIECE_VALUES)
         sizes = np.diff(indptr)
@@ -101,13 +100,13 @@ class PlainRows:
         longest = int(sizes.max(initial=0)) * indices.dtype.itemsize
         if longest > len(self._buffer):
             self._buffer = np.empty(longest // 8 * 8 + 8, np.uint8)
-        search = _Search(indices, table, self._buffer, found, stop - start)
+        search = _Search(indices, lookup, self._buffer, found, len(wanted))
         before: Hits | None = None
         for first, last in self._ahead(indptr, cuts):
             rows = wanted[first:last]
             hits = search.run(indptr[first : last + 1], rows, first)
             self.bytes_read += int(sizes[first:last][rows].sum()) * indices.dtype.itemsize
-            self._held[1].expect_places(hits.places)
+            self._data.expect_places(hits.places)
             # a piece late, so that a disk brings values while the next indices are searched
             if before is not None:
                 yield before, self._values(before.places)
@@ -118,16 +117,6 @@ class PlainRows:
         if before is not None:
             yield before, self._values(before.places)
 
-    def _look(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Look up where the rows lie."""
-        indptr = read_pointers(self._matrix.indptr, start, stop)
-        low, high = int(indptr[0]), int(indptr[-1])
-        self._held = tuple(
-            _PlainArray.of(self._matrix.chunks, one, low, high, self._source)
-            for one in self._arrays
-        )
-        return indptr
-
     def _ahead(
         self, indptr: NDArray[np.int64], cuts: list[tuple[int, int]]
     ) -> Iterator[tuple[int, int]]:
@@ -135,11 +124,11 @@ class PlainRows:
         for number, cut in enumerate(cuts):
             upto = number + 1 + _AHEAD
             for first, last in cuts[:upto] if number == 0 else cuts[upto - 1 : upto]:
-                self._held[0].expect(int(indptr[first]), int(indptr[last]))
+                self._indices.expect(int(indptr[first]), int(indptr[last]))
             yield cut
 
     def _values(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        values = self._held[1].at(places, self._buffer)
+        values = self._data.at(places, self._buffer)
         self.bytes_read += values.nbytes
         return values
 
@@ -154,10 +143,7 @@ class _PlainArray:
     source: FileSource
 
     @classmethod
-    def of(
-        cls, table: str, stored: StoredArray, low: int, high: int, source: FileSource
-    ) -> _PlainArray:
-        chunks = read_chunks(table, stored, low, high)
+    def of(cls, stored: StoredArray, chunks: Chunks, source: FileSource) -> _PlainArray:
         numbers = np.arange(chunks.first, chunks.first + len(chunks.offsets) + 1)
         edges = np.minimum(numbers * stored.chunk, stored.length)
         return cls(np.dtype(stored.dtype), edges, chunks.offsets, source)
@@ -233,7 +219,7 @@ class _Search:
     """What stays the same from one piece of a row block to the next."""
 
     indices: _PlainArray
-    table: NDArray[np.int32]
+    lookup: Lookup
     buffer: Bytes
     found: Hits
     n_cells: int
@@ -248,12 +234,13 @@ class _Search:
             array.edges,
             array.offsets,
             self.buffer,
-            signed(self.buffer.view(array.dtype)),
+            # as signed: an unsigned index beyond those is negative then, and refused
+            self.buffer.view(f"i{array.dtype.itemsize}"),
             indptr,
             wanted,
-            self._genes,
-            self.table,
-            self._marks,
+            self.lookup.columns,
+            self.lookup.slots,
+            self.lookup.marks,
             SEARCH_COST,
             first,
             self.n_cells,
@@ -263,13 +250,5 @@ class _Search:
         if unread >= 0:
             array.fail(unread)
         if wrong >= 0:
-            raise out_of_range(array.between(wrong, wrong + 1)[0], len(self.table))
+            raise out_of_range(array.between(wrong, wrong + 1)[0], len(self.lookup.slots))
         return Hits(self.found.places[:n_hits], self.found.cells[:n_hits])
-
-    @cached_property
-    def _marks(self) -> NDArray[np.uint8]:
-        return wanted_columns(self.table)
-
-    @cached_property
-    def _genes(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self.table >= 0)

@@ -49,6 +49,11 @@ class FileSource:
     fingerprint : Fingerprint
         What the file must be.
 
+    Attributes
+    ----------
+    descriptor : int
+        For loops that read by themselves.
+
     Raises
     ------
     MissingFileError, DamagedFileError, UnavailableFileError
@@ -60,18 +65,18 @@ class FileSource:
         self._path = path
         self._size = fingerprint.size
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise cannot_read(path, error) from None
         try:
             self._require(fingerprint)
         except BaseException:
-            os.close(self._descriptor)
+            os.close(self.descriptor)
             raise
 
     def _require(self, fingerprint: Fingerprint) -> None:
         """Refuse a file that took the name's place between the look at it and its opening."""
-        status = os.fstat(self._descriptor)
+        status = os.fstat(self.descriptor)
         if Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino) != fingerprint:
             raise DamagedFileError(
                 f"{self._path} changed while it was opened; run the command again "
@@ -82,11 +87,6 @@ class FileSource:
     def name(self) -> str:
         """Path of the file."""
         return str(self._path)
-
-    @property
-    def descriptor(self) -> int:
-        """For loops that read by themselves."""
-        return self._descriptor
 
     def read(
         self, starts: NDArray[np.int64], sizes: NDArray[np.int64], room: Bytes | None = None
@@ -120,7 +120,7 @@ class FileSource:
         done = 0
         while done < len(target):
             try:
-                n = os.preadv(self._descriptor, [target[done : done + _LONGEST_READ]], start + done)
+                n = os.preadv(self.descriptor, [target[done : done + _LONGEST_READ]], start + done)
             except OSError as error:
                 raise cannot_read(self._path, error) from None
             if n == 0:
@@ -135,7 +135,7 @@ class FileSource:
         DamagedFileError
             If the file was cut short in the meantime.
         """
-        if os.fstat(self._descriptor).st_size < self._size:
+        if os.fstat(self.descriptor).st_size < self._size:
             raise DamagedFileError(
                 f"{self._path} was cut short while it was read; run the command again "
                 "when it is at rest"
@@ -145,7 +145,7 @@ class FileSource:
             return
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(self._descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(self.descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
 
     def is_warm(self, places: NDArray[np.int64]) -> bool:
         """Look whether some bytes can be read without waiting for a disk (Linux)."""
@@ -154,7 +154,7 @@ class FileSource:
         byte = bytearray(1)
         try:
             return all(
-                os.preadv(self._descriptor, [byte], at, os.RWF_NOWAIT) for at in places.tolist()
+                os.preadv(self.descriptor, [byte], at, os.RWF_NOWAIT) for at in places.tolist()
             )
         except OSError:  # not in memory, or a file system that cannot say
             return False
@@ -168,7 +168,7 @@ class FileSource:
 
     def close(self) -> None:
         """Let go of the file."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
     def __enter__(self) -> Self:
         return self

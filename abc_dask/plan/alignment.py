@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from abc_dask.errors import TableError
 from abc_dask.matrix.index import MatrixIndex
+from abc_dask.matrix.kernels import value_dtype
 from abc_dask.plan.inputs import Source
 from abc_dask.plan.plan import PlannedMatrix
 from abc_dask.plan.row_table import MatrixRows, write_details
@@ -72,6 +73,7 @@ class AlignedRows:
             matrix=self.index.matrix,
             rows=str(self.rows.table),
             positions=positions,
+            value_dtype=value_dtype(np.dtype(self.index.matrix.dtype)).name,
             n_asked=self.n_asked,
             n_found=int(self.wanted.sum()),
             n_extra=self.rows.n_extra,

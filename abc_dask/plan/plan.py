@@ -71,9 +71,11 @@ class PlannedMatrix:
     matrix : MatrixFile
         Layout and fingerprint.
     rows : str
-        Path of the cached table of its rows (label, cell, size).
+        Path of the kept table of its rows (`abc_dask.plan.row_table`).
     positions : tuple of int
         Column of each asked gene, -1 where this matrix lacks it.
+    value_dtype : str
+        NumPy name of the float type that holds every value of the file.
     n_asked, n_found : int
         Cells that the metadata assigns to it, and how many of them it holds.
     n_extra : int
@@ -90,6 +92,7 @@ class PlannedMatrix:
     matrix: MatrixFile
     rows: str
     positions: tuple[int, ...]
+    value_dtype: str
     n_asked: int
     n_found: int
     n_extra: int

@@ -10,7 +10,6 @@ import numpy as np
 
 from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.errors import GeneError, UsageError
-from abc_dask.matrix.kernels import value_dtype
 from abc_dask.messages import enumerate_names, plural
 from abc_dask.plan.alignment import Progress, align_rows, selection_digest
 from abc_dask.plan.inputs import Source
@@ -82,8 +81,7 @@ def prepare(
     if only is None:
         absent = [[m.positions[k] < 0 for m in planned] for k in range(len(found))]
         require_somewhere(found, absent)
-    dtypes = [value_dtype(np.dtype(m.matrix.dtype)) for m in planned]
-    dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float32)
+    dtype = np.result_type(*(m.value_dtype for m in planned), np.float32)
     costs = [
         (row_costs(rows.index.matrix, rows.sizes, len(found), dtype.itemsize), rows.wanted)
         for rows in aligned

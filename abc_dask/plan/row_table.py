@@ -5,10 +5,10 @@ Two cached Parquet tables a matrix, beside those of `abc_dask.matrix.chunk_table
 - ``matrix``: gene_identifier and gene_symbol of every column, and the layout
   (`MatrixFile`) in the schema's metadata; depends on the matrix file alone.
 - ``rows``: for every row its cell_label, its cell (position in cell_metadata, -1 where
-  the metadata does not list it) and its size (stored values); depends on the matrix
-  file and on the cell table.
+  the metadata does not list it), its size (stored values) and the number of its first
+  stored value; depends on the matrix file and on the cell table.
 
-Tasks read the labels of their rows from the second, so that no task carries a table.
+A task reads all that it must know of its rows from the second, so that no task carries a table.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class MatrixRows:
     Attributes
     ----------
     table : Path
-        Cached table: cell_label, cell, size.
+        Kept table: cell_label, cell, size, first.
     n_asked, n_found, n_extra : int
         Cells that the metadata assigns to the matrix, how many of them it holds, and
         rows that the metadata does not list.
@@ -86,7 +86,7 @@ class MatrixRows:
         """
         matrix = index.matrix
         table = cache.get(
-            "rows",
+            "row-table",
             [matrix.path, *astuple(matrix.fingerprint), state, cells is None],
             lambda target: _write_rows(matrix, labels(), cells, target),
         )
@@ -112,26 +112,16 @@ def _write_rows(
             f"{matrix.path}: {plural(len(twice), 'cell label')} stand for more than one row, "
             f"such as {twice[0]!r}; every row must have a label of its own"
         )
+    sizes = read_row_sizes(matrix)
     table = pa.table(
         {
             CELL_LABEL: pa.array(of_rows, pa.string()),
             "cell": pa.array(found, pa.int64()),
-            "size": pa.array(read_row_sizes(matrix), pa.int64()),
+            "size": pa.array(sizes, pa.int64()),
+            "first": pa.array(np.cumsum(sizes) - sizes, pa.int64()),
         }
     )
     write_cached(table, target)
-
-
-def read_row_labels(table: str | Path, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
-    """Read cell_label and cell of a row range; only its row groups are touched.
-
-    Returns
-    -------
-    labels, cells : pyarrow arrays, length stop - start
-    """
-    part = read_cached_rows(table, [CELL_LABEL, "cell"], start, stop)
-    labels, cells = (part[name].combine_chunks() for name in (CELL_LABEL, "cell"))
-    return labels, cells
 
 
 def write_details(
@@ -165,6 +155,6 @@ def read_details(
     table: str | Path, start: int, stop: int, names: Sequence[str]
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
     """Read cell (-1: not wanted) and annotations (codes or numbers) of a row range."""
-    part = read_cached_rows(table, ["cell", *map(_beside, names)], start, stop)
+    (part,) = read_cached_rows(table, ["cell", *map(_beside, names)], (start, stop))
     found = {name: part[_beside(name)].to_numpy() for name in names}
     return part["cell"].to_numpy(), found

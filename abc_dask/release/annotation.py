@@ -150,7 +150,7 @@ def write_values(values: NDArray[Any], target: Path, described: object) -> None:
 
 def read_values(table: str | Path, start: int, stop: int) -> NDArray[Any]:
     """Read rows of a cached column; only their row groups are touched."""
-    column: NDArray[Any] = read_cached_rows(table, [VALUE], start, stop)[VALUE].to_numpy()
+    column: NDArray[Any] = read_cached_rows(table, [VALUE], (start, stop))[0][VALUE].to_numpy()
     return column
 
 

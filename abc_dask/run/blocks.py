@@ -142,7 +142,7 @@ class _Run:
         """Name a task after its matrix and block, as dashboards and logs show it."""
         again = "" if attempt == 1 else f"-{attempt}"
         number = f"{task.block.number:05d}"
-        return f"extract-{task.feature_matrix_label}-{number}-{self.plan[:12]}{again}"
+        return f"extract-{task.matrix.feature_matrix_label}-{number}-{self.plan[:12]}{again}"
 
     def _arrived(self, completed: Any) -> list[Any]:
         """Wait for finished tasks, with an eye on the jobs."""

@@ -16,15 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
-from abc_dask.disk.files import Fingerprint, replacing, sha256, write_whole
+from abc_dask.disk.files import Fingerprint, sha256, write_whole
 from abc_dask.errors import ViewError
 from abc_dask.plan.plan import Plan, RowBlock
 from abc_dask.run.read_block import BlockTask, Partition, read_block
-from abc_dask.views.description import content_digest
-from abc_dask.views.parquet_view import part_file_name, view_table, write_table
+from abc_dask.views.parquet_view import PartContent, content_digest, write_part
 from abc_dask.views.staging import PARTS, PROVENANCE, READERS, RECEIPTS, Staging
 
 # Bytes of provenance in each part. That of thousands of matrices stands in _view.json alone.
@@ -116,52 +113,47 @@ def make_part(task: BlockTask, staging: str, plan: str) -> Receipt:
     began = time.perf_counter()
     folder = Path(staging)
     partition = read_block(task)
-    rows = f"{task.block.start}-{task.block.stop}"
-    name = part_file_name(task.block.number, task.feature_matrix_label, rows)
-    path = folder / PARTS / name
+    block = task.block
+    named = (block.number, task.matrix.feature_matrix_label, f"{block.start}-{block.stop}")
     try:
-        table = part_table(task, partition, folder)
-        with replacing(path) as temporary:
-            write_table(table, temporary)
-            size, digest = temporary.stat().st_size, sha256(temporary)
+        content = part_content(task, partition, folder)
+        name, size, digest = write_part(folder / PARTS, named, content)
         receipt = Receipt(
             plan=plan,
-            block=task.block.number,
-            name=path.name,
+            block=block.number,
+            name=name,
             size=size,
             sha256=digest,
             rows=len(partition.labels),
             content=f"{content_digest(partition.labels, partition.values):016x}",
-            fingerprint=task.matrix.fingerprint,
+            fingerprint=task.matrix.matrix.fingerprint,
             bytes_read=partition.bytes_read,
             seconds=time.perf_counter() - began,
         )
         receipt.save(receipt_path(folder, task.block.number))
     except OSError as error:
         raise ViewError(
-            f"{path} cannot be written: {error.strerror or error}; "
+            f"{folder / PARTS} cannot be written: {error.strerror or error}; "
             "run the command again when that is mended"
         ) from error
     return receipt
 
 
-def part_table(task: BlockTask, partition: Partition, staging: Path) -> pa.Table:
-    """Give the table of a part: cell_label, genes, annotations, and whose rows they are."""
+def part_content(task: BlockTask, partition: Partition, staging: Path) -> PartContent:
+    """Return what a part holds: cell_label, genes, annotations, and whose rows they are."""
     path = staging / PROVENANCE
-    matrices, provenance = _carried(path, Fingerprint.of(path))
+    matrices, provenance = _carried(path, path.stat().st_mtime_ns)
     columns: dict[str, Any] = dict(zip(task.columns, partition.values, strict=True))
     columns |= {a.name: a.arrow(values) for a, values in partition.annotations}
-    return view_table(
-        partition.labels,
-        columns,
-        {DATASET_LABEL: task.dataset_label, FEATURE_MATRIX_LABEL: task.feature_matrix_label},
-        matrices,
-        provenance,
-    )
+    of_matrix = {
+        DATASET_LABEL: task.matrix.dataset_label,
+        FEATURE_MATRIX_LABEL: task.matrix.feature_matrix_label,
+    }
+    return PartContent(partition.labels, columns, of_matrix, matrices, provenance)
 
 
 @lru_cache(maxsize=1)
-def _carried(path: Path, _state: Fingerprint) -> tuple[list[dict[str, Any]], bytes]:
+def _carried(path: Path, _mtime_ns: int) -> tuple[list[dict[str, Any]], bytes]:
     """Give the matrices, and the provenance that a part carries: without a long list of them."""
     content = path.read_bytes()
     provenance = json.loads(content)

@@ -16,15 +16,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.disk.retry import patiently
-from abc_dask.errors import DamagedFileError
-from abc_dask.matrix.h5ad import MatrixFile
+from abc_dask.columns import CELL_LABEL
+from abc_dask.disk.kept_table import read_cached_rows
+from abc_dask.disk.retry import again
+from abc_dask.errors import DamagedFileError, UnavailableFileError
 from abc_dask.matrix.h5py_reader import MatrixReader, open_matrix
-from abc_dask.matrix.kernels import add_column, add_hits, exact, lookup_table, value_dtype
+from abc_dask.matrix.kernels import Lookup, add_column, add_hits, exact
 from abc_dask.matrix.open_rows import open_rows
-from abc_dask.matrix.row_reader import RowReader
-from abc_dask.plan.plan import Plan, RowBlock
-from abc_dask.plan.row_table import read_details, read_row_labels
+from abc_dask.matrix.row_reader import RowRange
+from abc_dask.plan.plan import Plan, PlannedMatrix, RowBlock
+from abc_dask.plan.row_table import read_details
 from abc_dask.release.annotation import Annotation
 
 
@@ -36,40 +37,47 @@ class BlockTask:
     ----------
     block : RowBlock
         Rows of the matrix.
-    dataset_label, feature_matrix_label : str
-        Name of the matrix.
-    matrix : MatrixFile
-        Layout and fingerprint of the file.
-    rows : str
-        Path of the cached table of its rows.
+    matrix : PlannedMatrix
+        The file, its name, its kept tables, and where the genes are in it.
     columns : tuple of str
         Names of the result's columns.
-    positions : tuple of int
-        Column of each gene in the matrix, -1 where it is absent.
     dtype : str
         NumPy name of the result's type.
-    details : str
-        Path of the cached table that says which rows are wanted, with their
-        annotations; "" where all that the metadata lists are, and there are none.
     annotations : tuple of str
         Paths of the descriptions of the columns of annotations.
     """
 
     block: RowBlock
-    dataset_label: str
-    feature_matrix_label: str
-    matrix: MatrixFile
-    rows: str
+    matrix: PlannedMatrix
     columns: tuple[str, ...]
-    positions: tuple[int, ...]
     dtype: str
-    details: str = ""
     annotations: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
-        """Name the block as messages do."""
-        return f"{self.matrix.path} rows {self.block.start:,} to {self.block.stop:,}"
+        """The file and rows of the block, as messages name them."""
+        return f"{self.matrix.matrix.path} rows {self.block.start:,} to {self.block.stop:,}"
+
+
+@dataclass(frozen=True)
+class BlockTables:
+    """What the kept tables say of the rows of a block.
+
+    Attributes
+    ----------
+    labels : pyarrow array of string, length n_rows
+        Cell labels.
+    wanted : array of bool, shape (n_rows,)
+    rows : RowRange
+        Where their stored values lie.
+    annotations : list of (Annotation, array)
+        Codes or numbers of every row.
+    """
+
+    labels: pa.Array
+    wanted: NDArray[np.bool_]
+    rows: RowRange
+    annotations: list[tuple[Annotation, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -95,25 +103,12 @@ class Partition:
 
 
 def tasks_of(plan: Plan) -> list[BlockTask]:
-    """Give one task a block."""
-    tasks = []
-    for block in plan.blocks:
-        matrix = plan.matrices[block.matrix]
-        tasks.append(
-            BlockTask(
-                block=block,
-                dataset_label=matrix.dataset_label,
-                feature_matrix_label=matrix.feature_matrix_label,
-                matrix=matrix.matrix,
-                rows=matrix.rows,
-                columns=plan.columns,
-                positions=matrix.positions,
-                dtype=plan.dtype,
-                details=matrix.details,
-                annotations=tuple(annotation.table for annotation in plan.annotations),
-            )
-        )
-    return tasks
+    """Return one task per block."""
+    annotations = tuple(annotation.table for annotation in plan.annotations)
+    return [
+        BlockTask(block, plan.matrices[block.matrix], plan.columns, plan.dtype, annotations)
+        for block in plan.blocks
+    ]
 
 
 def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partition:
@@ -134,52 +129,80 @@ def read_block(task: BlockTask, columns: Sequence[str] | None = None) -> Partiti
     CacheError
         If a table that the plan refers to is damaged.
     """
-    return patiently(lambda: _read_block(task, columns))
+    try:
+        return _read_block(task, columns)
+    except UnavailableFileError as error:
+        return again(lambda: _read_block(task, columns), error)
 
 
 def _read_block(task: BlockTask, columns: Sequence[str] | None) -> Partition:
-    block = task.block
-    found = [Annotation.load(Path(table)) for table in task.annotations]
-    asked = [a for a in found if columns is None or a.name in columns]
-    labels, kept, beside = read_cells(task, [annotation.name for annotation in asked])
-    if int(kept.sum()) != block.n_cells:
-        raise DamagedFileError(f"{task.where}: {task.rows} does not fit the plan; remove that file")
-    named = dict(zip(task.columns, task.positions, strict=True))
-    chosen = task.columns if columns is None else [name for name in columns if name in named]
-    positions = np.array([named[name] for name in chosen], dtype=np.int64)
-    values, bytes_read = _read_values(task, positions, kept)
+    tables = read_block_tables(task, columns)
+    positions = dict(zip(task.columns, task.matrix.positions, strict=True))
+    if columns is not None:
+        positions = {name: positions[name] for name in columns if name in positions}
+    columns_of = np.array(list(positions.values()), dtype=np.int64)
+    values, bytes_read = _read_values(task, columns_of, tables)
     values = values.astype(task.dtype, copy=False)
-    if not kept.all():
-        values = np.compress(kept, values, axis=1)
-        labels = labels.filter(pa.array(kept))
-    values[positions < 0] = np.nan
-    annotated = [(annotation, beside[annotation.name][kept]) for annotation in asked]
+    labels, wanted = tables.labels, tables.wanted
+    if not wanted.all():
+        values = np.compress(wanted, values, axis=1)
+        labels = labels.filter(pa.array(wanted))
+    values[columns_of < 0] = np.nan
+    annotated = [(annotation, of_rows[wanted]) for annotation, of_rows in tables.annotations]
     return Partition(labels, values, bytes_read, annotated)
 
 
-def read_cells(
-    task: BlockTask, names: Sequence[str]
-) -> tuple[pa.Array, NDArray[np.bool_], dict[str, NDArray[Any]]]:
-    """Read labels, whether they are wanted, and annotations of the rows of a block."""
-    labels, listed = read_row_labels(task.rows, task.block.start, task.block.stop)
-    if not task.details:
-        return labels, listed.to_numpy() >= 0, {}
-    cells, beside = read_details(task.details, task.block.start, task.block.stop, names)
-    return labels, cells >= 0, beside
+def read_block_tables(task: BlockTask, columns: Sequence[str] | None = None) -> BlockTables:
+    """Read what the kept tables say of the rows of a block, each table opened once.
+
+    Parameters
+    ----------
+    task : BlockTask
+    columns : sequence of str, optional
+        Only annotations among these; all where not given.
+
+    Raises
+    ------
+    DamagedFileError
+        If they do not fit the plan.
+    CacheError
+        If a table is damaged.
+    """
+    start, stop = task.block.start, task.block.stop
+    names = [CELL_LABEL, "cell", "first", "size"]
+    (part,) = read_cached_rows(task.matrix.rows, names, (start, stop))
+    wanted: NDArray[np.bool_] = part["cell"].to_numpy() >= 0
+    annotations: list[tuple[Annotation, NDArray[Any]]] = []
+    if task.matrix.details:
+        found = [Annotation.load(Path(table)) for table in task.annotations]
+        asked = [a for a in found if columns is None or a.name in columns]
+        cells, beside = read_details(task.matrix.details, start, stop, [a.name for a in asked])
+        wanted = cells >= 0
+        annotations = [(annotation, beside[annotation.name]) for annotation in asked]
+    if int(wanted.sum()) != task.block.n_cells:
+        raise DamagedFileError(
+            f"{task.where}: {task.matrix.rows} does not fit the plan; remove that file"
+        )
+    first, size = part["first"].to_numpy(), part["size"].to_numpy()
+    pointers = np.append(first, first[-1:] + size[-1:])
+    return BlockTables(
+        part[CELL_LABEL].combine_chunks(), wanted, RowRange(start, pointers), annotations
+    )
 
 
 def _read_values(
-    task: BlockTask, positions: NDArray[np.int64], kept: NDArray[np.bool_]
+    task: BlockTask, positions: NDArray[np.int64], tables: BlockTables
 ) -> tuple[NDArray[Any], int]:
     """Read genes x rows in the float type of the file's own values."""
-    block, matrix = task.block, task.matrix
-    dtype = value_dtype(np.dtype(matrix.dtype))
-    out = np.zeros((len(positions), block.stop - block.start), dtype=dtype)
+    block, matrix = task.block, task.matrix.matrix
+    out = np.zeros((len(positions), block.stop - block.start), dtype=task.matrix.value_dtype)
     if (positions < 0).all():
         return out, 0
     if matrix.layout == "csr":
-        with open_rows(matrix) as rows, named_block(task):
-            _fill_csr(rows, task, positions, kept, out)
+        lookup = Lookup.of(positions, matrix.n_columns)
+        with open_rows(matrix, tables.rows) as rows, named_block(task):
+            for hits, values in rows.hits(lookup, tables.wanted):
+                add_hits(out, hits, values)
         return out, rows.bytes_read
     with open_matrix(matrix) as reader, named_block(task):
         _FILL[matrix.layout](reader, block, positions, out)
@@ -188,24 +211,11 @@ def _read_values(
 
 @contextlib.contextmanager
 def named_block(task: BlockTask) -> Iterator[None]:
-    """Say in which rows a kernel found nonsense."""
+    """Add file and rows to a kernel's ValueError."""
     try:
         yield
     except ValueError as error:
         raise DamagedFileError(f"{task.where}: {error}; bring the file again") from None
-
-
-def _fill_csr(
-    reader: RowReader,
-    task: BlockTask,
-    positions: NDArray[np.int64],
-    kept: NDArray[np.bool_],
-    out: NDArray[Any],
-) -> None:
-    start, stop = task.block.start, task.block.stop
-    table = lookup_table(positions, task.matrix.n_columns)
-    for hits, values in reader.hits(start, stop, table, kept):
-        add_hits(out, hits, values)
 
 
 def _fill_csc(

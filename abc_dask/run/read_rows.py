@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.errors import DamagedFileError
 from abc_dask.matrix.h5py_reader import open_matrix
 from abc_dask.matrix.kernels import check_range
 from abc_dask.matrix.open_rows import open_rows
 from abc_dask.plan.subset import Genes
-from abc_dask.run.read_block import BlockTask, named_block, read_cells
+from abc_dask.run.read_block import BlockTables, BlockTask, named_block, read_block_tables
 
 # Values in memory at once: with their rows, columns and order some 60 bytes each.
 _PIECE = 1 << 19
@@ -60,14 +59,13 @@ def read_rows_of(task: BlockTask, genes: Genes) -> Iterator[tuple[Rows, int]]:
     DamagedFileError
         If the file changed, cannot be read, or holds an index out of range.
     """
-    labels, kept, _ = read_cells(task, [])
-    if int(kept.sum()) != task.block.n_cells:
-        raise DamagedFileError(f"{task.where}: {task.rows} does not fit the plan; remove that file")
+    tables = read_block_tables(task, ())
+    labels, kept = tables.labels, tables.wanted
     slots, absent = genes.of_matrix(task.block.matrix)
-    read = {"csr": _csr, "csc": _csc, "dense": _dense}[task.matrix.layout]
-    for first, (row, column, data, n_rows), bytes_read in read(task, kept):
+    read = {"csr": _csr, "csc": _csc, "dense": _dense}[task.matrix.matrix.layout]
+    for first, (row, column, data, n_rows), bytes_read in read(task, tables):
         with named_block(task):
-            check_range(column, task.matrix.n_columns)
+            check_range(column, task.matrix.matrix.n_columns)
         here = kept[first : first + n_rows]
         number = np.cumsum(here) - 1  # of each row among those kept
         entries = (number[row], slots[column], data.astype(genes.dtype, copy=False))
@@ -79,11 +77,11 @@ def read_rows_of(task: BlockTask, genes: Genes) -> Iterator[tuple[Rows, int]]:
 Entries = tuple[NDArray[Any], NDArray[Any], NDArray[Any], int]
 
 
-def _csr(task: BlockTask, kept: NDArray[np.bool_]) -> Iterator[tuple[int, Entries, int]]:
-    start, stop = task.block.start, task.block.stop
-    with open_rows(task.matrix) as reader:
-        for piece in reader.pieces(start, stop, _PIECE, wanted=kept):
-            first, n_rows = piece.row - start, len(piece.indptr) - 1
+def _csr(task: BlockTask, tables: BlockTables) -> Iterator[tuple[int, Entries, int]]:
+    kept = tables.wanted
+    with open_rows(task.matrix.matrix, tables.rows) as reader:
+        for piece in reader.pieces(_PIECE, kept):
+            first, n_rows = piece.row - task.block.start, len(piece.indptr) - 1
             here = kept[first : first + n_rows]
             sizes = np.diff(piece.indptr)
             row = np.repeat(np.arange(n_rows), sizes)
@@ -92,38 +90,38 @@ def _csr(task: BlockTask, kept: NDArray[np.bool_]) -> Iterator[tuple[int, Entrie
                 places = np.flatnonzero(here[row])
                 row = row[places]
             column = piece.indices[places]
-            data = reader.values(places) if len(places) else np.zeros(0, task.matrix.dtype)
+            data = reader.values(places) if len(places) else np.zeros(0, task.matrix.matrix.dtype)
             yield first, (row, column, data, n_rows), reader.bytes_read
 
 
-def _csc(task: BlockTask, kept: NDArray[np.bool_]) -> Iterator[tuple[int, Entries, int]]:
+def _csc(task: BlockTask, tables: BlockTables) -> Iterator[tuple[int, Entries, int]]:
     """Look through all columns: rows do not lie together in this layout."""
-    start, stop = task.block.start, task.block.stop
+    start, stop, matrix = task.block.start, task.block.stop, task.matrix.matrix
     rows, columns, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
-    with open_matrix(task.matrix) as reader:
-        for position in range(task.matrix.n_columns):
+    with open_matrix(matrix) as reader:
+        for position in range(matrix.n_columns):
             for row_indices, data in reader.column(position):
                 with named_block(task):
-                    check_range(row_indices, task.matrix.n_rows)
+                    check_range(row_indices, matrix.n_rows)
                 row = row_indices.astype(np.int64) - start
                 inside = np.flatnonzero((row >= 0) & (row < stop - start))
-                inside = inside[kept[row[inside]]]
+                inside = inside[tables.wanted[row[inside]]]
                 rows.append(row[inside])
                 columns.append(np.full(len(inside), position))
                 values.append(data[inside])
-        joined = np.concatenate([np.zeros(0, task.matrix.dtype), *values])
+        joined = np.concatenate([np.zeros(0, matrix.dtype), *values])
         entries = (np.concatenate(rows), np.concatenate(columns), joined, stop - start)
         yield 0, entries, reader.bytes_read
 
 
-def _dense(task: BlockTask, kept: NDArray[np.bool_]) -> Iterator[tuple[int, Entries, int]]:
+def _dense(task: BlockTask, tables: BlockTables) -> Iterator[tuple[int, Entries, int]]:
     start, stop = task.block.start, task.block.stop
-    everything = np.arange(task.matrix.n_columns)
-    with open_matrix(task.matrix) as reader:
+    everything = np.arange(task.matrix.matrix.n_columns)
+    with open_matrix(task.matrix.matrix) as reader:
         for at, values in reader.dense(start, stop, everything, most=_PIECE):
             first = at - start
             row, column = np.nonzero(values)  # NaN is not zero
-            held = kept[first : first + len(values)][row]
+            held = tables.wanted[first : first + len(values)][row]
             row, column = row[held], column[held]
             yield first, (row, column, values[row, column], len(values)), reader.bytes_read
 

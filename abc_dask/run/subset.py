@@ -94,7 +94,7 @@ class MakeRows:
         folder = Path(staging)
         block = task.block
         name = part_file_name(
-            block.number, task.feature_matrix_label, f"{block.start}-{block.stop}"
+            block.number, task.matrix.feature_matrix_label, f"{block.start}-{block.stop}"
         )
         path = (folder / PARTS / name).with_suffix(".arrow")
         try:
@@ -109,7 +109,7 @@ class MakeRows:
                 sha256=digest,
                 rows=n_rows,
                 content="0",
-                fingerprint=task.matrix.fingerprint,
+                fingerprint=task.matrix.matrix.fingerprint,
                 bytes_read=bytes_read,
                 seconds=time.perf_counter() - began,
             )

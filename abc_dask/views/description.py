@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from abc_dask._version import FORMAT_VERSION
 from abc_dask.disk.files import unreadable
 from abc_dask.errors import ViewError
 from abc_dask.messages import enumerate_names, format_bytes, html_table
 from abc_dask.release.annotation import Annotation
-
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-
-_STEP = 0x9E3779B97F4A7C15
 
 CELLS = "_cells.json"
 
@@ -61,39 +52,6 @@ def load_info(path: Path) -> dict[str, Any]:
         raise ViewError(f"{source} was changed after it was written; run the extraction again")
     described: dict[str, Any] = info
     return described
-
-
-def content_digest(labels: pa.Array, values: Iterable[NDArray[Any]]) -> int:
-    """Hash labels and values so that neither order nor partitioning of rows matters.
-
-    Each row's label is hashed (pandas' keyed SipHash), then mixed with the bits of each
-    value in the order of the genes (the finaliser of SplitMix64); rows are summed modulo
-    2**64. For telling whether two views hold the same table, not against forgery.
-
-    Parameters
-    ----------
-    labels : pyarrow array of string, length n_cells
-    values : iterable of float arrays, shape (n_cells,)
-        One a gene, in their order; such as an array of genes x cells.
-
-    Returns
-    -------
-    int
-        0 to 2**64 - 1; digests of parts add up, modulo 2**64.
-    """
-    import pandas as pd
-
-    names = labels.to_numpy(zero_copy_only=False).astype(object)
-    state = pd.util.hash_array(names, categorize=False)
-    for number, column in enumerate(values):
-        # one NaN is as good as another, and so are the two zeros
-        clean = np.where(np.isnan(column), np.asarray(np.nan, column.dtype), column + 0)
-        bits = clean.astype(np.float64).view(np.uint64)
-        state = state ^ (bits + np.uint64((number + 1) * _STEP % 2**64))
-        for shift, factor in zip((30, 27), _MIX, strict=True):
-            state = (state ^ (state >> np.uint64(shift))) * factor
-        state = state ^ (state >> np.uint64(31))
-    return int(state.sum(dtype=np.uint64)) if len(state) else 0
 
 
 def tree(root: Path) -> list[str]:

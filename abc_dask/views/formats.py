@@ -14,8 +14,8 @@ from abc_dask.views.as_anndata import write_h5ad
 from abc_dask.views.csv_view import CsvReader, write_csv
 from abc_dask.views.description import annotations_of, part_paths
 from abc_dask.views.integrity import require_sound
-from abc_dask.views.parquet_view import PartsReader, write_parts
-from abc_dask.views.reader import Reader, load_order
+from abc_dask.views.parquet_view import PartsReader, content_digest, write_parts
+from abc_dask.views.reader import Reader, column_batches, load_order
 from abc_dask.views.zarr_view import VALUES, ZarrReader, write_zarr
 
 FORMATS = ("parquet", "zarr", "csv")
@@ -83,3 +83,9 @@ WRITERS: dict[str, Callable[[Path, Reader, dict[str, Any]], dict[str, int] | Non
     "csv": write_csv,
     "h5ad": write_h5ad,
 }
+
+
+def content_of(reader: Reader) -> str:
+    """Compute the digest of all labels and values, as `content_digest` does for parts."""
+    columns = (column for _, values in column_batches(reader) for column in values.T)
+    return f"{content_digest(reader.labels(), columns):016x}"

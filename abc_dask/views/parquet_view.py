@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
 from abc_dask.disk.checked_parquet import SealError, opened_sealed, seal
+from abc_dask.disk.files import replacing, sha256
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.reader import (
     MATRIX_COLUMNS,
@@ -30,6 +31,9 @@ from abc_dask.views.reader import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_STEP = 0x9E3779B97F4A7C15
 
 SCHEMA_KEY = b"abc_dask"
 
@@ -165,6 +169,88 @@ def part_file_name(number: int, label: str | None, rows: str = "") -> str:
     return ".".join(filter(None, [f"{number:05d}", safe[:150], rows, "parquet"]))
 
 
+def content_digest(labels: pa.Array, values: Iterable[NDArray[Any]]) -> int:
+    """Hash labels and values so that neither order nor partitioning of rows matters.
+
+    Each row's label is hashed (pandas' keyed SipHash), then mixed with the bits of each
+    value in the order of the genes (the finaliser of SplitMix64); rows are summed modulo
+    2**64. For telling whether two views hold the same table, not against forgery.
+
+    Parameters
+    ----------
+    labels : pyarrow array of string, length n_cells
+    values : iterable of float arrays, shape (n_cells,)
+        One a gene, in their order; such as an array of genes x cells.
+
+    Returns
+    -------
+    int
+        0 to 2**64 - 1; digests of parts add up, modulo 2**64.
+    """
+    import pandas as pd
+
+    names = labels.to_numpy(zero_copy_only=False).astype(object)
+    state = pd.util.hash_array(names, categorize=False)
+    for number, column in enumerate(values):
+        # one NaN is as good as another, and so are the two zeros
+        clean = np.where(np.isnan(column), np.asarray(np.nan, column.dtype), column + 0)
+        bits = clean.astype(np.float64).view(np.uint64)
+        state = state ^ (bits + np.uint64((number + 1) * _STEP % 2**64))
+        for shift, factor in zip((30, 27), _MIX, strict=True):
+            state = (state ^ (state >> np.uint64(shift))) * factor
+        state = state ^ (state >> np.uint64(31))
+    return int(state.sum(dtype=np.uint64)) if len(state) else 0
+
+
+@dataclass(frozen=True)
+class PartContent:
+    """What a part of a Parquet view holds, all from one matrix.
+
+    Attributes
+    ----------
+    labels : pyarrow array of string, length n_cells
+    columns : mapping of str to array
+        Genes, then annotations.
+    of_matrix : mapping of str to (str or None)
+        dataset_label and feature_matrix_label; None where nobody knows.
+    matrices : list of dict
+        Provenance of all matrices of the view.
+    provenance : bytes
+        What the schema carries.
+    """
+
+    labels: pa.Array
+    columns: Mapping[str, Any]
+    of_matrix: Mapping[str, str | None]
+    matrices: list[dict[str, Any]]
+    provenance: bytes
+
+
+def write_part(
+    folder: Path, name: tuple[int, str, str], content: PartContent
+) -> tuple[str, int, str]:
+    """Write a part file of a view: whole, read back, or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+    name : (number, feature_matrix_label, rows)
+        What the file is named after.
+    content : PartContent
+
+    Returns
+    -------
+    name : str
+    size : int
+        Bytes of the file.
+    sha256 : str
+    """
+    path = folder / part_file_name(*name)
+    with replacing(path) as temporary:
+        write_table(view_table(content), temporary)
+        return path.name, temporary.stat().st_size, sha256(temporary)
+
+
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a part and read it back, checksums verified, before anyone counts on it."""
     pq.write_table(
@@ -187,30 +273,25 @@ def write_table(table: pa.Table, path: Path) -> None:
         raise OSError(f"{rows:,} of {len(table):,} rows read back")
 
 
-def view_table(
-    labels: pa.Array,
-    columns: Mapping[str, Any],
-    constants: Mapping[str, str | None],
-    matrices: list[dict[str, Any]],
-    provenance: bytes,
-) -> pa.Table:
-    """Give a table of a Parquet view, all from one matrix.
+def view_table(content: PartContent) -> pa.Table:
+    """Return the table of a part.
 
     The two label columns are dictionaries with the names of all matrices, the same in
     every part, so that categories agree when parts are put together.
     """
+    labels = content.labels
     arrays: dict[str, Any] = {CELL_LABEL: labels}
     arrays |= {
         name: values if isinstance(values, pa.Array) else pa.array(values)
-        for name, values in columns.items()
+        for name, values in content.columns.items()
     }
-    for name, value in constants.items():
-        names = list(dict.fromkeys(matrix[name] for matrix in matrices))
+    for name, value in content.of_matrix.items():
+        names = list(dict.fromkeys(matrix[name] for matrix in content.matrices))
         code = None if value is None else names.index(value)
         codes = pa.array([code], pa.int16()).take(pa.array(np.zeros(len(labels), np.int64)))
         arrays[name] = pa.DictionaryArray.from_arrays(codes, pa.array(names))
     table = pa.table(arrays)
-    metadata = {b"pandas": _pandas_metadata(table), SCHEMA_KEY: provenance}
+    metadata = {b"pandas": _pandas_metadata(table), SCHEMA_KEY: content.provenance}
     return table.replace_schema_metadata(metadata)
 
 
@@ -279,7 +360,7 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict
                 chosen = rows[first : first + step]
                 columns = zip(reader.columns, (column[chosen] for column in values), strict=True)
                 beside = {a.name: a.arrow(values[chosen]) for a, values in annotations}
-                table = view_table(
+                content = PartContent(
                     labels.take(pa.array(chosen)),
                     dict(columns) | beside,
                     dict(zip(MATRIX_COLUMNS, name, strict=True)),
@@ -287,7 +368,7 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict
                     provenance,
                 )
                 parts.append({"name": part_file_name(len(parts), name[1]), "rows": len(chosen)})
-                write_table(table, target / parts[-1]["name"])
+                write_table(view_table(content), target / parts[-1]["name"])
     order = np.concatenate([np.empty(0, np.int64), *groups.values()])
     save_order(target, order)
     return parts

@@ -23,7 +23,6 @@ from abc_dask.disk.checked_parquet import opened_sealed
 from abc_dask.disk.files import Fingerprint, sha256, temporary_name, unreadable
 from abc_dask.errors import AbcDaskError, ViewError
 from abc_dask.release.annotation import Annotation
-from abc_dask.views.description import content_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -269,9 +268,3 @@ def ordered_columns(reader: Reader, beside: Path) -> Iterator[NDArray[Any]]:
         yield ordered
     finally:
         scratch.unlink(missing_ok=True)
-
-
-def content_of(reader: Reader) -> str:
-    """Compute the digest of all labels and values, as `content_digest` does for parts."""
-    columns = (column for _, values in column_batches(reader) for column in values.T)
-    return f"{content_digest(reader.labels(), columns):016x}"

@@ -64,7 +64,7 @@ def test_any_rows_and_columns_are_those_written(tmp_path_factory, n_rows, data):
     start = data.draw(st.integers(0, n_rows))
     stop = data.draw(st.integers(start, n_rows))
     if stop > start:
-        found = read_cached_rows(path, columns, start, stop)
+        (found,) = read_cached_rows(path, columns, (start, stop))
         assert found.equals(table.select(columns).slice(start, stop - start))
     assert read_note(path, b"note") == b"[1, 2]"
     assert read_described(path) == (table.schema, n_rows)
@@ -147,10 +147,10 @@ def test_only_what_is_asked_for_is_looked_at(kept):
     path.write_bytes(raw)
     assert is_sealed(path)
     assert read_cached(path, ["label"]).equals(table.select(["label"]))
-    rows = read_cached_rows(path, ["cell"], 5, ROW_GROUP)
+    (rows,) = read_cached_rows(path, ["cell"], (5, ROW_GROUP))
     assert rows.equals(table.select(["cell"]).slice(5, ROW_GROUP - 5))
     with pytest.raises(CacheError):
-        read_cached_rows(path, ["cell"], 5, ROW_GROUP + 1)
+        read_cached_rows(path, ["cell"], (5, ROW_GROUP + 1))
     with pytest.raises(CacheError, match="or is gone; run extract again, which makes it anew"):
         read_cached(path)
 

@@ -18,11 +18,11 @@ from abc_dask.disk.files import Fingerprint
 from abc_dask.errors import DamagedFileError
 from abc_dask.matrix import chunk_table as chunks
 from abc_dask.matrix.chunk_rows import ChunkRows
-from abc_dask.matrix.chunk_table import read_arrays, read_chunks, read_pointers
 from abc_dask.matrix.h5ad import MatrixFile
-from abc_dask.matrix.kernels import lookup_table
-from abc_dask.matrix.open_rows import HDF5Rows, open_rows
+from abc_dask.matrix.kernels import Lookup
+from abc_dask.matrix.open_rows import HDF5Rows, open_rows, read_chunks
 from abc_dask.matrix.plain_rows import PlainRows
+from abc_dask.matrix.row_reader import RowRange
 from abc_dask.matrix.source import FileSource, opened_source
 from abc_dask.run.read_block import read_block, tasks_of
 from abc_dask.testing import write_h5ad
@@ -55,6 +55,10 @@ def rewritten(path: Path, names=("X/data", "X/indices"), **options) -> Path:
     return path
 
 
+def rows_of(start: int, stop: int) -> RowRange:
+    return RowRange(start, matrix_of().indptr[start : stop + 1].astype("int64"))
+
+
 def looked_at(path: Path) -> MatrixFile:
     index, _ = index_of(path, path.parent)
     return index.matrix
@@ -62,7 +66,7 @@ def looked_at(path: Path) -> MatrixFile:
 
 def require_same(path: Path, *, around: bool) -> None:
     """The values are right, and were read around HDF5 or not."""
-    assert bool(read_arrays(looked_at(path).chunks)) == around
+    assert bool(looked_at(path).arrays) == around
     labels, values = read_all(plan_of(path, path.parent, identifiers_of(40), 2000))
     assert labels == labels_of(60)
     same_bits(values, np.ascontiguousarray(matrix_of().toarray().T))
@@ -135,7 +139,7 @@ def test_values_of_any_type_are_read_around_hdf5(tmp_path, dtype):
         del file["X/data"]
         values = (values * 9).astype(dtype)
         file.create_dataset("X/data", data=values, chunks=(100,)).attrs.update(attrs)
-    assert read_arrays(looked_at(path).chunks)
+    assert looked_at(path).arrays
     expected = matrix_of()
     expected.data = values.astype("float64")
     _, found = read_all(plan_of(path, tmp_path, identifiers_of(40), 2000))
@@ -186,40 +190,36 @@ def test_chunks_between_the_items_of_the_file(tmp_path):
                 file[f"uns/odd {name[2:]} {number}"] = np.zeros(3 + number % 4, "u1")
             array.attrs.update(attrs)
     matrix = looked_at(path)
-    offsets = [
-        read_chunks(matrix.chunks, array, 0, array.length).offsets
-        for array in read_arrays(matrix.chunks)
-    ]
-    assert (np.concatenate(offsets) % 4).any()
+    found = read_chunks(matrix, 0, matrix.n_values)
+    assert (np.concatenate([chunks.offsets for chunks in found]) % 4).any()
     require_same(path, around=True)
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
-def test_any_range_of_chunks_and_pointers(tmp_path, compression):
+def test_any_range_of_chunks(tmp_path, compression):
     matrix = looked_at(written(tmp_path / "m.h5ad", compression=compression))
     expected = matrix_of()
-    indices, data = read_arrays(matrix.chunks)
+    indices, data = matrix.arrays
     assert (indices.name, data.name) == ("X/indices", "X/data")
     assert indices.length == data.length == expected.nnz
     with h5py.File(matrix.path) as file:
         stored = file["X/data"].id
         for low, high in ((0, 1), (99, 101), (250, 250), (0, expected.nnz)):
-            found = read_chunks(matrix.chunks, data, low, high)
+            _, found = read_chunks(matrix, low, high)
             assert found.first == low // 100
             for k, (offset, size) in enumerate(zip(found.offsets, found.sizes, strict=True)):
                 info = stored.get_chunk_info(found.first + k)
                 assert (offset, size) == (info.byte_offset, info.size)
-    pointers = read_pointers(matrix.indptr, 7, 30)
-    np.testing.assert_array_equal(pointers, expected.indptr[7:31])
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_both_readers_give_the_same_pieces(tmp_path, compression):
     matrix = looked_at(written(tmp_path / "m.h5ad", compression=compression))
-    with open_rows(matrix) as fast, open_rows(replace(matrix, chunks="")) as slow:
+    rows = rows_of(5, 50)
+    with open_rows(matrix, rows) as fast, open_rows(replace(matrix, arrays=()), rows) as slow:
         assert isinstance(fast, ChunkRows if compression else PlainRows)
         assert isinstance(slow, HDF5Rows)
-        pairs = zip(fast.pieces(5, 50, 70), slow.pieces(5, 50, 70), strict=True)
+        pairs = zip(fast.pieces(70), slow.pieces(70), strict=True)
         for one, other in pairs:
             assert one.row == other.row
             np.testing.assert_array_equal(one.indptr, other.indptr)
@@ -334,16 +334,17 @@ def test_a_file_that_changes_while_it_is_open(tmp_path):
 def test_a_file_cut_short_under_the_loops_is_one_error(tmp_path):
     """Between two looks at its size: a short read, and no signal."""
     matrix = looked_at(written(tmp_path / "m.h5ad"))
-    table = lookup_table(np.arange(3), 40)
+    table = Lookup.of(np.arange(3), 40)
     with (
         Path(matrix.path).open("r+b") as file,
         FileSource(matrix.path, matrix.fingerprint) as source,
     ):
-        rows = PlainRows(matrix, read_arrays(matrix.chunks), source)
+        chunks = read_chunks(matrix, 0, matrix.n_values)
+        rows = PlainRows(matrix.arrays, chunks, rows_of(0, 60), source)
         file.truncate(3000)
         source.expect = lambda *_: None
         with pytest.raises(DamagedFileError, match=r"m\.h5ad ends at [\d,]+; bring it again"):
-            list(rows.hits(0, 60, table, np.ones(60, bool)))
+            list(rows.hits(table, np.ones(60, bool)))
 
 
 def test_memory_stays_that_of_a_buffer(tmp_path):

@@ -15,19 +15,19 @@ from abc_dask.matrix import kernels
 from abc_dask.matrix import plain_rows as plain
 from abc_dask.matrix import search_loops as loops
 from abc_dask.matrix.kernels import (
+    SEARCHABLE,
     Hits,
+    Lookup,
     Segments,
     add_column,
     add_hits,
     check_range,
     exact,
     find_hits,
-    is_searchable,
-    lookup_table,
+    pieces,
     take,
     value_dtype,
 )
-from abc_dask.matrix.row_reader import pieces
 from tests import twins
 from tests.strategies import EXACT_TYPE, IN_MEMORY, Stored, same_bits, stored_matrices
 
@@ -98,7 +98,7 @@ def chosen(matrix: Stored, positions: np.ndarray) -> np.ndarray:
 def test_add_rows_is_scipy(drawn):
     matrix, positions = drawn
     out = np.zeros((len(positions), matrix.shape[0]), EXACT_TYPE[matrix.data.dtype.name])
-    table = lookup_table(positions, matrix.shape[1])
+    table = Lookup.of(positions, matrix.shape[1])
     add_rows(matrix.indptr.astype("int64"), matrix.indices, matrix.data, table, out)
     same_bits(out, chosen(matrix, positions))
 
@@ -110,7 +110,7 @@ def test_segments_in_any_order_are_scipy_and_the_twin(drawn, search_cost, data):
     matrix, positions = drawn
     n_rows, n_columns = matrix.shape
     indptr = matrix.indptr.astype("int64")
-    table = lookup_table(positions, n_columns)
+    table = Lookup.of(positions, n_columns)
     wanted = np.array(data.draw(st.lists(st.booleans(), min_size=n_rows, max_size=n_rows)), bool)
     chunk = data.draw(st.integers(1, 30))
     order = data.draw(st.permutations(range(-(-len(matrix.data) // chunk))))
@@ -120,7 +120,7 @@ def test_segments_in_any_order_are_scipy_and_the_twin(drawn, search_cost, data):
         options = {"first_cell": 1, "n_cells": n_rows + 2}
         hits = find_hits(indptr, matrix.indices, table, wanted, **options)
         indices, values = (scattered(a, chunk, order) for a in (matrix.indices, matrix.data))
-        if is_searchable(matrix.indices.dtype):
+        if matrix.indices.dtype in SEARCHABLE:
             gap, size = data.draw(st.integers(0, 40)), data.draw(st.integers(0, 9))
             found, read = from_file(indptr, indices, values, table, wanted, options, gap, size)
             np.testing.assert_array_equal(found.places, hits.places)
@@ -132,7 +132,7 @@ def test_segments_in_any_order_are_scipy_and_the_twin(drawn, search_cost, data):
     expected[:, ~wanted] = 0
     same_bits(np.ascontiguousarray(out[:, 1:-1]), expected)
     assert not out[:, [0, -1]].any()
-    twins.add_rows(indptr, matrix.indices, matrix.data, table, twin[:, 1:-1])
+    twins.add_rows(indptr, matrix.indices, matrix.data, table.slots, twin[:, 1:-1])
     twin[:, 1:-1][:, ~wanted] = 0
     same_bits(out, twin)
 
@@ -151,7 +151,7 @@ def test_an_index_out_of_range_anywhere_is_refused(drawn, data):
     below, above = st.integers(limits.min, -1), st.integers(n_columns, limits.max)
     indices[place] = wrong = data.draw(below | above)
     indptr = matrix.indptr.astype("int64")
-    table = lookup_table(positions, n_columns)
+    table = Lookup.of(positions, n_columns)
     row = int(np.searchsorted(indptr, place, side="right")) - 1
     message = f"index {wrong:,} is outside of 0 to {n_columns - 1:,}"
     for search_cost in (0, 10**6):
@@ -165,13 +165,13 @@ def test_an_index_out_of_range_anywhere_is_refused(drawn, data):
             find_hits(indptr, indices, table, wanted, **options)
     out = np.zeros((len(positions), n_rows))
     with pytest.raises(ValueError, match=message):
-        twins.add_rows(indptr, indices, matrix.data, table, out)
+        twins.add_rows(indptr, indices, matrix.data, table.slots, out)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "u8", ">i4", ">i8", ">u4"])
 def test_indices_of_other_types(dtype):
     indices = np.array([5, 2, 0, 5], dtype)
-    table = lookup_table(np.array([0, 5]), 6)
+    table = Lookup.of(np.array([0, 5]), 6)
     wanted = np.ones(2, bool)
     hits = find_hits(np.array([0, 2, 4]), indices, table, wanted, first_cell=0, n_cells=2)
     assert hits.places.tolist() == [0, 2, 3]
@@ -199,7 +199,7 @@ def test_pieces_of_rows_add_up_to_the_whole(drawn, most):
     matrix, positions = drawn
     indptr = matrix.indptr.astype("int64")
     out = np.zeros((len(positions), matrix.shape[0]), EXACT_TYPE[matrix.data.dtype.name])
-    table = lookup_table(positions, matrix.shape[1])
+    table = Lookup.of(positions, matrix.shape[1])
     for first, last in pieces(indptr, most):
         low, high = indptr[first], indptr[last]
         add_rows(
@@ -239,11 +239,12 @@ def test_pieces_hold_every_row_once_in_order(lengths, most):
         assert indptr[last] - indptr[first] <= most or last == first + 1
 
 
-def test_lookup_table():
-    table = lookup_table(np.array([3, -1, 0]), 5)
-    assert table.tolist() == [2, -1, -1, 0, -1]
-    assert lookup_table(np.array([-1, -1]), 3).tolist() == [-1, -1, -1]
-    assert lookup_table(np.zeros(0, "int64"), 0).tolist() == []
+def test_lookup():
+    table = Lookup.of(np.array([3, -1, 0]), 5)
+    assert table.slots.tolist() == [2, -1, -1, 0, -1]
+    assert (table.columns.tolist(), table.marks.tolist()) == ([0, 3], [1, 0, 0, 1, 0])
+    assert Lookup.of(np.array([-1, -1]), 3).slots.tolist() == [-1, -1, -1]
+    assert Lookup.of(np.zeros(0, "int64"), 0).slots.tolist() == []
 
 
 @pytest.mark.parametrize("wrong", [-1, -(2**31), 4, 2**31 - 1])
@@ -252,7 +253,7 @@ def test_an_index_out_of_range_is_refused(wrong, dtype):
     indices = np.array([0, wrong], dtype)
     data = np.ones(2, "float32")
     out = np.zeros((4, 2), "float32")
-    table = lookup_table(np.arange(4), 4)
+    table = Lookup.of(np.arange(4), 4)
     message = rf"index {wrong:,} is outside of 0 to 3"
     with pytest.raises(ValueError, match=message):
         add_rows(np.array([0, 1, 2]), indices, data, table, out)
@@ -272,7 +273,7 @@ def test_unsigned_indices_out_of_range():
 
 def test_the_last_gene_is_not_aliased_by_a_negative_index():
     out = np.zeros((1, 1), "float32")
-    table = lookup_table(np.array([3]), 4)
+    table = Lookup.of(np.array([3]), 4)
     with pytest.raises(ValueError, match="index -1 is outside of 0 to 3"):
         add_rows(np.array([0, 1]), np.array([-1]), np.ones(1, "float32"), table, out)
     assert out[0, 0] == 0
@@ -324,7 +325,7 @@ def test_duplicates_that_overflow_or_cancel_are_what_scipy_gives():
     indices, indptr = np.array([0, 0, 1, 1]), np.array([0, 4])
     expected = scipy.sparse.csr_array((data, indices, indptr), shape=(1, 2)).toarray()
     out = np.zeros((2, 1), "float32")
-    add_rows(indptr, indices, data, lookup_table(np.arange(2), 2), out)
+    add_rows(indptr, indices, data, Lookup.of(np.arange(2), 2), out)
     same_bits(out, expected.T)
     out = np.zeros(1, "float32")
     add_column(np.zeros(2, "int32"), data[:2], 0, 1, out)

@@ -145,6 +145,7 @@ def planned(**changes) -> PlannedMatrix:
         "matrix": MATRIX,
         "rows": "/cache/rows.parquet",
         "positions": (1, -1),
+        "value_dtype": "float32",
         "n_asked": 5,
         "n_found": 5,
         "n_extra": 1,

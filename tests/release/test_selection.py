@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from abc_dask import Atlas
 from abc_dask.cli import cli
 from abc_dask.errors import AbcDaskError, MissingFileError, TableError, UsageError
-from abc_dask.matrix.row_reader import wanted_pieces
+from abc_dask.matrix.kernels import wanted_pieces
 from abc_dask.testing import Quirks, write_atlas
 from tests.oracle import assert_same, expected_table
 
