@@ -28,7 +28,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from abc_dask.acquire.check import check
-    from abc_dask.acquire.download import fetch
+    from abc_dask.acquire.fetch import fetch
     from abc_dask.acquire.remote import fetch_manifest, list_remote_releases
     from abc_dask.atlas import Atlas
     from abc_dask.errors import AbcDaskError
@@ -43,7 +43,7 @@ _HOME = {
     "Release": "release.release",
     "View": "view",
     "check": "acquire.check",
-    "fetch": "acquire.download",
+    "fetch": "acquire.fetch",
     "fetch_manifest": "acquire.remote",
     "list_remote_releases": "acquire.remote",
     "open_view": "view",

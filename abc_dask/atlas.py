@@ -227,7 +227,7 @@ class Atlas(Catalog):
         from abc_dask.run.extraction import check_output, run
 
         if discard and not fetch:
-            raise UsageError("discard removes what fetch brought; ask for both")
+            raise UsageError("discard removes what fetch fetched; give both")
         path, chosen = check_output(output, format, overwrite=overwrite)
         if runs_here(**cluster):
             # the first task would wait for it; meanwhile tables are read

@@ -68,7 +68,7 @@ class Catalog:
         DownloadError
             If something cannot be brought.
         """
-        from abc_dask.acquire.download import fetch
+        from abc_dask.acquire.fetch import fetch
         from abc_dask.acquire.remote import fetch_manifest
 
         version = fetch_manifest(release, download_base).version
@@ -134,7 +134,7 @@ class Catalog:
         """
         wish = CellChoice.of(where, cells)
         if wish is not None:
-            from abc_dask.acquire.download import fetch
+            from abc_dask.acquire.fetch import fetch
 
             fetch(self.release, self._source.annotations.entries(wish.columns))
         selection = self._source.choose(wish)

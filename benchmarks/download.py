@@ -85,15 +85,15 @@ def make_file(path: Path, size: int) -> str:
 FETCH = """
 import resource, sys, time
 from pathlib import Path
-from abc_dask.acquire.download import fetch
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.fetch import fetch
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.net.settings import HttpSettings
 from abc_dask.release.manifest import FileEntry, Manifest
 from abc_dask.release.release import Release
 base, url, path, size, md5, workers = sys.argv[1:]
 entry = FileEntry("D", "expression_matrices", "D", "log2", "h5ad", "1", path, "", int(size), md5)
 release = Release(Path(base).resolve(), Manifest("1", "", (entry,)))
-settings = DownloadSettings(HttpSettings(url), workers=int(workers))
+settings = FetchSettings(HttpSettings(url), workers=int(workers))
 start = time.perf_counter()
 assert fetch(release, [entry], settings=settings).files[0].verified
 print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

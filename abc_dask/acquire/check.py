@@ -57,7 +57,7 @@ class CheckReport:
     files: tuple[CheckedFile, ...]
 
     def of(self, state: State) -> tuple[CheckedFile, ...]:
-        """Give the files in one state."""
+        """Return the files in one state."""
         return tuple(file for file in self.files if file.state is state)
 
 
@@ -68,7 +68,7 @@ def check(
     rehash: bool = False,
     progress: FetchProgress | None = None,
 ) -> CheckReport:
-    """Look at what is on disk of a release; no network is touched.
+    """Check what is on disk of a release, without using the network.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def check(
         taken before are trusted for files that are unchanged since, and a file whose
         hash was never taken is called unverified.
     progress : FetchProgress, optional
-        Told what is read.
+        Shows what is read.
 
     Returns
     -------
@@ -109,18 +109,18 @@ def check(
 
 
 class _Reader:
-    """How files are read: whether, and who is told."""
+    """Reads files, or does not, and reports what was read."""
 
     def __init__(self, progress: FetchProgress, stopping: threading.Event, *, rehash: bool) -> None:
         self.progress = progress
         self.rehash = rehash
         self._stopping = stopping
 
-    def told(self, entry: FileEntry) -> Callable[[int], None]:
+    def reporting(self, entry: FileEntry) -> Callable[[int], None]:
         def read(count: int) -> None:
             self.progress.advance(entry, count)
             if self._stopping.is_set():
-                raise AbcDaskError("broken off")
+                raise AbcDaskError("interrupted")
 
         return read
 
@@ -130,7 +130,7 @@ def _check_one(release: Release, entry: FileEntry, memory: Memory, reader: _Read
     action = decide(entry, found, _part_url(found), rehash=reader.rehash)
     if action is Action.VERIFY and reader.rehash:
         reader.progress.start(entry, 0)
-        take_hash(release.download_base, entry, memory, reader.told(entry))
+        take_hash(release.download_base, entry, memory, reader.reporting(entry))
         found = inspect(release.download_base, entry, memory)
         action = decide(entry, found, _part_url(found))
         reader.progress.finish(entry, "read")
@@ -138,7 +138,7 @@ def _check_one(release: Release, entry: FileEntry, memory: Memory, reader: _Read
 
 
 def _part_url(found: Found) -> str:
-    """Take a part as it is: where it came from does not matter here."""
+    """Return where a part came from, whatever that is: it does not matter here."""
     return found.journal.url if found.journal else ""
 
 
@@ -154,7 +154,7 @@ def _state(entry: FileEntry, found: Found, action: Action) -> tuple[State, str]:
             return State.MISSING, ""
         case Action.RESUME:
             assert found.journal is not None
-            there = sum(stop - start for start, stop in found.journal.done)
+            there = found.journal.bytes_done
             return State.PARTIAL, f"{format_bytes(there)} of {format_bytes(entry.size)} are there"
         case _:
             return State.DAMAGED, _damage(entry, found)

@@ -25,7 +25,7 @@ _ANNOTATIONS = (
 def select(
     manifest: Manifest, patterns: Iterable[str], normalization: str | None = None
 ) -> tuple[FileEntry, ...]:
-    """Give the files that ``DATASET[/KIND[/TAG]]`` names.
+    """Return the files that ``DATASET[/KIND[/TAG]]`` names.
 
     Parameters
     ----------
@@ -48,10 +48,10 @@ def select(
         If a name is not in the release (names the nearest), or a matrix is not there
         in this normalization.
     """
-    chosen: set[FileEntry] = set()
+    selected: set[FileEntry] = set()
     for pattern in patterns:
-        chosen.update(_of_normalization(_select_one(manifest, pattern), pattern, normalization))
-    return tuple(entry for entry in manifest.files if entry in chosen)
+        selected.update(_of_normalization(_select_one(manifest, pattern), pattern, normalization))
+    return tuple(entry for entry in manifest.files if entry in selected)
 
 
 def _select_one(manifest: Manifest, pattern: str) -> list[FileEntry]:
@@ -99,7 +99,7 @@ def _of_normalization(
 def tables_for(
     manifest: Manifest, metadata: str, *, annotations: bool = True
 ) -> tuple[FileEntry, ...]:
-    """Give the tables that an extraction on a metadata directory reads.
+    """Return the tables that an extraction on a metadata directory reads.
 
     Parameters
     ----------
@@ -126,16 +126,16 @@ def tables_for(
 
     metadata = metadata_directory(manifest, metadata)
     tables = manifest.tables(metadata)
-    chosen = [tables[CELL_METADATA], *gene_tables(manifest, metadata).values()]
+    needed = [tables[CELL_METADATA], *gene_tables(manifest, metadata).values()]
     if annotations:
-        chosen += [tables[tag] for tag in _ANNOTATIONS if tag in tables]
-    return tuple(dict.fromkeys(chosen))
+        needed += [tables[tag] for tag in _ANNOTATIONS if tag in tables]
+    return tuple(dict.fromkeys(needed))
 
 
 def matrices_for(
     release: Release, metadata: str, normalization: str = "log2"
 ) -> tuple[FileEntry, ...]:
-    """Give every matrix file that the cells of a metadata directory are in.
+    """Return the matrix files that hold the cells of a metadata directory.
 
     Parameters
     ----------

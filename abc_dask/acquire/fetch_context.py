@@ -1,4 +1,4 @@
-"""What all transfers of one fetch share, and what each of them gives."""
+"""What all transfers of one fetch share, and what each of them returns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Placing = Callable[[FileEntry, Fingerprint], None]
 
 
 class StoppedError(AbcDaskError):
-    """The fetch was broken off; what is there is kept."""
+    """The fetch was interrupted; what is there is kept."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Context:
     step : int
         The journal is written after so many bytes.
     remove_damaged : bool
-        Remove bytes that failed their check, in place of keeping them aside.
+        Remove bytes that failed their check instead of keeping them aside.
     wake : callable
         Called when there is more to do for idle threads.
     placing : callable or None
-        Told of each fetched file, whole and checked, just before it gets its name.
+        Called with each fetched file, whole and checked, just before it gets its name.
     """
 
     download_base: Path
@@ -79,11 +79,11 @@ class Context:
     placing: Placing | None = None
 
     def keep_on(self) -> None:
-        """Raise `StoppedError` when the fetch was broken off."""
+        """Raise `StoppedError` when the fetch was interrupted."""
         if self.client.stopping.is_set():
-            raise StoppedError("broken off; run the same command again to go on")
+            raise StoppedError("interrupted; run the same command again to go on")
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless the fetch is broken off."""
+        """Wait, unless the fetch is interrupted."""
         self.client.stopping.wait(seconds)
         self.keep_on()

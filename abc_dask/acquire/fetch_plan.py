@@ -69,7 +69,7 @@ class FetchPlan:
         return tuple(file.entry for file in self.files if file.entry.file_hash is None)
 
     def bytes_needed(self, ahead: int | None = None) -> int:
-        """Give the room that is needed.
+        """Return the bytes that are needed on disk.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class FetchPlan:
 def plan_fetch(
     release: Release, entries: Iterable[FileEntry], *, settings: HttpSettings | None = None
 ) -> FetchPlan:
-    """Look at what a fetch would have to do, without doing it.
+    """Plan a fetch without starting it.
 
     Files with the right size count as there; their hashes are taken when they are
     fetched, or by `abc_dask.acquire.check.check`.
@@ -132,7 +132,7 @@ def plan_fetch(
         there = entry.size
         if action is Action.RESUME:
             assert found.journal is not None
-            there = sum(stop - start for start, stop in found.journal.done)
+            there = found.journal.bytes_done
         elif action in {Action.FETCH, Action.REPLACE}:
             there = 0
         planned.append(PlannedFile(entry, action, there))
@@ -140,14 +140,14 @@ def plan_fetch(
 
 
 def bytes_free(folder: Path) -> int:
-    """Give the free space of the file system that a folder lies on, or will lie on."""
+    """Return the free bytes of the file system that a folder lies on, or will lie on."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def require_writable(base: Path, plan: FetchPlan) -> None:
-    """Say that a folder is read-only before the first byte, not after the first file."""
+    """Raise `DownloadError` for a read-only folder before the first byte, not after a file."""
     keep = {Action.ADOPT, Action.ADOPT_UNVERIFIED, Action.VERIFY}
     for file in plan.files:
         if file.action in keep:

@@ -1,7 +1,7 @@
 """Folders under download_base that are written to, never through a symbolic link.
 
 A path is walked one name at a time from the open base folder (``openat``), so that a
-link put into it, even while a download runs, is refused and not followed.
+link put into it, even while a fetch runs, is refused and not followed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from abc_dask.disk.files import ABANDONED, sweep, temporary_name
-from abc_dask.errors import DownloadError
+from abc_dask.disk.files import cannot_write as disk_cannot_write
+from abc_dask.errors import AbcDaskError, DownloadError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -34,7 +35,7 @@ class Folder:
 
     @classmethod
     def of(cls, base: Path, relative_path: str) -> Self:
-        """Open the folder of a file under `base`, made where it is not there.
+        """Open the folder of a file under `base`; create it where it is missing.
 
         Parameters
         ----------
@@ -65,7 +66,7 @@ class Folder:
                     kind = "a symbolic link" if path.is_symlink() else "not a folder"
                     raise DownloadError(
                         f"{path} is {kind}; files are written into plain folders only: "
-                        "give the real place as download_base, or move it out of the way"
+                        "give its real path as download_base, or move it out of the way"
                     ) from None
                 raise cannot_write(path, error) from None
             finally:
@@ -106,7 +107,7 @@ class Folder:
         return descriptor
 
     def status(self, name: str) -> os.stat_result | None:
-        """Give what lies under a name, links not followed; None for nothing."""
+        """Return the status of a name, links not followed; None where there is nothing."""
         try:
             return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         except FileNotFoundError:
@@ -147,7 +148,7 @@ class Folder:
         sweep(self._descriptor, name, unchanged_for)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name in this folder; what had that name is replaced."""
+        """Rename a file within this folder; what had that name is replaced."""
         try:
             os.rename(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
         except OSError as error:
@@ -168,15 +169,6 @@ class Folder:
             os.fsync(self._descriptor)
 
 
-def cannot_write(path: Path, error: OSError) -> DownloadError:
-    """Say why a place cannot be written to and what to do."""
-    reason = error.strerror or str(error)
-    advice = {
-        errno.EACCES: "give a folder that you may write to as download_base",
-        errno.EPERM: "give a folder that you may write to as download_base",
-        errno.EROFS: "give a folder that you may write to as download_base",
-        errno.ENOSPC: "make room and run the same command again; what is there is kept",
-        errno.EDQUOT: "make room and run the same command again; what is there is kept",
-        errno.ENAMETOOLONG: "the file system takes no name this long; give another download_base",
-    }.get(error.errno or 0, "run the same command again when that is mended")
-    return DownloadError(f"{path} cannot be written: {reason}; {advice}")
+def cannot_write(path: Path, error: OSError) -> AbcDaskError:
+    """Return what to raise where a file under download_base cannot be written."""
+    return disk_cannot_write(path, error, DownloadError)

@@ -36,7 +36,7 @@ class _Follower(ABC):
         """Follow the part until it is whole or given up."""
 
     def stop(self) -> None:
-        """Give up, and wait for the thread to end."""
+        """Stop, and wait for the thread to end."""
         self._given_up.set()
         self._part.wake()
         self._thread.join()
@@ -55,7 +55,7 @@ class Flusher(_Follower):
 
 
 class Hasher(_Follower):
-    """Takes the MD5 of a part's bytes, in order, as they come to be there."""
+    """Computes the MD5 of a part's bytes, in order, as they arrive."""
 
     def __init__(self, part: Part) -> None:
         self._digest = hashlib.md5(usedforsecurity=False)

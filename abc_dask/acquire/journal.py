@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from abc_dask.net.validator import Validator
+from abc_dask.records import loads
 from abc_dask.release.manifest import FileEntry
 
 _FORMAT = 1
@@ -56,48 +56,55 @@ def missing(size: int, done: Iterable[Range], range_size: int) -> list[Range]:
 
 @dataclass(frozen=True)
 class Journal:
-    """What ``NAME.part.json`` says."""
+    """The content of ``NAME.part.json``.
+
+    Attributes
+    ----------
+    url : str
+        Where the bytes come from.
+    size : int
+        Bytes of the whole file.
+    file_hash : str or None
+        Its MD5 according to the manifest.
+    etag, last_modified : str or None
+        What the server called that version of it.
+    done : tuple of (int, int)
+        Ranges of bytes that are there, merged.
+    format : int
+        Version of this layout.
+    """
 
     url: str
     size: int
     file_hash: str | None
-    validator: Validator
+    etag: str | None
+    last_modified: str | None
     done: tuple[Range, ...]
+    format: int = _FORMAT
 
     @classmethod
     def parse(cls, content: bytes | None) -> Journal | None:
-        """Read one; None for anything that is not a journal."""
+        """Return the journal in a file's content; None for anything that is not one."""
         try:
-            raw = json.loads(content or b"")
-            if raw["format"] != _FORMAT:
-                return None
-            done = tuple((int(start), int(stop)) for start, stop in raw["done"])
-            validator = Validator(raw["etag"], raw["last_modified"])
-            journal = cls(str(raw["url"]), int(raw["size"]), raw["file_hash"], validator, done)
-        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+            journal = loads(cls, content or b"")
+        except ValueError:
             return None
-        texts = (validator.etag, validator.last_modified)
-        if not all(value is None or isinstance(value, str) for value in texts):
-            return None
-        fits = all(0 <= start < stop <= journal.size for start, stop in done)
-        return journal if fits and list(done) == merged(done) else None
+        fits = all(0 <= start < stop <= journal.size for start, stop in journal.done)
+        sound = fits and list(journal.done) == merged(journal.done)
+        return journal if sound and journal.format == _FORMAT else None
 
-    def dump(self) -> bytes:
-        """Write it as JSON."""
-        return json.dumps(
-            {
-                "format": _FORMAT,
-                "url": self.url,
-                "size": self.size,
-                "file_hash": self.file_hash,
-                "etag": self.validator.etag,
-                "last_modified": self.validator.last_modified,
-                "done": self.done,
-            }
-        ).encode()
+    @property
+    def validator(self) -> Validator:
+        """What other answers must agree with to be of the same version."""
+        return Validator(self.etag, self.last_modified)
+
+    @property
+    def bytes_done(self) -> int:
+        """How many bytes are there."""
+        return sum(stop - start for start, stop in self.done)
 
     def usable(self, entry: FileEntry, url: str, part_size: int) -> bool:
-        """Tell whether the bytes it names can become this file."""
+        """Return whether the bytes it names can become this file."""
         return (
             (self.url, self.size, self.file_hash) == (url, entry.size, entry.file_hash)
             and all(stop <= part_size for _, stop in self.done)

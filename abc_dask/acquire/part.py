@@ -24,6 +24,7 @@ from abc_dask.acquire.journal import Journal, Range, merged
 from abc_dask.disk.files import is_temporary
 from abc_dask.errors import DownloadError
 from abc_dask.net.validator import Validator
+from abc_dask.records import dumps
 from abc_dask.release.manifest import FileEntry
 
 SUFFIX = ".part"
@@ -67,7 +68,7 @@ class Part:
         step: int,
         wait: Callable[[], None],
     ) -> Self:
-        """Open the part of a file, taking up what an earlier run left.
+        """Open the part of a file with what an earlier run left of it.
 
         Parameters
         ----------
@@ -107,7 +108,7 @@ class Part:
 
     @property
     def path(self) -> Path:
-        """Its place, for messages."""
+        """Its path, for messages."""
         return self.folder.path / self.name
 
     @property
@@ -123,7 +124,7 @@ class Part:
 
     @staticmethod
     def clear(base: Path, entry: FileEntry) -> None:
-        """Remove what killed runs left beside a file that is in its place by now.
+        """Remove what killed runs left beside a file that is complete by now.
 
         What another process holds is left to it, as is what lies where nothing may be written.
         """
@@ -171,7 +172,7 @@ class Part:
                 raise cannot_write(self.path, error) from None
 
     def write(self, offset: int, data: bytes) -> None:
-        """Put bytes in their place and note that they are there.
+        """Write bytes at their offset and note that they are there.
 
         Raises
         ------
@@ -210,26 +211,28 @@ class Part:
         if self.entry.file_hash is None:
             _flush_data(self._descriptor)
         done = tuple(self._done)
-        journal = Journal(self.url, self.entry.size, self.entry.file_hash, self.validator, done)
-        self.folder.write_whole(self.name + ".json", journal.dump(), durable=False)
+        etag, last_modified = self.validator.etag, self.validator.last_modified
+        entry = self.entry
+        journal = Journal(self.url, entry.size, entry.file_hash, etag, last_modified, done)
+        self.folder.write_whole(self.name + ".json", dumps(journal), durable=False)
         self._unsaved = 0
 
     def prefix(self, beyond: int, timeout: float) -> int:
-        """Give the end of the bytes that are there from 0 on; wait for it to pass `beyond`."""
+        """Return the end of the bytes that are there from 0 on; wait for it to pass `beyond`."""
         with self._grown:
             if self._prefix() <= beyond:
                 self._grown.wait(timeout)
             return self._prefix()
 
     def written(self, beyond: int, timeout: float) -> int:
-        """Give how many bytes were written by this run; wait for it to pass `beyond`."""
+        """Return how many bytes this run wrote; wait for that to pass `beyond`."""
         with self._grown:
             if self._written <= beyond:
                 self._grown.wait(timeout)
             return self._written
 
     def wake(self) -> None:
-        """Let those who wait for bytes look up."""
+        """Wake the threads that wait for bytes."""
         with self._grown:
             self._grown.notify_all()
 
@@ -241,7 +244,7 @@ class Part:
         return os.preadv(self._descriptor, [buffer], offset)
 
     def flush(self) -> None:
-        """Flush what was written so far to the disk; a failure is told by `finish`."""
+        """Flush what was written so far to the disk; `finish` reports a failure."""
         try:
             _flush_data(self._descriptor)
         except OSError as error:
@@ -249,7 +252,7 @@ class Part:
             self._lost = error
 
     def finish(self) -> os.stat_result:
-        """Flush all bytes to the disk; give the file's status.
+        """Flush all bytes to the disk and return the file's status.
 
         The time of its last change becomes now: no other run can have finished the same file.
         """
@@ -263,7 +266,7 @@ class Part:
         return os.fstat(self._descriptor)
 
     def rename(self, name: str) -> None:
-        """Give the part its next name; it is no longer a part then."""
+        """Rename the part to its final name; it is no longer a part then."""
         self.folder.rename(self.name, name)
         self.folder.unlink(self.name + ".json")
         self.folder.flush()
@@ -274,7 +277,7 @@ class Part:
         self.folder.unlink(self.name + ".json")
 
     def close(self, *, keep: bool = True) -> None:
-        """Let go of the part; with `keep`, its journal says what is there."""
+        """Close the part; with `keep`, its journal records what is there."""
         if self._descriptor < 0:
             return
         with self._lock:

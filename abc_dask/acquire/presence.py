@@ -104,7 +104,7 @@ def decide(entry: FileEntry, found: Found, url: str, *, rehash: bool = False) ->
 
 
 def inspect(download_base: Path, entry: FileEntry, memory: Memory) -> Found:
-    """Look at what lies in a file's place; reads no more than a journal."""
+    """Return what lies at a file's path; nothing but a journal is read."""
     path = download_base / entry.relative_path
     part = path.with_name(path.name + SUFFIX)
     journal, part_size = None, 0
@@ -137,7 +137,7 @@ def inspect(download_base: Path, entry: FileEntry, memory: Memory) -> Found:
 def take_hash(
     download_base: Path, entry: FileEntry, memory: Memory, read: Callable[[int], None]
 ) -> str:
-    """Take the MD5 of a file on disk and remember it.
+    """Compute the MD5 of a file on disk and remember it.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def take_hash(
     memory : Memory
         Where to remember it.
     read : callable
-        Told how many bytes were read; raises to break off.
+        Called with the number of bytes of each read; raises to stop.
 
     Raises
     ------
@@ -171,6 +171,6 @@ def take_hash(
 
 
 def refusal(path: Path) -> str:
-    """Say that a name is taken by something that is left alone."""
+    """Return the message for a name that is taken by something that is left alone."""
     kind = "a symbolic link to something else" if path.is_symlink() else "not a regular file"
     return f"{path} is {kind}, which is never written through; remove it and fetch again"

@@ -59,7 +59,7 @@ def list_remote_releases(*, settings: HttpSettings | None = None) -> list[str]:
 
 
 def _listing(client: Client) -> Iterator[str]:
-    """Give the "folders" under releases/, page after page."""
+    """Yield the "folders" under releases/, page after page."""
     base = client.settings.base_url
     query = {"list-type": "2", "prefix": _PREFIX, "delimiter": "/"}
     seen: set[str] = set()
@@ -91,7 +91,7 @@ def parse_listing(content: bytes, *, source: str) -> tuple[list[str], str | None
     prefixes : list of str
         The common prefixes.
     token : str or None
-        What to ask the next page with; None on the last one.
+        Names the next page; None on the last one.
 
     Raises
     ------
@@ -107,11 +107,11 @@ def parse_listing(content: bytes, *, source: str) -> tuple[list[str], str | None
         ) from None
     if page.root != "ListBucketResult":
         raise DownloadError(
-            f"{source} answers with {str(page.root)[:60]!r} in place of a listing; "
+            f"{source} answers with {str(page.root)[:60]!r} instead of a listing; "
             "check abc-dask.base-url"
         )
     if page.truncated and not page.token:
-        raise DownloadError(f"{source} says that there is more, but not how to ask for it")
+        raise DownloadError(f"{source} has more releases, but not how to list them")
     return page.prefixes, page.token if page.truncated else None
 
 
@@ -270,7 +270,7 @@ def fetch_manifest(
     settings: HttpSettings | None = None,
     refresh: bool = False,
 ) -> Release:
-    """Open a release, bringing its manifest first where it is not on disk.
+    """Open a release; fetch its manifest first where it is not on disk.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def fetch_manifest(
     settings : HttpSettings, optional
         From the configuration where not given.
     refresh : bool
-        Bring the manifest even if it is on disk.
+        Fetch the manifest even if it is on disk.
 
     Returns
     -------
@@ -291,7 +291,7 @@ def fetch_manifest(
     Raises
     ------
     ReleaseError, ManifestError, DownloadError
-        As in `read_manifest`. With the manifest on disk, no network is touched.
+        As in `read_manifest`. With the manifest on disk the network is not used.
     """
     base = Path(download_base).expanduser()
     if not refresh and _on_disk(base, version):
@@ -311,7 +311,7 @@ def load_manifest(
     *,
     settings: HttpSettings | None = None,
 ) -> Manifest:
-    """Give a release's manifest, from disk where it is there; writes nothing.
+    """Return a release's manifest, from disk where it is there; write nothing.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Settings of downloads: ``abc-dask.base-url`` and ``abc-dask.download``."""
+"""Settings of fetches: ``abc-dask.base-url`` and ``abc-dask.download``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_WORKERS = 64
 
 
 @dataclass(frozen=True)
-class DownloadSettings:
+class FetchSettings:
     """How to share out the work; see abc_dask.yaml.
 
     Attributes

@@ -37,7 +37,7 @@ from abc_dask.release.manifest import FileEntry
 
 _RESTARTS = 3
 
-# A try that brought this much counts as progress: retries are counted anew.
+# A try that fetched this much counts as progress: retries are counted anew.
 _ENOUGH = 1 << 20
 
 
@@ -78,7 +78,7 @@ class Transfer:
     # -- before the first byte
 
     def prepare(self) -> Fetched | None:
-        """Adopt the file, or get ready to fetch it.
+        """Adopt the file, or prepare to fetch it.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class Transfer:
         except BaseException:
             folder.close()
             raise
-        # another process may have brought it while this one waited
+        # another process may have fetched it while this one waited
         self.context.memory.reload()
         adopted = self._adopt()
         if adopted is not None:
@@ -114,7 +114,7 @@ class Transfer:
         if not self._waiting:
             self._waiting = True
             self.context.progress.note(
-                f"{self.entry.relative_path}: another process is fetching it; waiting for that one"
+                f"{self.entry.relative_path}: another process is fetching it; waiting for that"
             )
         self.context.pause(0.1)
 
@@ -169,7 +169,7 @@ class Transfer:
             return not self._pieces and not self._active
 
     def take(self) -> Range | None:
-        """Give out the next piece; None while there is none to give."""
+        """Return the next piece to fetch; None while there is none."""
         with self._lock:
             if self.error is not None or self._restart is not None or not self._pieces:
                 return None
@@ -180,7 +180,7 @@ class Transfer:
             return self._pieces.popleft()
 
     def release(self, error: BaseException | None) -> bool:
-        """Take note that a piece ended; True for the one who ended the last."""
+        """Record that a piece ended; return True for the caller who ended the last one."""
         with self._lock:
             self._active -= 1
             if isinstance(error, RestartError):
@@ -192,7 +192,7 @@ class Transfer:
             return self.error is not None or self._restart is not None or not self._pieces
 
     def fetch_piece(self, piece: Range) -> None:
-        """Bring the bytes of one piece, over as many tries as it takes."""
+        """Fetch the bytes of one piece, in as many tries as it takes."""
         attempts = Attempts(self.context.client.settings)
         position, stop = piece
         while position < stop:
@@ -221,7 +221,7 @@ class Transfer:
         )
 
     def _request(self, position: int, stop: int) -> Range:
-        """Make one request for the rest of a piece; give what is still missing of it."""
+        """Make one request for the rest of a piece; return what is still missing of it."""
         question = Question(
             self.entry.relative_path,
             self.entry.size,
@@ -280,7 +280,7 @@ class Transfer:
     # -- after the last byte
 
     def finish(self) -> Fetched | None:
-        """Check the whole file and give it its name; None if it has to start again."""
+        """Check the whole file and rename it; return None if it has to start again."""
         if self.error is not None:
             raise self.error
         if self._restart is not None:
@@ -369,7 +369,7 @@ class Transfer:
                 follower.stop()
 
     def close(self) -> None:
-        """Let go of everything; what is there of the file is kept for the next run."""
+        """Close everything; what is there of the file is kept for the next run."""
         self._stop_followers()
         if self._part is not None:
             self._part.close()

@@ -125,7 +125,7 @@ class _Signals:
         self._previous_hook = sys.unraisablehook
 
     def watch(self) -> None:
-        """Take signals from here on; those that are ignored (nohup) stay so."""
+        """Handle signals from here on; those that are ignored (nohup) stay so."""
         with contextlib.suppress(ValueError):  # not in the main thread
             for number in _STOPPED:
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -133,7 +133,7 @@ class _Signals:
             sys.unraisablehook = self._dropped
 
     def leave(self) -> None:
-        """Give signals back, unless one came: the interpreter's own end may take a while."""
+        """Restore the handlers, unless a signal came: the interpreter's end may take a while."""
         if not self._has_come:
             for number, previous in self._previous.items():
                 signal.signal(number, previous)
@@ -142,7 +142,7 @@ class _Signals:
 
     @contextlib.contextmanager
     def saying(self) -> Iterator[None]:
-        """Have the one line written, once, whatever signals come meanwhile."""
+        """Let the one line be written, once, whatever signals come meanwhile."""
         self._is_being_said = True
         try:
             yield
@@ -193,7 +193,7 @@ def _fail(ctx: click.Context, message: str, code: int) -> None:
 @click.group(name="abc", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="abc-dask")
 def cli() -> None:
-    """Get gene expression out of the Allen Brain Cell (ABC) Atlas."""
+    """Extract gene expression from the Allen Brain Cell (ABC) Atlas."""
 
 
 # Imports make some hundred thousand objects that stay to the end; with Python's own

@@ -1,4 +1,4 @@
-"""Options that say where tasks run."""
+"""Options for where tasks run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = [
-    click.option("--workers", type=int, metavar="N", help="Processes; else one with threads."),
-    click.option("--threads-per-worker", type=int, metavar="N", help="By default all cores."),
-    click.option("--memory-limit", metavar="M", help="Of each process, such as '2 GB'."),
+    click.option(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="Processes; by default one with threads.",
+    ),
+    click.option(
+        "--threads-per-worker", type=int, metavar="N", help="Threads of each; all cores by default."
+    ),
+    click.option("--memory-limit", metavar="M", help="Memory of each process, such as '2 GB'."),
     click.option(
         "--scheduler",
         metavar="ADDRESS|FILE",
-        help="Join a running Dask cluster; its scheduler file.",
+        help="Use a running Dask cluster: its address or scheduler file.",
     ),
     click.option(
-        "--allow-tcp", is_flag=True, help="Join a scheduler elsewhere that does not encrypt."
+        "--allow-tcp",
+        is_flag=True,
+        help="Accept a remote scheduler that does not encrypt.",
     ),
     click.option(
         "--cluster",
@@ -29,15 +38,17 @@ _OPTIONS = [
     click.option(
         "--cluster-config",
         metavar="FILE",
-        help="What a job is: YAML in dask-jobqueue's form, over that in your dask configuration.",
+        help="Jobs' settings: YAML in dask-jobqueue's form, over your dask configuration.",
     ),
-    click.option("--jobs", type=int, metavar="N", help="At most so many jobs."),
-    click.option("--adapt", metavar="MIN:MAX", help="At least and at most; 0:4 by default."),
-    click.option("--walltime", metavar="T", help="Of each job, as the batch system writes it."),
+    click.option("--jobs", type=int, metavar="N", help="Run at most N jobs."),
+    click.option("--adapt", metavar="MIN:MAX", help="Run MIN to MAX jobs; 0:4 by default."),
+    click.option(
+        "--walltime", metavar="T", help="Walltime of a job, as the batch system writes it."
+    ),
     click.option(
         "--wait-for-workers",
         is_flag=True,
-        help="Go on waiting when no worker appears; say from time to time why.",
+        help="Keep waiting when no worker appears; report why now and then.",
     ),
     click.option("--dashboard", is_flag=True, help="Show Dask's dashboard, on loopback."),
 ]
@@ -59,7 +70,7 @@ NAMES = (
 
 
 def cluster_options(command: Command) -> Command:
-    """Add the options that say where tasks run."""
+    """Add the options for where tasks run."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -13,13 +13,13 @@ from abc_dask.cli.options import verbose
 @click.argument("folder", metavar="DIR")
 @verbose
 def credentials(folder: str) -> None:
-    """Make TLS credentials for one cluster in DIR, for your eyes only.
+    """Make TLS credentials for one cluster in DIR, which only you can read.
 
-    Commands of Dask's own take them up by DASK_CONFIG=DIR; 'extract --scheduler FILE' finds
-    them where DIR is the folder 'tls' beside FILE.
+    Dask's own commands use them with DASK_CONFIG=DIR; 'extract --scheduler FILE' finds them
+    where DIR is the folder 'tls' beside FILE.
     """
     from abc_dask.run.cluster.credentials import write_credentials
 
-    place = Path(folder).expanduser().absolute()
-    write_credentials(place)
-    click.echo(f"export DASK_CONFIG={place}")
+    path = Path(folder).expanduser().absolute()
+    write_credentials(path)
+    click.echo(f"export DASK_CONFIG={path}")

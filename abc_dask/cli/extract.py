@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument("genes", metavar="GENE...", nargs=-1)
 @atlas_options
 @normalization
-@click.option("-o", "--output", required=True, metavar="OUT", help="Where the view will be.")
+@click.option("-o", "--output", required=True, metavar="OUT", help="Path of the view.")
 @click.option(
     "--format",
     "format_",
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     type=click.Choice(["gene_symbol", "gene_identifier"]),
     default="gene_symbol",
     show_default=True,
-    help="What names the columns.",
+    help="How the columns are named.",
 )
 @annotate
 @cells_options
@@ -62,12 +62,12 @@ if TYPE_CHECKING:
 @click.option(
     "--fetch",
     is_flag=True,
-    help="Fetch what is missing, matrix by matrix; one is read while the next one comes.",
+    help="Fetch what is missing, matrix by matrix; one is read while the next is fetched.",
 )
 @click.option(
     "--discard",
     is_flag=True,
-    help="With --fetch: remove each matrix file that it brought once its values are safe.",
+    help="With --fetch: remove each matrix file that it fetched once its values are safe.",
 )
 @click.option(
     "--plan-only",
@@ -75,9 +75,11 @@ if TYPE_CHECKING:
     help="Write the plan beside OUT for extract-part and finalize, and read nothing.",
 )
 @click.option(
-    "--print-job-script", is_flag=True, help="With --cluster: show what would be submitted."
+    "--print-job-script",
+    is_flag=True,
+    help="With --cluster: print the job script.",
 )
-@click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large download.")
+@click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large fetch.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @verbose
 def extract(
@@ -101,9 +103,9 @@ def extract(
         return
     asked = [*genes, *(read_genes_file(genes_file) if genes_file else [])]
     if not asked:
-        raise UsageError("no gene asked for; give symbols or identifiers, or --genes-file")
+        raise UsageError("no gene is given; name symbols or identifiers, or pass --genes-file")
     if options["discard"] and not options["fetch"]:
-        raise UsageError("--discard removes what --fetch brought; ask for both")
+        raise UsageError("--discard removes what --fetch fetched; give both")
     atlas = _open_and_agree(options, yes=yes) if options["fetch"] else open_atlas(options)
     names = (
         "fetch",
@@ -139,11 +141,11 @@ def _plan_only(atlas: Atlas, genes: list[str], output: str, options: dict[str, A
     from abc_dask.run.job_array import write_plan
 
     overwrite = options["overwrite"]
-    path, chosen = check_output(output, options["format_"], overwrite=overwrite)
+    path, format_ = check_output(output, options["format_"], overwrite=overwrite)
     names = ("normalization", "columns", "where", "cells", "block_size")
     annotate = split_names(options["annotate"])
     plan = atlas.plan(genes, annotate=annotate, **{name: options[name] for name in names})
-    todo = write_plan(plan, path, chosen, overwrite=overwrite)
+    todo = write_plan(plan, path, format_, overwrite=overwrite)
     click.echo(
         f"{plural(len(plan.blocks), 'block')}, {todo:,} to do: "
         f"abc-dask extract-part {output} --index I --of N for each I from 0 to N-1, "
@@ -157,8 +159,8 @@ def _open_and_agree(options: dict[str, Any], *, yes: bool) -> Atlas:
     from abc_dask.cli.fetch import agree
 
     atlas = open_atlas(options, remote=True)
-    chosen = {name: options[name] for name in ("where", "cells")}
-    plan = plan_fetch(atlas.release, atlas.matrix_files(options["normalization"], **chosen))
+    selection = {name: options[name] for name in ("where", "cells")}
+    plan = plan_fetch(atlas.release, atlas.matrix_files(options["normalization"], **selection))
     agree(plan.bytes_to_fetch, plan.bytes_free, yes=yes)
     return atlas
 

@@ -22,10 +22,10 @@ from abc_dask.errors import AbcDaskError, UsageError
 from abc_dask.messages import format_bytes, plural, text_table
 
 if TYPE_CHECKING:
-    from abc_dask.acquire.download import FetchReport
+    from abc_dask.acquire.fetch import FetchReport
     from abc_dask.acquire.fetch_plan import FetchPlan
     from abc_dask.acquire.progress import FetchProgress
-    from abc_dask.acquire.settings import DownloadSettings
+    from abc_dask.acquire.settings import FetchSettings
     from abc_dask.release.manifest import FileEntry
     from abc_dask.release.release import Release
 
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     multiple=True,
     help="As --for, without annotations of cells and regions.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
+@click.option("--dry-run", is_flag=True, help="List what would be fetched, and fetch nothing.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Connections at once.")
-@click.option("--yes", is_flag=True, help="Do not ask before a large download.")
+@click.option("--yes", is_flag=True, help="Do not ask before a large fetch.")
 @click.option(
     "--remove-damaged",
     is_flag=True,
@@ -74,10 +74,10 @@ def fetch(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Bring files of a release: resumed, verified, adopted where they are there already."""
+    """Fetch files of a release: resumed, verified, adopted where they are there already."""
     from abc_dask.acquire.choose import select, tables_for
     from abc_dask.acquire.progress import FetchProgress
-    from abc_dask.acquire.settings import DownloadSettings
+    from abc_dask.acquire.settings import FetchSettings
 
     if not (names or for_ or for_genes_in):
         raise UsageError("nothing to fetch; name a dataset, or give --for METADATA")
@@ -90,7 +90,7 @@ def fetch(
         entries += tables_for(manifest, metadata, annotations=False)
     job = _Job(
         opened,
-        DownloadSettings.from_config(workers=workers),
+        FetchSettings.from_config(workers=workers),
         FetchProgress(quiet=quiet),
         yes=yes,
         remove_damaged=remove_damaged,
@@ -112,7 +112,7 @@ class _Job:
     def __init__(
         self,
         release: Release,
-        settings: DownloadSettings,
+        settings: FetchSettings,
         progress: FetchProgress,
         *,
         yes: bool,
@@ -127,9 +127,9 @@ class _Job:
     def matrices(
         self, metadata: tuple[str, ...], normalization: str, *, dry_run: bool
     ) -> tuple[list[FileEntry], list[str]]:
-        """Find the matrices of metadata directories; bring their cell_metadata first.
+        """Find the matrices of metadata directories; fetch their cell_metadata first.
 
-        Those whose cell_metadata is not on disk in a dry run are given as second list.
+        The second list names those whose cell_metadata is not on disk in a dry run.
         """
         from abc_dask.acquire.choose import matrices_for, tables_for
 
@@ -152,12 +152,12 @@ class _Job:
 
     def fetch(self, plan: FetchPlan) -> FetchReport:
         """Ask where that is due, then fetch."""
-        from abc_dask.acquire.download import describe
-        from abc_dask.acquire.download import fetch as bring
+        from abc_dask.acquire.fetch import describe
+        from abc_dask.acquire.fetch import fetch as fetch_files
 
         plan.require_room(self.release.download_base)
         agree(plan.bytes_to_fetch, plan.bytes_free, yes=self.yes)
-        report = bring(
+        report = fetch_files(
             self.release,
             [file.entry for file in plan.files],
             settings=self.settings,
@@ -169,7 +169,7 @@ class _Job:
 
 
 def agree(size: int, free: int, *, yes: bool) -> None:
-    """Ask before a large download.
+    """Ask before a large fetch.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A view without a Dask scheduler: extract-part for each index of a job array, finalize."""
+"""A view without a Dask scheduler: extract-part for each index of a job array, then finalize."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
 )
 @verbose
 def finalize(output: str, overwrite: bool) -> None:  # noqa: FBT001 - a flag
-    """Commit the view whose shares were made; refuse, and name what is missing."""
+    """Commit the view whose shares were made, or name what is missing."""
     from abc_dask.cli.text import extraction_text
     from abc_dask.run.job_array import finalize as commit
     from abc_dask.view import open_view

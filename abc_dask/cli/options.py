@@ -66,7 +66,7 @@ def atlas_options(command: Command) -> Command:
         click.option(
             "--dataset",
             metavar="NAME",
-            help="Read this dataset's matrices in place of those that cell_metadata names.",
+            help="Read this dataset's matrices instead of those that cell_metadata names.",
         ),
         click.option(
             "--taxonomy",
@@ -85,8 +85,8 @@ def cells_options(command: Command) -> Command:
         click.option(
             "--where",
             metavar="CONDITION",
-            help="Only cells that fit, such as \"class == '01 IT-ET Glut' and x > 3\": a query "
-            "in the words of pandas over columns of the metadata.",
+            help="Only cells that match, such as \"class == '01 IT-ET Glut' and x > 3\": a "
+            "pandas query on columns of the metadata.",
         ),
         click.option(
             "--cells-from",
@@ -109,7 +109,7 @@ annotate = click.option(
 
 
 def split_names(values: tuple[str, ...]) -> list[str]:
-    """Take names apart that were joined by commas."""
+    """Return the names in values that may join several by commas."""
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
 
 
@@ -134,11 +134,11 @@ needed_base_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     required=True,
-    help="Folder that mirrors the bucket; made where it is not there.",
+    help="Folder that mirrors the bucket; created where it is missing.",
 )
 
 release_option = click.option(
-    "--release", metavar="VERSION", help="Release, such as 20250531; the newest where not given."
+    "--release", metavar="VERSION", help="Release, such as 20250531; the newest by default."
 )
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")

@@ -124,7 +124,7 @@ def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
 @picture_options
 def heatmap(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     """Draw a statistic by group: a row a group, a column a gene."""
-    _save(out, output, lambda view: view.plot.heatmap(split_names(by), **_chosen(options)))
+    _save(out, output, lambda view: view.plot.heatmap(split_names(by), **_with_genes(options)))
 
 
 @plot.command()
@@ -133,7 +133,7 @@ def heatmap(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
 @picture_options
 def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     """Draw dots by group: size the fraction of expressing cells, colour the mean of all."""
-    _save(out, output, lambda view: view.plot.dots(split_names(by), **_chosen(options)))
+    _save(out, output, lambda view: view.plot.dots(split_names(by), **_with_genes(options)))
 
 
 @plot.command()
@@ -150,11 +150,11 @@ def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
 @picture_options
 def sections(out: str, output: str, sections: tuple[str, ...], **options: Any) -> None:
     """Draw the cells of brain sections, y downwards, for spatial datasets."""
-    chosen = split_names(sections) or None
-    _save(out, output, lambda view: view.plot.sections(sections=chosen, **options))
+    names = split_names(sections) or None
+    _save(out, output, lambda view: view.plot.sections(sections=names, **options))
 
 
-def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+def _with_genes(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"genes": split_names(options["genes"]) or None}
 
 
@@ -162,6 +162,6 @@ def _save(out: str, output: str, draw: Callable[[Any], Any]) -> None:
     from abc_dask.analysis.plots.canvas import picture_path
     from abc_dask.view import open_view
 
-    place = picture_path(output)  # before any work
+    path = picture_path(output)  # before any work
     picture = draw(open_view(out))
-    click.echo(f"{picture.save(place)} written")
+    click.echo(f"{picture.save(path)} written")

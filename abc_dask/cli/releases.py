@@ -1,7 +1,4 @@
-"""Commands that acquire the atlas: releases, datasets, diff, fetch, check.
-
-Words to calls; what the calls need is imported when a command runs.
-"""
+"""Commands on releases and what is on disk of them: releases, datasets, diff, check."""
 
 from __future__ import annotations
 
@@ -148,7 +145,7 @@ def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> No
 def check(
     download_base: Path, *, release: str | None, rehash: bool, quiet: bool, as_json: bool
 ) -> None:
-    """Say what of a release is complete, missing, damaged or unverified on disk.
+    """List what of a release is complete, missing, damaged or unverified on disk.
 
     Ends with exit code 1 if a file is damaged.
     """

@@ -12,7 +12,7 @@ from abc_dask.cli.plot import download_base, palette
 
 @click.command()
 @click.argument("out", metavar="VIEW")
-@click.option("-o", "--output", required=True, metavar="F.html", help="Where the page will be.")
+@click.option("-o", "--output", required=True, metavar="F.html", help="Path of the page.")
 @click.option(
     "--by",
     multiple=True,
@@ -41,11 +41,11 @@ def report(
     from abc_dask.analysis.report import write_report
     from abc_dask.view import open_view
 
-    place = write_report(
+    path = write_report(
         open_view(out),
         output,
         by=split_names(by) or None,
         color=split_names(color) or None,
         **options,
     )
-    click.echo(f"{place} written")
+    click.echo(f"{path} written")

@@ -49,7 +49,7 @@ def summarize(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Give statistics of a view's genes by groups of cells.
+    """Compute statistics of a view's genes by groups of cells.
 
     Columns that the view lacks are taken from its atlas. Groups come in the order of the
     taxonomy.

@@ -18,7 +18,7 @@ _NO_TERM = "(missing)"
 
 
 def check_table(output: str | Path, *, overwrite: bool) -> Path:
-    """Check the place of a table before any work.
+    """Check the path of a table before any work.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def write_summary(summary: Summary, place: Path) -> None:
 
 
 def summary_record(summary: Summary) -> dict[str, Any]:
-    """Give a summary JSON-serialisable; what is missing is null."""
+    """Return a summary as values for JSON; what is missing is null."""
     rows = summary.to_pandas()
     for name in rows.columns:
         rows[name] = rows[name].astype(object).where(rows[name].notna(), None)
@@ -79,7 +79,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
 
 
 def summary_text(summary: Summary) -> str:
-    """Lay a summary out for a terminal, and say what it leaves out."""
+    """Return a summary as a table for a terminal, with what it leaves out."""
     table = summary.to_pandas()
     n_fixed = len(table.columns) - len(summary.genes)
     rows = [[_shown(value) for value in row] for row in table.itertuples(index=False)]

@@ -1,4 +1,4 @@
-"""What is said at the end: the counts that a scientist would check."""
+"""What is printed at the end: the counts that a scientist would check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MATRIX = "feature matrix"
 
 
 def matrices_text(matrices: pd.DataFrame) -> str:
-    """Lay out `Atlas.feature_matrices` for a terminal, with a line of sums."""
+    """Return `Atlas.feature_matrices` as a table for a terminal, with a line of sums."""
     rows: list[list[Any]] = []
     for matrix in matrices.reset_index().to_dict("records"):
         known = str(matrix["cell_count"]).isdigit()  # or only labels can tell
@@ -42,7 +42,7 @@ def matrices_text(matrices: pd.DataFrame) -> str:
 
 
 def extraction_text(view: View) -> str:
-    """Sum up an extraction: cells, rows, genes, seconds a matrix, bytes a second."""
+    """Return a summary of an extraction: cells, rows, genes, seconds, bytes a second."""
     info = view.info
     run = info["run"]
     rows = [
@@ -80,7 +80,7 @@ def extraction_text(view: View) -> str:
 
 
 def view_text(view: View) -> str:
-    """Sum up a view: what it holds and where it is from."""
+    """Return a summary of a view: what it holds and where it is from."""
     info, counts = view.info, view.info["counts"]
     size = format_bytes(sum(file["size"] for file in info["files"]))
     files, matrices = plural(len(info["files"]), "file"), plural(len(info["matrices"]), MATRIX)
@@ -119,7 +119,7 @@ def view_text(view: View) -> str:
 
 
 def subset_text(subset: Subset) -> str:
-    """Sum up chosen cells: what they are and where they are from."""
+    """Return a summary of chosen cells: what they are and where they are from."""
     info, counts, run = subset.info, subset.info["counts"], subset.info["run"]
     asked, found, missing = (counts[n] for n in ("cells_asked", "cells", "cells_missing"))
     source = f"{info['metadata']}, {info['normalization']}"
@@ -143,7 +143,7 @@ def subset_text(subset: Subset) -> str:
 
 
 def selection_lines(selection: dict[str, Any] | None) -> list[str]:
-    """Say how cells were chosen, and how many."""
+    """Return how cells were chosen, and how many."""
     if selection is None:
         return []
     of_all = f"{selection['cells_chosen']:,} of {plural(selection['cells_in_metadata'], 'cell')}"
@@ -163,7 +163,7 @@ def _rate(size: float, seconds: float) -> str:
 
 
 def next_steps(view: Path) -> str:
-    """Say how to look at a view."""
+    """Return the commands that look at a view."""
     return "\n".join(
         [
             "where to look next:",

@@ -12,7 +12,7 @@ from abc_dask.cli.options import annotate, as_json, split_names, verbose
 
 @click.group()
 def view() -> None:
-    """Look at, verify or export a finished view."""
+    """Show, verify or export a finished view."""
 
 
 @view.command()
@@ -20,7 +20,7 @@ def view() -> None:
 @as_json
 @verbose
 def info(out: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Say what a view holds and where it is from."""
+    """Show what a view holds and where it is from."""
     from abc_dask.view import open_view
 
     opened = open_view(out)
@@ -36,7 +36,7 @@ def info(out: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
 @click.argument("out", metavar="OUT")
 @verbose
 def verify(out: str) -> None:
-    """Hash every file again; exit 1 on damage, naming the part."""
+    """Hash every file again; on damage name the part and exit with 1."""
     from abc_dask.messages import format_bytes, plural
     from abc_dask.view import open_view
 

@@ -112,7 +112,7 @@ class Question:
         return f"{self.path}: {self.url}"
 
     def wrong_size(self, got: str) -> DownloadError:
-        """Give the error of a server whose file has another size."""
+        """Return the error of a server whose file has another size."""
         return DownloadError(
             f"{self.name} has {got} bytes, the manifest says {self.size:,}; "
             "check abc-dask.base-url and fetch the release's manifest again"
@@ -120,7 +120,7 @@ class Question:
 
 
 def _meaning(status: int) -> str:
-    """Give the tail of an error message about an HTTP status."""
+    """Return the tail of an error message about an HTTP status."""
     words = {
         401: ": it wants a login, but the atlas is public; check abc-dask.base-url",
         403: ": not allowed, or not there; check abc-dask.base-url and the release",

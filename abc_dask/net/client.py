@@ -321,7 +321,7 @@ def _stalled(settings: HttpSettings) -> str:
 
 
 def _reason(error: BaseException, watch: _Watch, settings: HttpSettings) -> str:
-    """Say in a few words why a request broke."""
+    """Return in a few words why a request broke."""
     text = str(error)
     if watch.expired or isinstance(error, TimeoutError | urllib3.exceptions.ReadTimeoutError):
         return _stalled(settings)

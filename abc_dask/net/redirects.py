@@ -14,7 +14,7 @@ from abc_dask.errors import DownloadError
 def checked_redirect(
     base: str, current: str, location: str, *, is_private: Callable[[str], bool] | None = None
 ) -> str:
-    """Give the address that a redirect leads to, if it may be followed.
+    """Return the address that a redirect leads to, if it may be followed.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def checked_redirect(
 
 @functools.lru_cache(maxsize=256)
 def is_private_host(host: str) -> bool:
-    """Tell whether a host is, or resolves to, an address that is not on the public internet."""
+    """Return whether a host is, or resolves to, an address that is not on the public internet."""
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):

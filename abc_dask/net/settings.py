@@ -46,7 +46,7 @@ class HttpSettings:
         )
 
     def url(self, relative_path: str) -> str:
-        """Give the address of a file of the bucket."""
+        """Return the address of a file of the bucket."""
         return self.base_url + quote(relative_path, safe="/")
 
 

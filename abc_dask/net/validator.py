@@ -23,7 +23,7 @@ class Validator:
 
     @classmethod
     def of(cls, headers: Any) -> Self:
-        """Take it from an answer's header fields."""
+        """Return the validator in an answer's header fields."""
         etag = headers.get("ETag", "")
         strong = len(etag) > 2 and etag.startswith('"') and etag.endswith('"') and len(etag) < 1024
         return cls(etag if strong else None, headers.get("Last-Modified"))
@@ -38,7 +38,7 @@ class Validator:
         return {"If-Range": value} if value else {}
 
     def contradicts(self, other: Validator) -> bool:
-        """Tell whether another answer speaks of another version."""
+        """Return whether another answer speaks of another version."""
         if self.etag and other.etag:
             return self.etag != other.etag
         if self.last_modified and other.last_modified:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask._version import FORMAT_VERSION
-from abc_dask.acquire.download import fetch, fetch_each
+from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.progress import FetchProgress
 from abc_dask.disk.files import Fingerprint, remove, write_whole
 from abc_dask.errors import AbcDaskError, GeneError, ReleaseError, TableError, ViewError

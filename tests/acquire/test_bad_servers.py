@@ -6,9 +6,9 @@ from email.utils import formatdate
 
 import pytest
 
-from abc_dask.acquire.download import fetch
+from abc_dask.acquire.fetch import fetch
 from abc_dask.acquire.fetch_context import Context
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.errors import DownloadError
 from abc_dask.net.retries import UnreachableError
 from abc_dask.net.settings import HttpSettings
@@ -148,7 +148,7 @@ def test_other_files_are_fetched_all_the_same(server, world):
 
 
 def test_no_server_at_all_ends_the_fetch_at_once(world):
-    nobody = DownloadSettings(HttpSettings("http://127.0.0.1:9", retries=2, backoff=0.01))
+    nobody = FetchSettings(HttpSettings("http://127.0.0.1:9", retries=2, backoff=0.01))
     with pytest.raises(UnreachableError, match=r"3 tries: connection refused \(3 times\)"):
         fetch(world, world.manifest.files, settings=nobody)
     assert finals(world) == []

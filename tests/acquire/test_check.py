@@ -7,8 +7,8 @@ import os
 import pytest
 
 from abc_dask.acquire.check import State, check
-from abc_dask.acquire.download import fetch
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.fetch import fetch
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.errors import AbcDaskError
 from abc_dask.net.settings import HttpSettings
 from tests import http_server as hs
@@ -24,7 +24,7 @@ def server(server):
 def test_check_tells_all_states(server, tmp_path):
     release = release_of(tmp_path / "base", FILES)
     entries = list(release.manifest.files)
-    settings = DownloadSettings(HttpSettings(server.url, retries=0))
+    settings = FetchSettings(HttpSettings(server.url, retries=0))
     fetch(release, entries[:2], settings=settings)
     server.faults[entries[2].relative_path] = hs.drop(10)
     with pytest.raises(AbcDaskError):
@@ -54,7 +54,7 @@ def test_check_tells_all_states(server, tmp_path):
 def test_check_finds_a_flipped_bit_only_by_reading(server, tmp_path):
     release = release_of(tmp_path / "base", FILES)
     entry = release.manifest.files[0]
-    fetch(release, [entry], settings=DownloadSettings(HttpSettings(server.url)))
+    fetch(release, [entry], settings=FetchSettings(HttpSettings(server.url)))
     path = release.path(entry)
     before = path.stat()
     with path.open("r+b") as file:

@@ -6,12 +6,11 @@ import hashlib
 import os
 import re
 
-from abc_dask.acquire import download
-from abc_dask.acquire.download import fetch, fetch_each
+from abc_dask.acquire.fetch import describe, fetch, fetch_each
 from abc_dask.acquire.fetch_plan import plan_fetch
 from abc_dask.acquire.journal import missing
 from abc_dask.acquire.presence import Action
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.net.settings import HttpSettings
 from abc_dask.release.release import Release
 from tests.acquire.worlds import KIB, MATRIX, TABLE, entry_of, finals, quick
@@ -101,13 +100,13 @@ def test_without_a_hash_the_file_is_marked_unverified(server, tmp_path):
     for adopted in (False, True):
         report = fetch(release, release.manifest.files, settings=quick(server))
         assert [(f.adopted, f.verified) for f in report.unverified] == [(adopted, False)]
-        assert "no hash" in download.describe(report)
+        assert "no hash" in describe(report)
     assert (release.download_base / MATRIX).read_bytes() == server.files[MATRIX]
 
 
 def test_an_empty_file_needs_no_server(tmp_path):
     release = release_of(tmp_path / "base", {TABLE: b""})
-    offline = DownloadSettings(HttpSettings("http://127.0.0.1:9"))
+    offline = FetchSettings(HttpSettings("http://127.0.0.1:9"))
     report = fetch(release, release.manifest.files, settings=offline)
     assert report.files[0].verified
     assert (release.download_base / TABLE).read_bytes() == b""

@@ -9,7 +9,7 @@ import pytest
 
 from abc_dask.acquire import fetch_plan
 from abc_dask.acquire import part as partial
-from abc_dask.acquire.download import fetch
+from abc_dask.acquire.fetch import fetch
 from abc_dask.acquire.fetch_plan import plan_fetch
 from abc_dask.errors import DownloadError
 from tests.acquire.worlds import KIB, MATRIX, TABLE, entry_of, finals, quick

@@ -8,7 +8,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from abc_dask.acquire.download import fetch
+from abc_dask.acquire.fetch import fetch
 from abc_dask.errors import AbcDaskError
 from abc_dask.release.manifest import Manifest
 from abc_dask.release.release import Release

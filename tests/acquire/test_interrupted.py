@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 
 import abc_dask
-from abc_dask.acquire.download import fetch, fetch_each
+from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.fetch_plan import plan_fetch
 from abc_dask.acquire.journal import Journal, merged
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.disk.files import temporary_name
 from abc_dask.errors import DownloadError
 from abc_dask.net.settings import HttpSettings
-from abc_dask.net.validator import Validator
 from tests import http_server as hs
 from tests.acquire.worlds import KIB, MATRIX, TABLE, entry_of, finals, quick
 from tests.small_release import content_of, manifest_json, names_under, release_of
@@ -30,13 +29,14 @@ from tests.small_release import content_of, manifest_json, names_under, release_
 SCRIPT = """
 import sys
 from pathlib import Path
-from abc_dask.acquire.download import fetch
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.fetch import fetch
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.net.settings import HttpSettings
+from abc_dask.records import dumps
 from abc_dask.release.manifest import Manifest
 from abc_dask.release.release import Release
 base, url, manifest = sys.argv[1:]
-settings = DownloadSettings(HttpSettings(url), workers=2, range_size=1 << 20, journal_step=1 << 16)
+settings = FetchSettings(HttpSettings(url), workers=2, range_size=1 << 20, journal_step=1 << 16)
 release = Release(Path(base), Manifest.from_json(Path(manifest).read_bytes()))
 fetch(release, release.manifest.files, settings=settings)
 """
@@ -83,7 +83,7 @@ def test_bytes_that_a_killed_run_brought_are_not_fetched_again(server, tmp_path)
     server.faults.clear()
     server.wait_until_left_alone()
     server.forget()
-    settings = DownloadSettings(HttpSettings(server.url), range_size=1 << 20)
+    settings = FetchSettings(HttpSettings(server.url), range_size=1 << 20)
     report = fetch(release, release.manifest.files, settings=settings)
     asked = [r.range for r in server.requests]
     assert sum(stop - start for start, stop in asked) == report.bytes_fetched == size - there
@@ -147,13 +147,13 @@ def test_a_part_that_lies_costs_time_only(server, world, harm):
     part, half = target.with_name(target.name + ".part"), 100 * KIB
     etag = f'"{hashlib.md5(content).hexdigest()}"'
     url = server.url + MATRIX + ("?" if harm == "url" else "")
-    journal = Journal(url, entry.size, entry.file_hash, Validator(etag), ((0, half),))
+    journal = Journal(url, entry.size, entry.file_hash, etag, None, ((0, half),))
     part.write_bytes(
         {"bytes": b"x" * half, "shorter": content[: half - 1]}.get(harm, content[:half])
         + (b"y" * len(content) if harm == "longer" else b"")
     )
     journal_path = part.with_name(part.name + ".json")
-    journal_path.write_bytes(b"{" if harm == "journal" else journal.dump())
+    journal_path.write_bytes(b"{" if harm == "journal" else dumps(journal))
     if harm == "link":
         outside = world.download_base.parent / "outside"
         outside.write_bytes(b"precious")

@@ -52,8 +52,8 @@ def test_a_journal_of_junk_is_no_journal(content):
 
 
 def test_a_journal_comes_back_as_it_was():
-    assert Journal.parse(PART.dump()) == PART
+    assert Journal.parse(dumps(PART)) == PART
     beyond = dataclasses.replace(PART, done=((0, 11),))
     overlapping = dataclasses.replace(PART, done=((0, 4), (3, 5)))
-    assert Journal.parse(beyond.dump()) is None
-    assert Journal.parse(overlapping.dump()) is None
+    assert Journal.parse(dumps(beyond)) is None
+    assert Journal.parse(dumps(overlapping)) is None

@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 
 from abc_dask.acquire.presence import Action, Found, decide, inspect
-from abc_dask.net.validator import Validator
 from abc_dask.release.verified import Memory
 from tests.acquire.worlds import ENTRY, HASH, PART, SAME, SHORT, URL
 
@@ -37,10 +36,10 @@ OPEN = dataclasses.replace(PART, file_hash=None)
         (ENTRY, Found(journal=dataclasses.replace(PART, size=11), part_size=4), Action.FETCH),
         (ENTRY, Found(journal=OPEN, part_size=4), Action.FETCH),
         (ENTRY, Found(journal=dataclasses.replace(PART, done=()), part_size=4), Action.FETCH),
-        (ENTRY, Found(journal=dataclasses.replace(PART, validator=Validator()), part_size=4),
+        (ENTRY, Found(journal=dataclasses.replace(PART, etag=None), part_size=4),
          Action.RESUME),
         (NO_HASH, Found(journal=OPEN, part_size=4), Action.RESUME),
-        (NO_HASH, Found(journal=dataclasses.replace(OPEN, validator=Validator()), part_size=4),
+        (NO_HASH, Found(journal=dataclasses.replace(OPEN, etag=None), part_size=4),
          Action.FETCH),
     ],
 )  # fmt: skip

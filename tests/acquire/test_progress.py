@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from abc_dask.acquire.download import fetch
+from abc_dask.acquire.fetch import fetch
 from abc_dask.acquire.progress import FetchProgress
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.net.settings import HttpSettings
 from tests.small_release import FILES, MANIFEST, release_of
 
@@ -48,7 +48,7 @@ def test_bars_on_a_terminal(server, tmp_path):
     stream = Terminal()
     bars = FetchProgress(stream=stream)
     release = release_of(tmp_path, FILES, hashes=False)
-    settings = DownloadSettings(HttpSettings(server.url))
+    settings = FetchSettings(HttpSettings(server.url))
     fetch(release, release.manifest.files, settings=settings, progress=bars)
     shown = stream.getvalue()
     assert "11 of 11 files" in shown
@@ -65,7 +65,7 @@ def test_a_terminal_that_goes_away_does_not_hang_the_fetch(server, tmp_path):
     report = fetch(
         release,
         release.manifest.files,
-        settings=DownloadSettings(HttpSettings(server.url)),
+        settings=FetchSettings(HttpSettings(server.url)),
         progress=lines,
     )
     assert len(report.files) == len(FILES)

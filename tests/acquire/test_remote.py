@@ -7,7 +7,7 @@ import re
 import pytest
 
 from abc_dask.acquire import remote
-from abc_dask.acquire.download import fetch
+from abc_dask.acquire.fetch import fetch
 from abc_dask.acquire.remote import (
     fetch_manifest,
     list_remote_releases,
@@ -15,7 +15,7 @@ from abc_dask.acquire.remote import (
     parse_listing,
     read_manifest,
 )
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.errors import AbcDaskError, DownloadError, ManifestError, ReleaseError
 from abc_dask.net.settings import HttpSettings
 from abc_dask.release.release import Release
@@ -76,13 +76,13 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + LISTING % "&b;"
     [
         (b"", "does not answer with a listing"),
         (b"<html>", "does not answer with a listing"),
-        (b"<html></html>", "'html' in place of a listing"),
-        (b"<Error><Code>AccessDenied</Code></Error>", "'Error' in place of a listing"),
+        (b"<html></html>", "'html' instead of a listing"),
+        (b"<Error><Code>AccessDenied</Code></Error>", "'Error' instead of a listing"),
         (BOMB.encode(), "a document type is not accepted"),
         (BOMB.encode("utf-16"), "a document type is not accepted"),
         (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "a document type is not accepted"),
         ((LISTING % ("<a>" * 30 + "</a>" * 30)).encode(), "too deep"),
-        ((LISTING % "<IsTruncated>true</IsTruncated>").encode(), "not how to ask for it"),
+        ((LISTING % "<IsTruncated>true</IsTruncated>").encode(), "not how to list them"),
         (b"\xff\xfe\x00junk", "does not answer with a listing"),
         (b'<?xml version="1.0" encoding="nonsense"?><a/>', "does not answer with a listing"),
     ],
@@ -263,7 +263,7 @@ def test_moto_serves_manifest_and_ranges(bucket, tmp_path):
     http = HttpSettings(url, retries=1)
     release = fetch_manifest(None, tmp_path / "base", settings=http)
     assert release.version == versions[-1]
-    settings = DownloadSettings(http, range_size=300_000)
+    settings = FetchSettings(http, range_size=300_000)
     report = fetch(release, release.manifest.files, settings=settings)
     assert all(f.verified for f in report.files)
     for path, content in files.items():

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc_dask.acquire.journal import Journal
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.disk.files import Fingerprint
 from abc_dask.net.settings import HttpSettings
-from abc_dask.net.validator import Validator
 from abc_dask.release.manifest import FileEntry
 from tests.small_release import names_under
 
@@ -29,7 +28,7 @@ def quick(server, *, range_size=64 * KIB, workers=4, **http):
         "longest_wait": 0.05,
         "connect_timeout": 2,
     }
-    return DownloadSettings(
+    return FetchSettings(
         HttpSettings(server.url, **(defaults | http)),
         workers=workers,
         range_size=range_size,
@@ -55,4 +54,4 @@ URL = "https://h/f"
 HASH = "0" * 32
 ENTRY = FileEntry("D", "metadata", "t", None, "csv", "1", "metadata/D/1/t.csv", "", 10, HASH)
 SAME, SHORT = Fingerprint(10, 1, 1), Fingerprint(9, 1, 1)
-PART = Journal(URL, 10, HASH, Validator('"e"'), ((0, 4),))
+PART = Journal(URL, 10, HASH, '"e"', None, ((0, 4),))

@@ -44,7 +44,7 @@ def test_find_keeps_the_order_asked():
 
 
 def test_no_gene():
-    with pytest.raises(UsageError, match="no gene asked for; give symbols or identifiers"):
+    with pytest.raises(UsageError, match="no gene is given; give symbols or identifiers"):
         NAMES.find([])
 
 

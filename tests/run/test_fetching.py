@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
-from abc_dask.acquire.download import fetch
+from abc_dask.acquire.fetch import fetch
 from abc_dask.cli import cli
 from abc_dask.disk.files import remove
 from abc_dask.errors import DownloadError, GeneError, UsageError
@@ -234,7 +234,7 @@ def test_odd_matrices(tmp_path):
 
 def test_refusals(server, plain_atlas, tmp_path, served):
     atlas = Atlas.remote(tmp_path / "base")
-    with pytest.raises(UsageError, match="discard removes what fetch brought; ask for both"):
+    with pytest.raises(UsageError, match="discard removes what fetch fetched; give both"):
         atlas.extract(["Tac2"], tmp_path / "v", discard=True)
     with pytest.raises(GeneError, match="gene 'Tca2' is unknown; nearest: Tac2"):
         atlas.extract(["Tca2"], tmp_path / "v", fetch=True)
@@ -242,7 +242,7 @@ def test_refusals(server, plain_atlas, tmp_path, served):
     options += ["--output", str(tmp_path / "v")]
     result = CliRunner().invoke(cli, [*options, "--discard"])
     assert result.exit_code == 2
-    assert "--discard removes what --fetch brought" in result.stderr
+    assert "--discard removes what --fetch fetched" in result.stderr
     with dask.config.set({"abc-dask.download.ask-above": "1 kB"}):
         result = CliRunner().invoke(cli, [*options, "--fetch"])
         assert result.exit_code == 2
@@ -268,7 +268,7 @@ def test_no_gene_table_of_its_own(served, tmp_path):
 
 
 def test_verified_inputs_are_recorded_by_plain_extraction(server, tmp_path):
-    from abc_dask.acquire.download import fetch
+    from abc_dask.acquire.fetch import fetch
 
     atlas = Atlas.remote(tmp_path / "base")
     fetch(atlas.release, atlas.matrix_files())

@@ -88,7 +88,7 @@ _OF_LOCAL = ("workers", "threads_per_worker", "memory_limit")
 
 @contextlib.contextmanager
 def connected(*, output: Path | None = None, **asked: Unpack[ClusterOptions]) -> Iterator[Client]:
-    """Give a client: of the named scheduler or cluster, else the active one, else a local one.
+    """Yield a client: of the named scheduler or cluster, else the active one, else a local one.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def connected(*, output: Path | None = None, **asked: Unpack[ClusterOptions]) ->
 
 
 def _kind(asked: ClusterOptions) -> str:
-    """Give the kind of cluster, and see that the other options are of that kind."""
+    """Return the kind of cluster, and check that the other options are of that kind."""
     kind = str(asked.get("cluster") or setting("cluster.kind"))
     if kind != LOCAL and kind not in CLUSTERS:
         there = enumerate_names([LOCAL, *CLUSTERS])
@@ -140,7 +140,7 @@ def _kind(asked: ClusterOptions) -> str:
 
 
 def job_request(output: Path | None, asked: ClusterOptions) -> JobRequest:
-    """Give the jobs that options ask for.
+    """Return the jobs that options ask for.
 
     Raises
     ------
@@ -187,12 +187,12 @@ def _numbers(asked: ClusterOptions) -> tuple[int, int]:
 
 
 def job_script(output: Path, **asked: Unpack[ClusterOptions]) -> str:
-    """Give the script that each job would be submitted as."""
+    """Return the script that each job would be submitted as."""
     return _job_script(job_request(output, asked))
 
 
 def runs_here(**asked: Unpack[ClusterOptions]) -> bool:
-    """Tell whether `connected` would run tasks in threads of this very process."""
+    """Return whether `connected` would run tasks in threads of this very process."""
     if asked.get("scheduler") is not None or _kind(asked) != LOCAL:
         return False
     given = (asked.get("memory_limit"), asked.get("workers"), setting("workers"))
@@ -277,14 +277,14 @@ def _local(asked: ClusterOptions) -> Iterator[Client]:
 
     from abc_dask.run.cluster.local import PrivateClient, running_loop
 
-    def chosen(name: str) -> Any:
+    def option(name: str) -> Any:
         given = {**asked}.get(name)
         return setting(name.replace("_", "-")) if given is None else given
 
-    workers, threads_per_worker = chosen("workers"), chosen("threads_per_worker")
-    for option, value in (("--workers", workers), ("--threads-per-worker", threads_per_worker)):
+    workers, threads_per_worker = option("workers"), option("threads_per_worker")
+    for flag, value in (("--workers", workers), ("--threads-per-worker", threads_per_worker)):
         if value is not None and int(value) < 1:
-            raise UsageError(f"{option} {value} is not a positive number")
+            raise UsageError(f"{flag} {value} is not a positive number")
     count = int(workers or 1)
     threads = int(threads_per_worker or max(1, CPU_COUNT // count))
     in_process = workers is None and asked.get("memory_limit") is None
@@ -298,7 +298,7 @@ def _local(asked: ClusterOptions) -> Iterator[Client]:
             loop=loop,
             n_workers=count,
             threads_per_worker=threads,
-            memory_limit=None if in_process else str(chosen("memory_limit")),
+            memory_limit=None if in_process else str(option("memory_limit")),
             dashboard=dashboard,
         ) as cluster,
         PrivateClient(cluster) as client,
@@ -318,10 +318,10 @@ def _started(**options: Any) -> PrivateCluster:
         import dask
 
         reason = " ".join(str(error).split())
-        place = dask.config.get("temporary-directory", None) or tempfile.gettempdir()
+        folder = dask.config.get("temporary-directory", None) or tempfile.gettempdir()
         raise ClusterError(
             f"no cluster on this machine: {reason}; finished blocks are kept, run the command "
-            f"again (workers need memory, and keep files in {place}, Dask's temporary-directory)"
+            f"again (workers need memory, and keep files in {folder}, Dask's temporary-directory)"
         ) from None
 
 
@@ -346,7 +346,7 @@ def _require_dashboard() -> None:
 
 
 def _say_dashboard(cluster: Any) -> None:
-    """Tell where the dashboard is, and how to reach it from elsewhere."""
+    """Print where the dashboard is, and how to reach it from elsewhere."""
     import getpass
     import socket
 

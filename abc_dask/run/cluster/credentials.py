@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abc_dask.disk.files import cannot_write
 from abc_dask.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -69,12 +70,12 @@ def write_credentials(folder: Path) -> Security:
             with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor
                 file.write(text)
     except OSError as error:
-        raise ClusterError(f"{folder}: no place for TLS credentials: {error.strerror}") from None
+        raise cannot_write(folder, error, ClusterError) from None
     return read_credentials(folder)
 
 
 def read_credentials(folder: Path) -> Security:
-    """Give the credentials that `write_credentials` left in a folder."""
+    """Return the credentials that `write_credentials` left in a folder."""
     from distributed.security import Security
 
     cert, key = str(folder / CERTIFICATE), str(folder / KEY)
@@ -84,6 +85,6 @@ def read_credentials(folder: Path) -> Security:
 
 
 def credentials_beside(file: Path) -> Security | None:
-    """Give the credentials in the folder ``tls`` beside a scheduler file, if there are any."""
+    """Return the credentials in the folder ``tls`` beside a scheduler file, if there are any."""
     folder = file.absolute().parent / "tls"
     return read_credentials(folder) if (folder / KEY).is_file() else None

@@ -64,9 +64,9 @@ class JobRequest:
 
 
 def import_jobqueue() -> Any:
-    """Import dask-jobqueue without what its import does beside.
+    """Import dask-jobqueue without the side effects of its import.
 
-    It would write a file into the user's home, and have Ctrl-C end the process with 0.
+    It would write a file into the user's home, and let Ctrl-C end the process with 0.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def import_jobqueue() -> Any:
 
 @contextlib.contextmanager
 def _without(module: Any, name: str) -> Iterator[None]:
-    """Have a function do nothing for a while."""
+    """Disable a function for a while."""
     function = getattr(module, name)
     setattr(module, name, lambda *_arguments, **_options: None)
     try:
@@ -123,7 +123,7 @@ def configured(config: str | None) -> Iterator[None]:
 
 
 def job_options(request: JobRequest, security: Security) -> dict[str, Any]:
-    """Give the arguments of dask-jobqueue's Job class; the configuration says the rest."""
+    """Return the arguments of dask-jobqueue's Job class; the rest is configured."""
     import dask.config
 
     section: dict[str, Any] = dask.config.get(f"jobqueue.{request.kind}")
@@ -160,7 +160,7 @@ def job_name(folder: Path) -> str:
 
 
 def job_script(request: JobRequest) -> str:
-    """Give the script that would be submitted; address and credentials are stand-ins.
+    """Return the script that would be submitted; address and credentials are stand-ins.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def job_cluster(request: JobRequest) -> Iterator[Any]:
     Yields
     ------
     WatchedCluster
-        Tell it what is left to do by `want`.
+        Its `want` takes what is left to do.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def job_cluster(request: JobRequest) -> Iterator[Any]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the folder of a run that is done with, which a job's logs brought back.
+    """Remove the folder of a finished run, which a job's logs brought back.
 
     A job that takes the place of a lost one just as the last block is done makes the folder
     of its logs after all else was removed.
@@ -245,15 +245,15 @@ def _start(request: JobRequest) -> Any:
     from abc_dask.run.cluster.jobs import Guard, Jobs
 
     made, job = _classes(request.kind)
-    place = request.folder / f"tls-{secrets.token_hex(4)}"
-    options = job_options(request, read_credentials(place))
+    credentials = request.folder / f"tls-{secrets.token_hex(4)}"
+    options = job_options(request, read_credentials(credentials))
     try:
         with _plain_errors(request.kind):
             job("tls://SCHEDULER:PORT", name="abc-dask-0", **options)  # whether it can be made
     except OSError as error:
         raise ClusterError(f"{request.folder} cannot be written: {error.strerror}") from None
-    write_credentials(place)
-    guard = Guard(place, job.cancel_command)
+    write_credentials(credentials)
+    guard = Guard(credentials, job.cancel_command)
     jobs = Jobs(request.kind, guard, request.maximum)
     try:
         cluster = made(

@@ -65,7 +65,7 @@ class Guard:
         self._process.stdout.readline()  # from here on it ignores signals
 
     def tell(self, line: str) -> None:
-        """Say what was submitted or cancelled."""
+        """Pass on what was submitted or cancelled."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.write(f"{line}\n".encode())
@@ -139,7 +139,7 @@ class Jobs:
         self.in_vain += 1
 
     def text(self) -> str:
-        """Say how jobs stand, for a line of progress."""
+        """Return how many jobs run, wait and are lost, for a line of progress."""
         counts = f"{len(self.connected)} running, {len(self.waiting)} pending, {self.lost} lost"
         reasons = "" if self.connected else self._reasons()
         return f"jobs: {counts}{reasons}"
@@ -162,7 +162,7 @@ class Jobs:
             )
 
     def alone(self) -> str:
-        """Say what the batch system says about jobs of which none has a worker."""
+        """Return what the batch system says about jobs of which none has a worker."""
         n = plural(len(self.waiting), "job")
         if not self.states:
             refused = f" and last said: {self.refusal}" if self.refusal else ""
@@ -172,7 +172,7 @@ class Jobs:
 
 
 def last_words(logs: Path) -> str:
-    """Give the last line that a job wrote to its log."""
+    """Return the last line that a job wrote to its log."""
     with contextlib.suppress(OSError):
         files = sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime)
         for path in reversed(files):
@@ -243,7 +243,7 @@ class WatchedCluster:
 
     @property
     def _dummy_job(self: Any) -> Any:
-        """Give a job to ask for its size: one, since each makes the folder of the logs."""
+        """Return a job to ask for its size: one, since each makes the folder of the logs."""
         if self._sample is None:
             self._sample = super()._dummy_job  # type: ignore[misc]
         return self._sample
@@ -255,7 +255,7 @@ class WatchedCluster:
         self.adapt(Adaptive=_Adaptive, minimum=0, interval="1s", wait_count=3)
 
     def want(self, blocks: int, *, finished: int = 0) -> None:
-        """Say how many blocks are left, and how many are finished.
+        """Set how many blocks are left, and how many are finished.
 
         Parameters
         ----------
@@ -271,7 +271,7 @@ class WatchedCluster:
             self.jobs.in_vain = 0
 
     def target(self: Any) -> int:
-        """Give the number of workers that the blocks can use, in whole jobs."""
+        """Return the number of workers that the blocks can use, in whole jobs."""
         job = self._dummy_job
         if not self.blocks:
             return 0
@@ -286,7 +286,7 @@ class WatchedCluster:
     def _update_worker_status(self: Any, op: str, msg: Any) -> None:
         """Follow workers; the job of one that went away and stays away is replaced.
 
-        In place of `SpecCluster`'s, which after its time closes whatever job has that name by
+        Instead of `SpecCluster`'s, which after its time closes whatever job has that name by
         then: one that has just been submitted instead, and the next one after that, for as
         long as starting takes no less than that time.
         """

@@ -86,7 +86,7 @@ class PrivateCluster(LocalCluster):
                 n_workers=n_workers,
                 threads_per_worker=threads_per_worker,
                 dashboard_address=DASHBOARD if dashboard else None,
-                # a task's error is told once, by who asked for it
+                # a task's error is reported once, by the caller
                 silence_logs="CRITICAL",
                 **options,
             )
@@ -104,7 +104,7 @@ class PrivateCluster(LocalCluster):
         return closed
 
     def _is_short_of_workers(self) -> bool:
-        """Tell whether a process that ended has not come back yet."""
+        """Return whether a process that ended has not come back yet."""
         if self.status != Status.running:
             return False
         return len(self.scheduler.workers) < len(self.workers)

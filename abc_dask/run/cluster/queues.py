@@ -52,7 +52,7 @@ class JobState:
 
 
 def status_command(kind: str, user: str, job: str) -> tuple[str, ...]:
-    """Give the command that asks about jobs.
+    """Return the command that asks about jobs.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def first_to_seconds(hours: int | None, minutes: int | None, seconds: int | None
 
 
 def lifetime(kind: str, walltime: object) -> tuple[int, int] | None:
-    """Give how long a worker lives, and how far that is spread, in seconds.
+    """Return how long a worker lives, and how far that is spread, in seconds.
 
     A worker ends by itself before the queue ends it: it takes no new block then, and not
     all of them end at once. The margin is a tenth of the walltime, 20 seconds to five

@@ -37,7 +37,7 @@ def test_credentials(tmp_path):
         assert Security().require_encryption
     assert credentials_beside(folder.parent / "scheduler.json") is not None
     assert credentials_beside(folder / "scheduler.json") is None
-    with pytest.raises(ClusterError, match="no place for TLS credentials: File exists"):
+    with pytest.raises(ClusterError, match="cannot be written: File exists"):
         write_credentials(folder)
     done = click.testing.CliRunner().invoke(cli, ["credentials", str(tmp_path / "new")])
     assert done.output == f"export DASK_CONFIG={tmp_path / 'new'}\n"

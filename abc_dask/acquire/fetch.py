@@ -1,10 +1,10 @@
-"""Bring files of a release under download_base: adopt, resume, verify, rename into place.
+"""Fetch files of a release to download_base: adopt, resume, verify, rename.
 
 A file is asked for under the configured base address (``abc-dask.base-url``) plus its
 relative path, so that mirrors and test servers serve as well as the public bucket.
 
-Connections are shared out over pieces: all ranges of the first file that wants any,
-then the next file's. So small files come several at once, a large one comes over
+Connections are shared by pieces: first all ranges of the first file that has any left,
+then the next file's. So several small files are fetched at once, a large one over
 several connections, and files are ready one after the other.
 """
 
@@ -20,7 +20,7 @@ from abc_dask.acquire.fetch_context import Context, Fetched, Placing, StoppedErr
 from abc_dask.acquire.fetch_plan import FetchPlan, plan_fetch, require_writable
 from abc_dask.acquire.journal import Range
 from abc_dask.acquire.progress import FetchProgress
-from abc_dask.acquire.settings import DownloadSettings
+from abc_dask.acquire.settings import FetchSettings
 from abc_dask.acquire.transfer import Transfer
 from abc_dask.errors import AbcDaskError, DownloadError
 from abc_dask.messages import enumerate_names, format_bytes, plural
@@ -33,7 +33,7 @@ from abc_dask.release.verified import Memory
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What a fetch brought.
+    """What a fetch did.
 
     Attributes
     ----------
@@ -63,11 +63,11 @@ def fetch(
     release: Release,
     entries: Iterable[FileEntry],
     *,
-    settings: DownloadSettings | None = None,
+    settings: FetchSettings | None = None,
     progress: FetchProgress | None = None,
     remove_damaged: bool = False,
 ) -> FetchReport:
-    """Bring files of a release under its download_base.
+    """Fetch files of a release to its download_base.
 
     What is there already with the right size and hash is adopted, wherever it came
     from; what an earlier run left half done is continued.
@@ -75,15 +75,15 @@ def fetch(
     Parameters
     ----------
     release : Release
-        Where to, and of what.
+        What they belong to, and where to.
     entries : iterable of FileEntry
         The files.
-    settings : DownloadSettings, optional
+    settings : FetchSettings, optional
         From the configuration where not given.
     progress : FetchProgress, optional
-        Told what happens.
+        Shows what happens.
     remove_damaged : bool
-        Remove bytes that fail their check, in place of keeping them as ``NAME.damaged``.
+        Remove bytes that fail their check, instead of keeping them as ``NAME.damaged``.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def fetch(
     Raises
     ------
     DownloadError
-        If a file could not be brought as it should be; all others are in place. Also
+        If a file could not be fetched whole and right; all others are there. Also
         if there is not enough room, before the first byte.
     """
     wanted = tuple(dict.fromkeys(entries))
@@ -109,13 +109,13 @@ def fetch_each(
     release: Release,
     entries: Iterable[FileEntry],
     *,
-    settings: DownloadSettings | None = None,
+    settings: FetchSettings | None = None,
     progress: FetchProgress | None = None,
     remove_damaged: bool = False,
     ahead: int | None = None,
     placing: Placing | None = None,
 ) -> Generator[Fetched, None, None]:
-    """Bring files one after the other, the next ones while the caller uses one.
+    """Fetch files one after the other, the next ones while the caller uses one.
 
     Parameters
     ----------
@@ -134,14 +134,14 @@ def fetch_each(
     ------
     Fetched
         Files as they are ready, about in the order of `entries`. Closing the iterator
-        breaks the rest off; what is there of it is kept.
+        stops the rest; what is there of it is kept.
 
     Raises
     ------
     DownloadError
-        As in `fetch`, after all files that could be brought were given.
+        As in `fetch`, after all other files were yielded.
     """
-    settings = settings or DownloadSettings.from_config()
+    settings = settings or FetchSettings.from_config()
     wanted = tuple(dict.fromkeys(entries))
     plan = plan_fetch(release, wanted, settings=settings.http)
     plan.require_room(release.download_base, ahead)
@@ -165,7 +165,7 @@ class _Run:
         self,
         release: Release,
         plan: FetchPlan,
-        settings: DownloadSettings,
+        settings: FetchSettings,
         *,
         progress: FetchProgress,
         remove_damaged: bool,
@@ -199,7 +199,7 @@ class _Run:
         self._changed = threading.Condition()
 
     def files(self) -> Generator[Fetched, None, None]:
-        """Start the threads, give the files, end the threads."""
+        """Start the threads, yield the files, end the threads."""
         count = min(self._settings.workers, max(1, len(self._queue)) * 8)
         threads = [
             threading.Thread(target=self._work, name=f"abc_dask-fetch-{i}", daemon=True)
@@ -241,7 +241,7 @@ class _Run:
         return bool(self._queue or self._opening or self._transfers)
 
     def _fatal(self) -> BaseException | None:
-        """Give the error after which there is no use in going on, if there was one."""
+        """Return the error after which there is no use in going on, if there was one."""
         for error in self._errors:
             of_one_file = isinstance(error, AbcDaskError)
             if not of_one_file or isinstance(error, UnreachableError | StoppedError):
@@ -257,7 +257,7 @@ class _Run:
         if self._errors:
             raise DownloadError(
                 f"{len(self._errors):,} of {plural(len(self._plan.files), 'file')} could not be "
-                f"fetched, the others are in place; the first: {self._errors[0]}"
+                f"fetched, the others are there; the first: {self._errors[0]}"
             )
 
     # -- in the threads
@@ -339,7 +339,7 @@ class _Run:
         self, transfer: Transfer, fetched: Fetched | None, error: BaseException | None
     ) -> None:
         transfer.close()
-        # who cannot be told (a closed terminal) must not hold up the rest
+        # an error of what shows progress must not hold up the rest
         with contextlib.suppress(Exception):
             if fetched is not None:
                 self._progress.finish(transfer.entry, _words(fetched))
@@ -364,7 +364,7 @@ def _words(fetched: Fetched) -> str:
 
 
 def describe(report: FetchReport) -> str:
-    """Say in one line what a fetch brought."""
+    """Return one line that sums up a fetch."""
     fetched = len(report.files) - len(report.adopted)
     parts = [
         f"{plural(fetched, 'file')} fetched ({format_bytes(report.bytes_fetched)})",
