@@ -22,6 +22,7 @@ from abc_dask.acquire.settings import FetchSettings
 from abc_dask.disk.files import temporary_name
 from abc_dask.errors import DownloadError
 from abc_dask.net.settings import HttpSettings
+from abc_dask.records import dumps
 from tests import http_server as hs
 from tests.acquire.worlds import KIB, MATRIX, TABLE, entry_of, finals, quick
 from tests.small_release import content_of, manifest_json, names_under, release_of
@@ -32,7 +33,6 @@ from pathlib import Path
 from abc_dask.acquire.fetch import fetch
 from abc_dask.acquire.settings import FetchSettings
 from abc_dask.net.settings import HttpSettings
-from abc_dask.records import dumps
 from abc_dask.release.manifest import Manifest
 from abc_dask.release.release import Release
 base, url, manifest = sys.argv[1:]
