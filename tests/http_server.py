@@ -8,11 +8,12 @@ import http.server
 import re
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.waiting import PATIENCE, wait_until
 
 _CHUNK = 64 << 10
 
@@ -108,14 +109,14 @@ def drop(after: int) -> Fault:
 def stall(after: int) -> Fault:
     def fault(x):
         x.serve(cut=after)
-        x.server.closing.wait(30)
+        x.server.closing.wait(PATIENCE)
         x.close()
 
     return fault
 
 
 def stall_before_headers(x):
-    x.server.closing.wait(30)
+    x.server.closing.wait(PATIENCE)
     x.close()
 
 
@@ -286,16 +287,11 @@ class Server:
 
     def wait_until_left_alone(self):
         """Let what a killed client had asked for come to its end: it counts as sent."""
-        end = time.monotonic() + 30
-        while self.connections:
-            assert time.monotonic() < end, f"{self.connections} connections are still open"
-            time.sleep(0.005)
+        wait_until(lambda: not self.connections)
 
     def wait_until_sent(self, path, count, by=None):
-        """Wait for a client process; one that ends before will never ask for so much."""
-        while self.sent[path] < count:
-            assert by is None or by.poll() is None, f"the client ended with {by.returncode}"
-            time.sleep(0.005)
+        """Wait for a client; a process that ends before will never ask for so much."""
+        wait_until(lambda: self.sent[path] >= count, by)
 
     def answer(self, handler):
         parts = urlsplit(handler.path)

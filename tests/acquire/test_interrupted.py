@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from abc_dask.records import dumps
 from tests import http_server as hs
 from tests.acquire.worlds import KIB, MATRIX, TABLE, entry_of, finals, quick
 from tests.small_release import content_of, manifest_json, names_under, release_of
+from tests.waiting import PATIENCE, wait_until
 
 SCRIPT = """
 import sys
@@ -63,7 +63,7 @@ def test_bytes_that_a_killed_run_brought_are_not_fetched_again(server, tmp_path)
     def held(x):
         """Beyond 4 MiB nothing comes: however slow this machine is, it is killed half way."""
         if server.sent[MATRIX] >= 4 << 20:
-            killed.wait(60)
+            killed.wait(PATIENCE)
         x.serve(pause=0.01)
 
     server.faults[MATRIX] = held
@@ -195,8 +195,8 @@ def test_a_signal_while_threads_are_started(server, world, monkeypatch):
     def starting(thread):
         if thread.name == "abc_dask-fetch-1":
             server.wait_until_sent(MATRIX, 30 * KIB)
-            while not part.exists() or not part.stat().st_blocks:
-                time.sleep(0.002)  # sent is not yet written
+            # sent is not yet written
+            wait_until(lambda: part.exists() and part.stat().st_blocks)
             raise KeyboardInterrupt
         start(thread)
 

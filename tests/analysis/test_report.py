@@ -19,6 +19,7 @@ from abc_dask.cli import cli
 from abc_dask.disk.files import temporary_name
 from abc_dask.views.description import info_digest
 from tests.spatial import write_spatial
+from tests.waiting import PATIENCE
 
 GENES = ["Slc17a7", "Tac2"]
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -224,7 +225,7 @@ def test_a_browser_shows_it_whole(page, view, tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
     )
     (found,) = re.findall(r"<title>(\d+) (\d+) (\w+)</title>", done.stdout) or [done.stderr]

@@ -20,6 +20,7 @@ from abc_dask import Atlas, open_view
 from abc_dask.cli import cli
 from abc_dask.testing import REFERENCE_GENES, Quirks, write_atlas
 from tests.oracle import assert_same, expected_table
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -321,7 +322,7 @@ def test_no_process_is_left_over(base, tmp_path):
     command = [sys.executable, "-m", "abc_dask", "extract", "Tac2", "--download-base", str(base)]
     command += ["--output", str(tmp_path / "out"), "--workers", "2", "--quiet"]
     with subprocess.Popen(command, env=os.environ) as process:
-        assert process.wait(timeout=120) == 0
+        assert process.wait(PATIENCE) == 0
     own = [
         p
         for p in psutil.process_iter()

@@ -19,6 +19,7 @@ from abc_dask.cli import cli
 from abc_dask.errors import AbcDaskError
 from tests import http_server as hs
 from tests.small_release import FILES, NEEDED, VERSION, X, content_of, manifest_json
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -222,10 +223,9 @@ def test_a_signal_ends_the_command_and_keeps_what_is_there(tmp_path, server, num
         [*command, *arguments, "--release", VERSION], env=environment, stderr=subprocess.PIPE
     ) as process:
         part = tmp_path / (matrix + ".part")
-        while not part.exists() or part.stat().st_size < 1 << 20:
-            assert process.poll() is None
+        wait_until(lambda: part.exists() and part.stat().st_size >= 1 << 20, process)
         process.send_signal(number)
-        errors = process.communicate(timeout=30)[1].decode()
+        errors = process.communicate(timeout=PATIENCE)[1].decode()
     assert process.returncode == code, errors
     assert errors.splitlines()[-1].startswith("abc-dask: error: ")
     assert "Traceback" not in errors

@@ -22,6 +22,7 @@ from abc_dask.disk.files import is_temporary
 from abc_dask.errors import ViewError
 from abc_dask.view import View
 from abc_dask.views.staging import RECEIPTS, Staging
+from tests.waiting import PATIENCE
 
 FOLDER = Path(__file__).parents[2]
 
@@ -108,7 +109,7 @@ class Zygote:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(PATIENCE)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -138,7 +139,7 @@ def abc_dask(*argv: object, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 60) -> Outcome:
+def ended(process: subprocess.Popen[str], seconds: float = PATIENCE) -> Outcome:
     """Wait for a command that was started by `abc_dask`."""
     with process:
         out, err = process.communicate(timeout=seconds)

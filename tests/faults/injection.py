@@ -6,7 +6,7 @@ the package knows of this: Python's audit events and a few wrapped calls of the 
 library tell of each step just before it is taken.
 
 ``FAULT_STEP=kill:12 FAULT_UNDER=FOLDER python -m tests.faults.injection extract ...`` runs the
-command with one fault; ``FAULT_LOG=FILE`` lists its steps.
+command with one fault; ``FAULT_LOG=FILE`` lists its steps, ``FAULT_ONLY=receipts/`` counts some.
 """
 
 from __future__ import annotations
@@ -38,21 +38,22 @@ class Steps:
         self._stays = stays
         self._count = 0
         self._lock = threading.Lock()
-        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._log = log
+        self._steps = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         self._own = threading.local()
 
     def take(self, name: str, path: str) -> None:
         """Tell of a step; it may end the process, or raise."""
         if not path.startswith(self._under) or getattr(self._own, "busy", False):
             return
-        if self._only and self._only not in name:
+        if self._only and self._only not in f"{name} {path}":
             return
         self._own.busy = True
         try:
             with self._lock:
                 self._count += 1
                 number = self._count
-                os.write(self._log, f"{number} {name} {path}\n".encode())
+                os.write(self._steps, f"{number} {name} {path}\n".encode())
             if number == self._at or (self._stays and number > self._at > 0):
                 self._strike(path)
         finally:
@@ -65,10 +66,11 @@ class Steps:
         if self._act == "int twice":
             _later(0.02, signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
-        elif self._act == "pause":
-            time.sleep(0.5)
-        elif self._act == "drag":
-            time.sleep(0.02)
+        elif self._act == "hold":
+            held = Path(f"{self._log}.held")
+            held.touch()
+            while held.exists():
+                time.sleep(0.01)
         elif self._act in _SIGNALS:
             os.kill(os.getpid(), _SIGNALS[self._act])
 
@@ -85,8 +87,8 @@ def install(
     """Watch the steps of this process under a folder.
 
     `act` at step number `at`: ``count`` nothing, ``kill``, ``int``, ``term``, ``int twice``, or an
-    error's name; ``pause`` and ``drag`` take their time. `only`: steps whose name contains this.
-    `stays`: the same at all later steps.
+    error's name; ``hold`` makes a file LOG.held and goes on when that is gone. `only`: steps whose
+    name, a blank and path contain this. `stays`: the same at all later steps.
     """
     steps = Steps(under, act, at, log, only, stays)
 
@@ -181,7 +183,8 @@ def main() -> None:
     """Run the command with the fault that the environment names."""
     act, _, at = os.environ.get("FAULT_STEP", "count:0").partition(":")
     log = os.environ.get("FAULT_LOG", os.devnull)
-    install(under=os.environ["FAULT_UNDER"], act=act, at=int(at), log=log, stays=act == "drag")
+    only = os.environ.get("FAULT_ONLY", "")
+    install(under=os.environ["FAULT_UNDER"], act=act, at=int(at), log=log, only=only)
     from abc_dask.cli import main as run
 
     run()

@@ -1,7 +1,8 @@
 """Loaded by Dask workers (``distributed.worker.preload``): what a block does to its worker.
 
 ``FAULT=die:3`` ends the process that reads block 3, with ``FAULT_ONCE=FILE`` only the first time;
-``wait:3`` reads it after some seconds, ``hold:3`` holds the GIL meanwhile, ``eat:3`` takes memory.
+``wait:3`` reads it when ``FILE.over`` is there, ``hold:3`` holds the GIL for some seconds,
+``eat:3`` takes memory meanwhile.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def _do(act: str) -> None:
     if act == "die":
         os._exit(9)
     if act == "wait":
-        time.sleep(SECONDS)
+        over = Path(os.environ["FAULT_ONCE"] + ".over")
+        while not over.exists():
+            time.sleep(0.01)
     if act == "hold":
         ctypes.PyDLL(None).sleep(int(SECONDS))
     if act == "eat":

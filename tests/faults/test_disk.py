@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from abc_dask import Atlas
+from tests.waiting import PATIENCE
 
 from .conftest import BLOCK, GENES
 from .drivers import (
@@ -153,7 +154,7 @@ def traced(
         text=True,
         check=False,
         cwd=FOLDER,
-        timeout=300,
+        timeout=PATIENCE,
         env={**os.environ, **(env or {})},
     )
     # one line a call that did not return what the system had said

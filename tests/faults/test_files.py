@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.waiting import wait_until
+
 from .conftest import BLOCK, GENES
 from .drivers import (
     FOLDER,
@@ -231,17 +233,15 @@ def test_a_file_that_changes_while_its_blocks_run(base, matrix, tmp_path, undist
         "DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.faults.preload",
         "FAULT": "wait:2",
         "FAULT_ONCE": str(once),
-        "FAULT_SECONDS": "3",
     }
     process = abc_dask(*job.to(output), env=env)
-    while not once.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    wait_until(once.exists, process)
     if change == "replaced":
         (base / "new").write_bytes(kept[::-1])
         (base / "new").replace(matrix)
     else:
         _cut(matrix)
+    (tmp_path / "once.over").touch()
     INJECTED[f"file {change} while it is read"] += 1
     error = ended(process).error
     assert matrix.name in error

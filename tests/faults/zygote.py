@@ -18,8 +18,7 @@ from typing import Any
 
 import dask.config
 
-# Real time that one command may take before it counts as hanging.
-SECONDS = 60
+from tests.waiting import PATIENCE
 
 
 def serve() -> dict[str, Any] | None:
@@ -30,7 +29,7 @@ def serve() -> dict[str, Any] | None:
         child = os.fork()
         if child == 0:
             return dict(request)
-        code = _wait(child, float(request.get("seconds", SECONDS)))
+        code = _wait(child, float(request.get("seconds", PATIENCE)))
         print(json.dumps({"code": code, "pid": child}), flush=True)
     return None
 

@@ -16,6 +16,7 @@ import scipy.sparse
 
 from abc_dask.testing import write_h5ad
 from tests.strategies import identifiers_of, labels_of
+from tests.waiting import PATIENCE
 
 N_ROWS, N_COLUMNS = 30, 12
 LABELS, GENES = labels_of(N_ROWS), identifiers_of(N_COLUMNS)
@@ -53,7 +54,7 @@ def look(paths: list[Path], work: Path) -> dict[str, tuple[str, str]]:
                 cwd=FOLDER,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
                 check=False,
             )
             output, fate = done.stdout, f"exit {done.returncode}: {done.stderr[-500:]}"

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 
 import dask.config
 import pandas as pd
@@ -26,6 +26,7 @@ from abc_dask.views.staging import MATRICES, Staging
 from tests import http_server as hs
 from tests.oracle import assert_same, expected_table
 from tests.small_release import contents_under
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -150,18 +151,16 @@ def test_damaged_view_of_a_matrix_is_made_anew(server, plain_atlas, matrices, tm
 
 def test_killed_and_resumed(server, plain_atlas, matrices, tmp_path):
     base, out = tmp_path / "base", tmp_path / "v.parquet"
-    server.faults = {matrices[-1]: hs.slow(0.2, 1000)}
+    killed = threading.Event()
+    server.faults = {matrices[-1]: lambda x: killed.wait(PATIENCE) and x.serve()}
     command = [sys.executable, "-m", "abc_dask", "extract", *REFERENCE_GENES, "--fetch"]
     command += ["--discard", "--download-base", str(base), "--output", str(out), "--quiet"]
     env = {**os.environ, "DASK_ABC_DASK__BASE_URL": server.url}
     with subprocess.Popen(command, env=env) as process:
         places = Staging.beside(out).folder / MATRICES
-        deadline = time.monotonic() + 60
-        while len(list(places.glob("*.parquet"))) < 3:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: len(list(places.glob("*.parquet"))) == 3, process)
         process.send_signal(signal.SIGKILL)
+    killed.set()
     assert not out.exists()
     server.faults = {}
     server.wait_until_left_alone()

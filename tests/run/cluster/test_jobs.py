@@ -13,6 +13,7 @@ import pytest
 from abc_dask.errors import ClusterError
 from abc_dask.run.cluster import guard
 from abc_dask.run.cluster.jobs import Jobs, last_words
+from tests.waiting import PATIENCE, wait_until
 
 
 class Deaf:
@@ -79,7 +80,7 @@ def test_guard_outlives_its_command(cancel, tmp_path, number):
         "import sys, time; from pathlib import Path; from abc_dask.run.cluster.jobs import Guard\n"
         f"guard = Guard(Path({str(folder)!r}), {str(script)!r})\n"
         "guard.tell('+11'); guard.tell('+12'); guard.tell('-11')\n"
-        "print(guard._process.pid, flush=True); time.sleep(60)\n"
+        "print(guard._process.pid, flush=True); time.sleep(600)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
@@ -90,9 +91,6 @@ def test_guard_outlives_its_command(cancel, tmp_path, number):
         time.sleep(0.2)
         assert not log.exists()
         command.send_signal(number)
-        command.wait(60)
-    deadline = time.monotonic() + 60
-    while not log.exists() or folder.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        command.wait(PATIENCE)
+    wait_until(lambda: log.exists() and not folder.exists())
     assert log.read_text().split() == ["12"]
