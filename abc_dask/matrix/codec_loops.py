@@ -23,29 +23,6 @@ def unshuffle(source: Any, itemsize: int, out: Any) -> None:
 
 
 @compiled
-def fletcher32(source: Any) -> int:
-    """Give HDF5's checksum: two sums of 16-bit words, high byte first, modulo 65,535."""
-    one, two = np.uint64(0), np.uint64(0)
-    for i in range(0, len(source), 2):
-        word = np.uint64(source[i]) << np.uint64(8)
-        if i + 1 < len(source):
-            word |= np.uint64(source[i + 1])
-        one += word
-        two += one
-        if i % 8192 == 0:  # well before 64 bits overflow
-            one, two = _folded(one), _folded(two)
-    return int((_folded(two) << np.uint64(16)) | _folded(one))
-
-
-@compiled
-def _folded(total: Any) -> Any:
-    """Reduce modulo 65,535 as HDF5 does, which leaves 65,535 where the remainder is 0."""
-    while total > np.uint64(65535):
-        total = (total & np.uint64(65535)) + (total >> np.uint64(16))
-    return total
-
-
-@compiled
 def heap_is_sound(heap: Any) -> bool:
     """Tell whether the objects of one of HDF5's global heap collections lie one behind the other.
 
