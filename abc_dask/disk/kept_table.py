@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +21,9 @@ import pyarrow.parquet as pq
 from abc_dask.disk.checked_parquet import SealError, opened_sealed, seal
 from abc_dask.disk.files import unreadable
 from abc_dask.errors import CacheError
+from abc_dask.records import loads
+
+T = TypeVar("T")
 
 ROW_GROUP = 1 << 13
 
@@ -90,8 +93,22 @@ def read_described(path: Path | str) -> tuple[pa.Schema, int]:
 
 def read_note(path: Path | str, key: bytes) -> bytes:
     """Read what was written into a kept table's metadata under a key."""
-    noted: Mapping[bytes, bytes] = read_described(path)[0].metadata
+    noted: Mapping[bytes, bytes] = read_described(path)[0].metadata or {}
     return noted[key]
+
+
+def read_record(kind: type[T], path: Path | str, key: bytes) -> T:
+    """Read a record (`abc_dask.records`) that was written into a kept table's metadata.
+
+    Raises
+    ------
+    CacheError, UnavailableFileError
+        As `read_cached`; also if it is not such a record, as in a table of another version.
+    """
+    try:
+        return loads(kind, read_note(path, key))
+    except (KeyError, ValueError):
+        raise CacheError(_removed(Path(path))) from None
 
 
 @contextlib.contextmanager

@@ -8,8 +8,6 @@ reads the rows that its row block needs, and the bytes from the file itself.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import h5py
@@ -17,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.disk.kept_table import read_note, write_cached
+from abc_dask.disk.kept_table import read_record, write_cached
 from abc_dask.errors import DamagedFileError
 from abc_dask.matrix.chunk_index import read_chunk_index
 from abc_dask.matrix.codecs import can_decode
 from abc_dask.matrix.h5ad import MatrixFile, StoredArray
 from abc_dask.matrix.hdf5 import opened, require_whole, stored_filters
+from abc_dask.records import dumps
 
 _LAYOUT = b"abc_dask.chunks"
 
@@ -58,8 +57,7 @@ def write_chunks(matrix: MatrixFile, target: Path) -> None:
         name: pa.array(np.ascontiguousarray(column))
         for name, column in zip(("offset", "size", "mask"), table.T, strict=True)
     }
-    text = json.dumps([asdict(array) for array in arrays])
-    write_cached(pa.table(columns, metadata={_LAYOUT: text}), target)
+    write_cached(pa.table(columns, metadata={_LAYOUT: dumps(arrays)}), target)
 
 
 def _look(file: h5py.File, name: str, first: int) -> tuple[StoredArray, NDArray[np.int64]] | None:
@@ -122,7 +120,4 @@ def _require_sound(table: NDArray[np.int64], matrix: MatrixFile) -> None:
 
 def read_arrays(table: str | Path) -> tuple[StoredArray, ...]:
     """Read how indices and data are stored; nothing where only HDF5 can read them."""
-    described = json.loads(read_note(table, _LAYOUT))
-    for one in described:
-        one["filters"] = tuple((code, tuple(values)) for code, values in one["filters"])
-    return tuple(StoredArray(**one) for one in described)
+    return read_record(tuple[StoredArray, ...], table, _LAYOUT)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from numpy.typing import NDArray
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
-from abc_dask.disk.kept_table import read_cached, read_note, write_cached
+from abc_dask.disk.kept_table import read_cached, read_record, write_cached
 from abc_dask.errors import DamagedFileError
 from abc_dask.matrix.chunk_table import read_arrays, write_chunks
 from abc_dask.matrix.h5ad import MatrixFile, describe, read_gene_identifiers, read_gene_symbols
+from abc_dask.records import dumps
 
 _LAYOUT = b"abc_dask.layout"
 
@@ -54,10 +54,8 @@ class MatrixIndex:
         table = cache.get(
             "matrix", [str(path), *astuple(fingerprint)], lambda target: _write_genes(path, target)
         )
-        layout = json.loads(read_note(table, _LAYOUT))
-        layout["fingerprint"] = Fingerprint(**layout["fingerprint"])
-        layout["filters"] = tuple(layout["filters"])
-        return cls(_with_chunks(MatrixFile(**layout), cache), table)
+        matrix = read_record(MatrixFile, table, _LAYOUT)
+        return cls(_with_chunks(matrix, cache), table)
 
     @cached_property
     def genes(self) -> pa.Table:
@@ -98,7 +96,7 @@ def _write_genes(path: Path, target: Path) -> None:
             GENE_IDENTIFIER: pa.array(identifiers, pa.string()),
             GENE_SYMBOL: pa.array(symbols, pa.string()),
         },
-        metadata={_LAYOUT: json.dumps(asdict(matrix))},
+        metadata={_LAYOUT: dumps(matrix)},
     )
     write_cached(table, target)
 

@@ -24,6 +24,7 @@ from abc_dask.disk.kept_table import (
     read_cached_rows,
     read_described,
     read_note,
+    read_record,
     write_cached,
 )
 from abc_dask.errors import CacheError, UnavailableFileError
@@ -68,6 +69,19 @@ def test_any_rows_and_columns_are_those_written(tmp_path_factory, n_rows, data):
         assert found.equals(table.select(columns).slice(start, stop - start))
     assert read_note(path, b"note") == b"[1, 2]"
     assert read_described(path) == (table.schema, n_rows)
+
+
+def test_records_of_a_table(kept, tmp_path):
+    path, table = kept
+    assert read_record(tuple[int, int], path, b"note") == (1, 2)
+    for kind, key in ((tuple[str, ...], b"note"), (tuple[int, int], b"other")):
+        write_cached(table, tmp_path / "other.parquet")
+        with pytest.raises(CacheError, match=r"other\.parquet was damaged .* makes it anew"):
+            read_record(kind, tmp_path / "other.parquet", key)
+        assert not (tmp_path / "other.parquet").exists()
+    write_cached(table.replace_schema_metadata(None), path)
+    with pytest.raises(CacheError):
+        read_record(int, path, b"note")
 
 
 def test_it_is_plain_parquet(kept):
