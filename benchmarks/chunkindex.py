@@ -29,12 +29,15 @@ CODE = """
 import hashlib, sys, time
 import h5py
 import numpy as np
-from abc_dask import chunkindex
+from abc_dask.disk.files import Fingerprint
+from abc_dask.matrix import chunk_index as chunkindex
+from abc_dask.matrix.source import FileSource
 with h5py.File(sys.argv[1]) as file:
     array = file["a"]
     began = time.perf_counter()
     if sys.argv[2] == "package":
-        index = chunkindex.read_chunk_index(array)
+        with FileSource(sys.argv[1], Fingerprint.of(sys.argv[1])) as source:
+            index = chunkindex.read_chunk_index(array, source)
     elif sys.argv[2] == "and search":
         index = chunkindex._ask_for_all(array)
     else:

@@ -14,11 +14,9 @@ IV.A.1.a (object headers), IV.A.2.i (data layout), IV.A.2.q (continuation).
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -26,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.errors import DamagedFileError
+from abc_dask.matrix.source import Source, read_at
 
 _LAYOUT, _CONTINUATION = 0x0008, 0x0010
 
@@ -72,13 +71,15 @@ class ChunkIndex:
         return len(self.places)
 
 
-def read_chunk_index(array: h5py.Dataset) -> ChunkIndex:
+def read_chunk_index(array: h5py.Dataset, source: Source) -> ChunkIndex:
     """Read where the chunks of an array are.
 
     Parameters
     ----------
     array : h5py.Dataset
         Stored in chunks.
+    source : Source
+        Bytes of its file.
 
     Returns
     -------
@@ -90,11 +91,10 @@ def read_chunk_index(array: h5py.Dataset) -> ChunkIndex:
     DamagedFileError
         If the search for some chunk would not end there, or the index leads out of the file.
     """
-    with Path(array.file.filename).open("rb") as file:
-        tree = _find_tree(array, file.fileno())
-        if tree is None:
-            return _ask_for_all(array)
-        entries = _read_tree(tree)
+    tree = _find_tree(array, source)
+    if tree is None:
+        return _ask_for_all(array)
+    entries = _read_tree(tree)
     places = entries["place"][:, :-1]
     offsets = entries["child"]
     _require((offsets < np.uint64(2**63 - tree.base)).all(), array, "leads out of the file")
@@ -113,8 +113,8 @@ class _Tree:
     Attributes
     ----------
     array : h5py.Dataset
-    descriptor : int
-        Its file.
+    source : Source
+        Bytes of its file.
     base : int
         Bytes before what HDF5 counts as byte 0.
     root : int
@@ -126,7 +126,7 @@ class _Tree:
     """
 
     array: h5py.Dataset
-    descriptor: int
+    source: Source
     base: int
     root: int
     steps: NDArray[np.uint64]
@@ -156,41 +156,40 @@ def _damaged(array: h5py.Dataset, wrong: str) -> DamagedFileError:
     )
 
 
-def _find_tree(array: h5py.Dataset, descriptor: int) -> _Tree | None:
+def _find_tree(array: h5py.Dataset, source: Source) -> _Tree | None:
     """Find an array's tree; None: there is none, or only HDF5 can find it."""
     base, n = array.file.userblock_size, array.ndim + 1
-    capacity = _read_capacity(descriptor, base)
+    capacity = _read_capacity(source, base)
     if array.file.id.get_create_plist().get_sizes() != (8, 8) or not capacity:
         return None
-    layout = _read_layout(descriptor, h5py.h5o.get_info(array.id).addr + base, base)
+    # of the ways to an address the one that does not walk through the whole index
+    low, high = h5py.h5g.get_objinfo(array.id).objno
+    layout = _read_layout(source, low + (high << 32) + base, base)
     if layout[:2] != _CHUNKED or len(layout) < 11 + 4 * n or layout[2] != n:
         return None
     root, *steps = struct.unpack_from(f"<Q{n}I", layout, 3)
     if tuple(steps[:-1]) != array.chunks or not steps[-1]:
         return None
-    return _Tree(array, descriptor, base, root, np.array(steps, np.uint64), capacity)
+    return _Tree(array, source, base, root, np.array(steps, np.uint64), capacity)
 
 
-def _read(descriptor: int, length: int, at: int) -> bytes:
-    """Read bytes; zeros behind the end of the file."""
-    return os.pread(descriptor, length, at).ljust(length, b"\0")
-
-
-def _read_capacity(descriptor: int, base: int) -> int:
+def _read_capacity(source: Source, base: int) -> int:
     """Read how many entries a node has room for; 0 where the file is of another kind."""
-    version, k = struct.unpack("<8xB15xH", _read(descriptor, 26, base))
+    version, k = struct.unpack("<8xB15xH", read_at(source, base, 26).ljust(26, b"\0"))
     if version > 1:
         return 0
     return 2 * (k if version else _USUAL_K)
 
 
-def _read_layout(descriptor: int, at: int, base: int) -> bytes:
+def _read_layout(source: Source, at: int, base: int) -> bytes:
     """Read the layout message of a version 1 object header; nothing where there is none."""
-    version, _, n_messages, _, size = struct.unpack("<BBHII", _read(descriptor, 12, at))
+    version, _, n_messages, _, size = struct.unpack(
+        "<BBHII", read_at(source, at, 12).ljust(12, b"\0")
+    )
     blocks, seen = [(at + 16, size)] if version == 1 else [], 0
     while blocks:
         start, size = blocks.pop(0)
-        block = os.pread(descriptor, min(size, _LARGEST_HEADER), start)
+        block = read_at(source, start, min(size, _LARGEST_HEADER))
         position = 0
         while position + 8 <= len(block) and seen < n_messages:
             kind, length, flags = struct.unpack_from("<HHB", block, position)
@@ -245,12 +244,12 @@ def _read_nodes(
     low, high : arrays of uint64, shape (n_children, n_dimensions + 1)
         Between which places a search comes to each child, in chunks.
     """
-    size = os.fstat(tree.descriptor).st_size - tree.base - tree.node_bytes
+    size = tree.source.size - tree.base - tree.node_bytes
     _require(size >= 0 and (at <= np.uint64(size)).all(), tree.array, "leads out of the file")
     raw = np.zeros((len(at), tree.node_bytes + 8), np.uint8)  # and a child to the last key
-    for k, place in enumerate(at.tolist()):
-        node = _read(tree.descriptor, tree.node_bytes, place + tree.base)
-        raw[k, : tree.node_bytes] = np.frombuffer(node, np.uint8)
+    starts = at.astype(np.int64) + tree.base
+    nodes = tree.source.read(starts, np.full(len(at), tree.node_bytes))
+    raw[:, : tree.node_bytes] = nodes.reshape(len(at), tree.node_bytes)
     head = np.ascontiguousarray(raw[:, : _HEAD.itemsize]).view(_HEAD)[:, 0]
     used, level = head["used"], int(head["level"][0])
     sound = (head["name"] == b"TREE") & (head["type"] == 1) & (head["level"] == level)
@@ -260,6 +259,9 @@ def _read_nodes(
     # HDF5 searches among places in chunks
     places = entries["place"] // tree.steps
     numbers = np.arange(tree.capacity + 1)
+    is_key = numbers <= used[:, None]
+    is_aligned = (places * tree.steps == entries["place"]).all(axis=-1)
+    _require((is_aligned | ~is_key).all(), tree.array, "names elements within a chunk")
     is_child = (numbers < used[:, None])[:, :-1]
     rising = _is_below(places[:, :-1], places[:, 1:])
     _require((rising | ~is_child).all(), tree.array, "is out of order")
@@ -270,7 +272,7 @@ def _read_nodes(
     if not level:
         places = entries["place"] // tree.steps
         is_found = ~_is_below(places, low) & _is_below(places, high)
-        is_found &= (places * tree.steps == entries["place"]).all(axis=1) & ~places[:, -1].any()
+        is_found &= ~places[:, -1].any()
         _require(is_found.all(), tree.array, "lists chunks that it does not find")
     return level, entries, low, high
 

@@ -8,6 +8,7 @@ reads the rows that its row block needs, and the bytes from the file itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 from abc_dask.disk.kept_table import read_record, write_cached
 from abc_dask.errors import DamagedFileError
-from abc_dask.matrix.chunk_index import read_chunk_index
+from abc_dask.matrix.chunk_index import ChunkIndex
 from abc_dask.matrix.codecs import can_decode
 from abc_dask.matrix.h5ad import MatrixFile, StoredArray
-from abc_dask.matrix.hdf5 import opened, require_whole, stored_filters
+from abc_dask.matrix.hdf5 import check_dataset, opened, stored_filters
 from abc_dask.records import dumps
 
 _LAYOUT = b"abc_dask.chunks"
@@ -33,8 +34,15 @@ _HEAD = 44
 _CONTIGUOUS = 1 << 17
 
 
-def write_chunks(matrix: MatrixFile, target: Path) -> None:
+def write_chunks(matrix: MatrixFile, target: Path, indexes: Mapping[str, ChunkIndex]) -> None:
     """Write the ``chunks`` table.
+
+    Parameters
+    ----------
+    matrix : MatrixFile
+    target : Path
+    indexes : dict of str to ChunkIndex
+        What `abc_dask.matrix.h5ad.look_at` read; what is not there is read here.
 
     Raises
     ------
@@ -43,9 +51,11 @@ def write_chunks(matrix: MatrixFile, target: Path) -> None:
     """
     arrays: list[StoredArray] = []
     parts: list[NDArray[np.int64]] = []
-    with opened(matrix.path, matrix.fingerprint) as file:
+    with opened(matrix.path, matrix.fingerprint) as (file, source):
         for name in ("X/indices", "X/data"):
-            found = _look(file, name, sum(len(part) for part in parts))
+            array = file[name]
+            index = indexes.get(array.name) or check_dataset(array, source)
+            found = _look(array, index, sum(len(part) for part in parts))
             if found is None:
                 arrays, parts = [], []
                 break
@@ -60,18 +70,22 @@ def write_chunks(matrix: MatrixFile, target: Path) -> None:
     write_cached(pa.table(columns, metadata={_LAYOUT: dumps(arrays)}), target)
 
 
-def _look(file: h5py.File, name: str, first: int) -> tuple[StoredArray, NDArray[np.int64]] | None:
-    """Give an array's storage and its chunks (offset, size, mask); None: only HDF5 can read it."""
-    array = file[name]
+def _look(
+    array: h5py.Dataset, index: ChunkIndex | None, first: int
+) -> tuple[StoredArray, NDArray[np.int64]] | None:
+    """Return how an array is stored, and offset, size and mask of its chunks.
+
+    None where only HDF5 can read it.
+    """
     itemsize, length = array.dtype.itemsize, len(array)
     # HDF5 counts from behind a user block, and its versions differ in who adds it
-    if file.userblock_size or not length:
+    if array.file.userblock_size or not length:
         return None
     # numbers of odd precision, which HDF5 converts
     if not array.id.get_type().equal(h5py.h5t.py_create(array.dtype, logical=True)):
         return None
     filters = stored_filters(array)
-    if array.chunks is None:
+    if index is None:
         offset = array.id.get_offset()
         if offset is None:  # compact: within the object's header
             return None
@@ -81,21 +95,15 @@ def _look(file: h5py.File, name: str, first: int) -> tuple[StoredArray, NDArray[
         chunk = _CONTIGUOUS
     else:
         chunk = array.chunks[0]
-        rows = _chunk_rows(array)
+        rows = np.stack([index.offsets, index.sizes, index.masks], axis=1)
         partial = length % chunk and rows[-1, 1] == chunk * itemsize
         # HDF5 can be told not to filter a chunk that is not full, and does not say where
         if filters and partial and not rows[-1, 2]:
             return None
     if not can_decode(filters):
         return None
-    stored = StoredArray(name, array.dtype.str, length, chunk, filters, first, len(rows))
+    stored = StoredArray(array.name[1:], array.dtype.str, length, chunk, filters, first, len(rows))
     return stored, rows
-
-
-def _chunk_rows(array: h5py.Dataset) -> NDArray[np.int64]:
-    index = read_chunk_index(array)
-    require_whole(array, index, array.file.filename)
-    return np.stack([index.offsets, index.sizes, index.masks], axis=1)
 
 
 def _require_sound(table: NDArray[np.int64], matrix: MatrixFile) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from abc_dask.disk.files import Fingerprint
 from abc_dask.errors import DamagedFileError
+from abc_dask.matrix.chunk_index import ChunkIndex
 from abc_dask.matrix.codecs import Filter
 from abc_dask.matrix.hdf5 import (
     attribute,
@@ -114,6 +115,11 @@ class MatrixFile:
 
 
 def describe(path: str | Path) -> MatrixFile:
+    """Return a matrix file's structure; as `look_at`."""
+    return look_at(path)[0]
+
+
+def look_at(path: str | Path) -> tuple[MatrixFile, dict[str, ChunkIndex]]:
     """Look at a matrix file's structure, without reading its values.
 
     Parameters
@@ -123,7 +129,9 @@ def describe(path: str | Path) -> MatrixFile:
 
     Returns
     -------
-    MatrixFile
+    matrix : MatrixFile
+    indexes : dict of str to ChunkIndex
+        Where the chunks of its arrays lie, by the arrays' names.
 
     Raises
     ------
@@ -134,8 +142,8 @@ def describe(path: str | Path) -> MatrixFile:
         it does not hold, or uses a filter that is not installed.
     """
     fingerprint = Fingerprint.of(path)
-    with opened(path) as file:
-        require_sound_start(path)
+    with opened(path, fingerprint) as (file, source):
+        require_sound_start(source)
         x = member(file, "X")
         if isinstance(x, h5py.Dataset):
             layout, shape, arrays = "dense", x.shape, [x]
@@ -144,14 +152,13 @@ def describe(path: str | Path) -> MatrixFile:
         else:
             layout, shape = _sparse_layout(x, path)
             arrays = [member(x, name) for name in ("data", "indices", "indptr")]
-        for array in arrays:
-            check_dataset(array, path)
+        looked = {array.name: check_dataset(array, source) for array in arrays}
         data = arrays[0]
         if data.dtype.kind not in "fiub" or data.dtype.itemsize > 8:
             raise DamagedFileError(f"{path}: {data.name} is of type {data.dtype}, not numeric")
         if layout != "dense":
             _check_sparse(arrays, shape, layout, path)
-        return MatrixFile(
+        matrix = MatrixFile(
             path=str(path),
             fingerprint=fingerprint,
             layout=layout,
@@ -161,8 +168,11 @@ def describe(path: str | Path) -> MatrixFile:
             dtype=data.dtype.str,
             index_dtype="" if layout == "dense" else arrays[1].dtype.str,
             chunk_bytes=max(chunk_bytes(array) for array in arrays),
-            filters=tuple(dict.fromkeys(f for array in arrays for f in filter_names(array, path))),
+            filters=tuple(
+                dict.fromkeys(f for array in arrays for f in filter_names(array, source))
+            ),
         )
+    return matrix, {name: index for name, index in looked.items() if index is not None}
 
 
 def read_labels(matrix: MatrixFile) -> NDArray[np.object_]:
@@ -177,11 +187,11 @@ def read_gene_identifiers(matrix: MatrixFile) -> NDArray[np.object_]:
 
 def read_gene_symbols(matrix: MatrixFile) -> NDArray[np.object_] | None:
     """Read the gene symbol of every column, shape (n_columns,); None where there is none."""
-    with opened(matrix.path, matrix.fingerprint) as file:
+    with opened(matrix.path, matrix.fingerprint) as (file, source):
         var = member(file, "var")
         if "gene_symbol" not in var:
             return None
-        symbols = strings(var, "gene_symbol", matrix.path)
+        symbols = strings(var, "gene_symbol", source)
     if len(symbols) != matrix.n_columns:
         raise DamagedFileError(
             f"{matrix.path}: gene_symbol has {len(symbols):,} names, "
@@ -219,7 +229,7 @@ def read_indptr(matrix: MatrixFile) -> NDArray[np.int64]:
     DamagedFileError
         If indptr does not start at 0, falls, or does not end at the number of values.
     """
-    with opened(matrix.path, matrix.fingerprint) as file:
+    with opened(matrix.path, matrix.fingerprint) as (file, _):
         indptr: NDArray[np.int64] = file["X/indptr"][:].astype(np.int64)
     if indptr[0] != 0 or indptr[-1] != matrix.n_values or (np.diff(indptr) < 0).any():
         raise DamagedFileError(
@@ -259,7 +269,7 @@ def _check_sparse(
 
 def _read_names(matrix: MatrixFile, group: str, column: str, length: int) -> NDArray[np.object_]:
     """Read an axis's names: the column of that name where there is one, else the index."""
-    with opened(matrix.path, matrix.fingerprint) as file:
+    with opened(matrix.path, matrix.fingerprint) as (file, source):
         frame = member(file, group)
         if not isinstance(frame, h5py.Group):
             raise DamagedFileError(
@@ -267,7 +277,7 @@ def _read_names(matrix: MatrixFile, group: str, column: str, length: int) -> NDA
                 "write the file anew with a current anndata"
             )
         name = column if column in frame else text(attribute(frame, "_index") or "_index")
-        names = strings(frame, name, matrix.path)
+        names = strings(frame, name, source)
     if len(names) != length:
         raise DamagedFileError(
             f"{matrix.path}: {group} has {len(names):,} names, X has {length:,}; "

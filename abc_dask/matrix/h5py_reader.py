@@ -32,7 +32,7 @@ def open_matrix(matrix: MatrixFile) -> Iterator[MatrixReader]:
         If it changed since `describe`, or cannot be read.
     """
     cache = min(max(_CHUNK_CACHE, 2 * matrix.chunk_bytes), _LARGEST_CHUNK_CACHE)
-    with opened(matrix.path, matrix.fingerprint, rdcc_nbytes=cache) as file:
+    with opened(matrix.path, matrix.fingerprint, rdcc_nbytes=cache) as (file, _):
         yield MatrixReader(matrix, file)
     matrix.fingerprint.require(matrix.path)
 

@@ -9,11 +9,10 @@ in which text lies, where zeros stand instead), the file is looked at before HDF
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,6 +22,7 @@ from abc_dask.disk.files import Fingerprint, unreadable
 from abc_dask.errors import AbcDaskError, DamagedFileError
 from abc_dask.matrix.chunk_index import ChunkIndex, read_chunk_index
 from abc_dask.matrix.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode
+from abc_dask.matrix.source import Bytes, FileSource, Source, read_at
 
 # Deflate packs at most 1032:1 (zlib's technical notes); zstd and blosc more, on zeros.
 _LARGEST_RATIO = 100_000
@@ -45,15 +45,22 @@ _REFERENCE = 16
 @contextlib.contextmanager
 def opened(
     path: str | Path, fingerprint: Fingerprint | None = None, **options: Any
-) -> Iterator[h5py.File]:
-    """Open an h5ad for reading; whatever h5py raises inside becomes one of our errors."""
-    if fingerprint is not None:
-        fingerprint.require(path)
-    else:
-        Fingerprint.of(path)
+) -> Iterator[tuple[h5py.File, Source]]:
+    """Open an h5ad for reading; whatever h5py raises inside becomes one of our errors.
+
+    Yields
+    ------
+    file : h5py.File
+    source : Source
+        Its bytes, for what is read around HDF5.
+    """
+    fingerprint = fingerprint or Fingerprint.of(path)
     try:
-        with h5py.File(path, "r", locking="best-effort", **options) as file:
-            yield file
+        with (
+            FileSource(path, fingerprint) as source,
+            h5py.File(path, "r", locking="best-effort", **options) as file,
+        ):
+            yield file, source
     except AbcDaskError:
         raise
     except (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
@@ -98,17 +105,23 @@ def attribute(group: h5py.Group, *names: str) -> Any:
     return ""
 
 
-def check_dataset(array: Any, path: str | Path) -> None:
-    """Refuse what is not stored in this file, in full, in a readable way."""
-    place = f"{path}: {getattr(array, 'name', array)}"
+def check_dataset(array: Any, source: Source) -> ChunkIndex | None:
+    """Refuse what is not stored in this file, in full, in a readable way.
+
+    Returns
+    -------
+    ChunkIndex or None
+        Where its chunks lie; None where it is not stored in chunks.
+    """
+    place = f"{source.name}: {getattr(array, 'name', array)}"
     if not isinstance(array, h5py.Dataset):
         raise DamagedFileError(f"{place} is not a dataset")
     if array.is_virtual or array.external:
         raise DamagedFileError(f"{place} is stored in another file, which is not followed")
     if array.shape is None:
         raise DamagedFileError(f"{place} is empty (no shape)")
-    filters = filter_names(array, path)
-    index = read_chunk_index(array) if array.chunks else None
+    filters = filter_names(array, source)
+    index = read_chunk_index(array, source) if array.chunks else None
     stored = array.id.get_storage_size() if index is None else int(index.sizes.sum())
     if array.size * array.dtype.itemsize > stored * (_LARGEST_RATIO if filters else 1):
         raise DamagedFileError(
@@ -118,12 +131,12 @@ def check_dataset(array: Any, path: str | Path) -> None:
     if chunk_bytes(array) > _LARGEST_CHUNK:
         raise DamagedFileError(f"{place} has chunks of {chunk_bytes(array):,} bytes, too large")
     if index is not None:
-        require_whole(array, index, path)
+        _require_whole(array, index, place)
+    return index
 
 
-def require_whole(array: h5py.Dataset, index: ChunkIndex, path: str | Path) -> None:
+def _require_whole(array: h5py.Dataset, index: ChunkIndex, place: str) -> None:
     """Refuse an array whose chunks are not all there, each once and of its length."""
-    place = f"{path}: {array.name}"
     if not _has_whole_chunks(array, index):
         # HDF5 would fill the rest of a short chunk with whatever its memory holds
         raise DamagedFileError(f"{place} has chunks of a wrong length; bring the file again")
@@ -155,21 +168,22 @@ def _has_whole_chunks(array: h5py.Dataset, index: ChunkIndex) -> bool:
     return bool((index.sizes == chunk_bytes(array) + n_sums)[is_unpacked].all())
 
 
-def filter_names(array: h5py.Dataset, path: str | Path) -> list[str]:
+def filter_names(array: h5py.Dataset, source: Source) -> list[str]:
     """Name a dataset's filters; hdf5plugin is asked for those that h5py does not have."""
     plist = array.id.get_create_plist()
     names = []
     for i in range(plist.get_nfilters()):
-        code, _, _, name = plist.get_filter(i)
+        code, _, _, raw = plist.get_filter(i)
+        name = raw.decode(errors="replace")
         if not h5py.h5z.filter_avail(code):
             with contextlib.suppress(ImportError):
                 import hdf5plugin  # noqa: F401 - registers its filters
         if not h5py.h5z.filter_avail(code):
             raise DamagedFileError(
-                f"{path}: {array.name} needs the HDF5 filter {name.decode(errors='replace')!r} "
+                f"{source.name}: {array.name} needs the HDF5 filter {name!r} "
                 f"(number {code}); install abc_dask[filters], which brings hdf5plugin"
             )
-        names.append(name.decode(errors="replace"))
+        names.append(name)
     return names
 
 
@@ -191,51 +205,55 @@ def _stored_size(array: h5py.Dataset) -> int:
     return int(kind.get_size())
 
 
-def strings(frame: h5py.Group, name: str, path: str) -> NDArray[np.object_]:
+def strings(frame: h5py.Group, name: str, source: Source) -> NDArray[np.object_]:
     """Read a string column in any of anndata's encodings."""
     column = member(frame, name)
     if isinstance(column, h5py.Group) and "codes" in column:
-        categories = _string_array(member(column, "categories"), path)
-        codes = _numbers(member(column, "codes"), "iu", path)
+        categories = _string_array(member(column, "categories"), source)
+        codes = _numbers(member(column, "codes"), "iu", source)
         if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
-            raise DamagedFileError(f"{path}: {column.name} has codes without a category")
+            raise DamagedFileError(f"{source.name}: {column.name} has codes without a category")
         named: NDArray[np.object_] = np.append(categories, np.array([""], dtype=object))[codes]
         return named
     if isinstance(column, h5py.Group):  # nullable-string-array: values and mask
-        values = _string_array(member(column, "values"), path)
-        mask = _numbers(member(column, "mask"), "b", path)
+        values = _string_array(member(column, "values"), source)
+        mask = _numbers(member(column, "mask"), "b", source)
         if len(mask) != len(values):
-            raise DamagedFileError(f"{path}: {column.name} has a mask of another length")
+            raise DamagedFileError(f"{source.name}: {column.name} has a mask of another length")
         values[mask] = ""
         return values
-    return _string_array(column, path)
+    return _string_array(column, source)
 
 
-def _numbers(array: Any, kinds: str, path: str) -> NDArray[Any]:
+def _numbers(array: Any, kinds: str, source: Source) -> NDArray[Any]:
     """Read codes or a mask, checked as any other array."""
-    check_dataset(array, path)
+    check_dataset(array, source)
     if array.ndim != 1 or array.dtype.kind not in kinds:
-        raise DamagedFileError(f"{path}: {array.name} holds {array.dtype}, expected {kinds!r}")
+        raise DamagedFileError(
+            f"{source.name}: {array.name} holds {array.dtype}, expected {kinds!r}"
+        )
     values: NDArray[Any] = array[:]
     return values
 
 
-def _string_array(array: Any, path: str) -> NDArray[np.object_]:
+def _string_array(array: Any, source: Source) -> NDArray[np.object_]:
     if not isinstance(array, h5py.Dataset) or array.ndim != 1:
-        raise DamagedFileError(f"{path}: {getattr(array, 'name', '?')} is not a column")
-    check_dataset(array, path)
+        raise DamagedFileError(f"{source.name}: {getattr(array, 'name', '?')} is not a column")
+    check_dataset(array, source)
     if h5py.check_string_dtype(array.dtype) is None:
         if array.dtype.kind not in "iu":
-            raise DamagedFileError(f"{path}: {array.name} holds {array.dtype}, expected text")
+            raise DamagedFileError(
+                f"{source.name}: {array.name} holds {array.dtype}, expected text"
+            )
         numbers: NDArray[np.object_] = array[:].astype(str).astype(object)
         return numbers
     if h5py.check_string_dtype(array.dtype).length is None:
-        _require_sound_heaps(array, path)
+        _require_sound_heaps(array, source)
     names: NDArray[np.object_] = array.asstr()[:].astype(object)
     return names
 
 
-def require_sound_start(path: str | Path) -> None:
+def require_sound_start(source: Source) -> None:
     """Look at the heaps in a file's first MiB, where the text of its attributes lies.
 
     Raises
@@ -243,54 +261,50 @@ def require_sound_start(path: str | Path) -> None:
     DamagedFileError
         If HDF5 would not come to an end in one of them.
     """
-    with Path(path).open("rb") as file:
-        start = file.read(_START)
-        at = start.find(_HEAP)
-        while at >= 0:
-            _require_sound_heap(file, at, path)
-            at = start.find(_HEAP, at + 1)
+    start = read_at(source, 0, _START)
+    at = start.find(_HEAP)
+    while at >= 0:
+        _require_sound_heap(source, at)
+        at = start.find(_HEAP, at + 1)
 
 
-def _require_sound_heaps(array: h5py.Dataset, path: str) -> None:
+def _require_sound_heaps(array: h5py.Dataset, source: Source) -> None:
     """Look at the heaps that an array of text points into."""
-    stored = _stored_bytes(array)
+    stored = _stored_bytes(array, source)
     if stored is None:
         return
     # of each element: length (4 bytes), heap (8 bytes), number within the heap (4 bytes)
     elements = stored[: len(array) * _REFERENCE].reshape(-1, _REFERENCE)
     heaps = np.unique(np.ascontiguousarray(elements[:, 4:12]).view("<u8"))
-    with Path(path).open("rb") as file:
-        for at in heaps[(heaps > 0) & (heaps < np.uint64(2**63))].tolist():
-            _require_sound_heap(file, at + array.file.userblock_size, path)
+    for at in heaps[(heaps > 0) & (heaps < np.uint64(2**63))].tolist():
+        _require_sound_heap(source, at + array.file.userblock_size)
 
 
-def _require_sound_heap(file: BinaryIO, at: int, path: str | Path) -> None:
+def _require_sound_heap(source: Source, at: int) -> None:
     from abc_dask.matrix.codec_loops import heap_is_sound
 
-    head = os.pread(file.fileno(), _HEAP_LEAST, at)
+    head = read_at(source, at, _HEAP_LEAST)
     if not head.startswith(_HEAP):
         return  # none at all, which HDF5 says by itself
     size = int.from_bytes(head[8:16], "little")
-    is_inside = size <= os.fstat(file.fileno()).st_size - at
-    heap = head[:size] if size <= len(head) or not is_inside else os.pread(file.fileno(), size, at)
+    is_inside = size <= source.size - at
+    heap = read_at(source, at, size) if len(head) < size and is_inside else head[:size]
     if not (is_inside and heap_is_sound(np.frombuffer(heap, np.uint8))):
         raise DamagedFileError(
-            f"{path}: the text at byte {at:,} is damaged (zeros may stand in its place); "
+            f"{source.name}: the text at byte {at:,} is damaged (zeros may stand in its place); "
             "bring the file again"
         )
 
 
-def _stored_bytes(array: h5py.Dataset) -> NDArray[np.uint8] | None:
+def _stored_bytes(array: h5py.Dataset, source: Source) -> Bytes | None:
     """Read an array's elements as they are stored; None where only HDF5 can."""
     if _stored_size(array) != _REFERENCE or not len(array):
         return None
     if array.chunks is None:
         at = array.id.get_offset()
-        return (
-            None
-            if at is None
-            else np.fromfile(array.file.filename, np.uint8, len(array) * _REFERENCE, offset=at)
-        )
+        if at is None:
+            return None
+        return source.read(np.array([at]), np.array([len(array) * _REFERENCE]))
     filters = stored_filters(array)
     if not can_decode(filters):
         return None

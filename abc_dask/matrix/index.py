@@ -19,8 +19,9 @@ from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
 from abc_dask.disk.kept_table import read_cached, read_record, write_cached
 from abc_dask.errors import DamagedFileError
+from abc_dask.matrix.chunk_index import ChunkIndex
 from abc_dask.matrix.chunk_table import read_arrays, write_chunks
-from abc_dask.matrix.h5ad import MatrixFile, describe, read_gene_identifiers, read_gene_symbols
+from abc_dask.matrix.h5ad import MatrixFile, look_at, read_gene_identifiers, read_gene_symbols
 from abc_dask.records import dumps
 
 _LAYOUT = b"abc_dask.layout"
@@ -51,11 +52,15 @@ class MatrixIndex:
             As `abc_dask.h5ad.describe`; also if a gene identifier stands twice.
         """
         fingerprint = Fingerprint.of(path)
+        # read once, on the first look, and used for the table of chunks as well
+        indexes: dict[str, ChunkIndex] = {}
         table = cache.get(
-            "matrix", [str(path), *astuple(fingerprint)], lambda target: _write_genes(path, target)
+            "matrix",
+            [str(path), *astuple(fingerprint)],
+            lambda target: indexes.update(_write_genes(path, target)),
         )
         matrix = read_record(MatrixFile, table, _LAYOUT)
-        return cls(_with_chunks(matrix, cache), table)
+        return cls(_with_chunks(matrix, cache, indexes), table)
 
     @cached_property
     def genes(self) -> pa.Table:
@@ -72,17 +77,17 @@ class MatrixIndex:
         return tuple(positions.tolist())
 
 
-def _with_chunks(matrix: MatrixFile, cache: Cache) -> MatrixFile:
+def _with_chunks(matrix: MatrixFile, cache: Cache, indexes: Mapping[str, ChunkIndex]) -> MatrixFile:
     """Add what tasks need to read rows around HDF5."""
     if matrix.layout != "csr":
         return matrix
     state = [matrix.path, *astuple(matrix.fingerprint)]
-    chunks = cache.get("chunks", state, lambda target: write_chunks(matrix, target))
+    chunks = cache.get("chunks", state, lambda target: write_chunks(matrix, target, indexes))
     return replace(matrix, arrays=read_arrays(chunks), chunks=str(chunks))
 
 
-def _write_genes(path: Path, target: Path) -> None:
-    matrix = describe(path)
+def _write_genes(path: Path, target: Path) -> dict[str, ChunkIndex]:
+    matrix, indexes = look_at(path)
     identifiers = read_gene_identifiers(matrix)
     if len(twice := duplicates(identifiers)):
         raise DamagedFileError(
@@ -99,6 +104,7 @@ def _write_genes(path: Path, target: Path) -> None:
         metadata={_LAYOUT: dumps(matrix)},
     )
     write_cached(table, target)
+    return indexes
 
 
 def duplicates(names: NDArray[np.object_]) -> list[str]:

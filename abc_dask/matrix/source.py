@@ -31,6 +31,10 @@ class Source(Protocol):
     def name(self) -> str:
         """What messages call it."""
 
+    @property
+    def size(self) -> int:
+        """Bytes that it has."""
+
     def read(
         self, starts: NDArray[np.int64], sizes: NDArray[np.int64], room: Bytes | None = None
     ) -> Bytes:
@@ -63,7 +67,7 @@ class FileSource:
     def __init__(self, path: str | Path, fingerprint: Fingerprint) -> None:
         fingerprint.require(path)
         self._path = path
-        self._size = fingerprint.size
+        self.size = fingerprint.size
         try:
             self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -135,7 +139,7 @@ class FileSource:
         DamagedFileError
             If the file was cut short in the meantime.
         """
-        if os.fstat(self.descriptor).st_size < self._size:
+        if os.fstat(self.descriptor).st_size < self.size:
             raise DamagedFileError(
                 f"{self._path} was cut short while it was read; run the command again "
                 "when it is at rest"
@@ -175,6 +179,12 @@ class FileSource:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+def read_at(source: Source, start: int, length: int) -> bytes:
+    """Return the bytes of one range, as far as the source has them."""
+    length = max(0, min(length, source.size - start))
+    return source.read(np.array([start]), np.array([length])).tobytes()
 
 
 @contextlib.contextmanager

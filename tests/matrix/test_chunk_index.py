@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from abc_dask.disk.files import Fingerprint
 from abc_dask.errors import DamagedFileError
 from abc_dask.matrix import chunk_index as chunkindex
-from abc_dask.matrix.chunk_index import read_chunk_index
-from abc_dask.matrix.hdf5 import check_dataset
+from abc_dask.matrix.chunk_index import ChunkIndex, read_chunk_index
+from abc_dask.matrix.hdf5 import check_dataset, opened
+from abc_dask.matrix.source import opened_source
 from tests.strategies import IN_MEMORY
 
 # Versions of the file format that h5py can be asked for, and where our own reader is used; the
@@ -47,8 +49,14 @@ def told(array: h5py.Dataset) -> list[tuple]:
     return sorted((tuple(c.chunk_offset), c.byte_offset, c.size, c.filter_mask) for c in found)
 
 
+def index_of(array: h5py.Dataset) -> ChunkIndex:
+    path = array.file.filename
+    with opened_source(path, Fingerprint.of(path)) as source:
+        return read_chunk_index(array, source)
+
+
 def read(array: h5py.Dataset) -> list[tuple]:
-    index = read_chunk_index(array)
+    index = index_of(array)
     places = [tuple(place) for place in index.places.tolist()]
     numbers = (column.tolist() for column in (index.offsets, index.sizes, index.masks))
     return list(zip(places, *numbers, strict=True))
@@ -114,7 +122,7 @@ def test_what_was_not_written_is_not_there(tmp_path, own_only):
     with h5py.File(path) as file:
         for name, count in (("nothing", 0), ("empty", 0), ("some", 2), ("shrunk", 51)):
             assert read(file[name]) == told(file[name])
-            assert read_chunk_index(file[name]).n_chunks == count
+            assert index_of(file[name]).n_chunks == count
 
 
 def test_an_object_header_in_several_pieces(tmp_path, own_only):
@@ -156,8 +164,8 @@ def test_bits_of_the_index(tmp_path, libver, stride):
         content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
         try:
-            with h5py.File(path) as file:
-                check_dataset(file["a"], path)
+            with opened(path) as (file, source):
+                check_dataset(file["a"], source)
                 found = read(file["a"])
         except (DamagedFileError, OSError, RuntimeError):
             counts["refused"] += 1
@@ -187,5 +195,5 @@ def test_a_chunk_that_is_listed_and_not_found(tmp_path, libver, key):
         array = file["a"]
         assert len(told(array)) == 140
         with pytest.raises(DamagedFileError, match=r"a\.h5: /a has an index of chunks that .*; "):
-            read_chunk_index(array)
+            index_of(array)
     assert found_by_place(path, 700, 5) is None
