@@ -1,26 +1,60 @@
-"""The README's own commands and code, run as they stand."""
+"""Commands, code and links of every README, tried as they stand."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import abc_dask
+from abc_dask.testing import write_atlas
 from tests.http_server import Server
 from tests.small_release import contents_under
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("abc_dask", "tests", "benchmarks", "cluster")
+READMES = [
+    "README.md",
+    *sorted(p.relative_to(ROOT).as_posix() for f in FOLDERS for p in (ROOT / f).rglob("README.md")),
+]
+PAGES = [*READMES, "CHANGELOG.md", ".github/CONTRIBUTING.md"]
+
+BLOCK = re.compile(r"^```(.*)\n((?s:.*?))^```$", re.MULTILINE)
+LINK = re.compile(r"(?<=\]\()[^)\s]+(?=\))")
+KINDS = {"sh", "python"}
+
+# One process a README: what takes long is the import of the libraries, not the commands.
+RUNNER = """
+import json, shlex, sys
+from abc_dask.cli import cli
+
+for kind, text in json.load(sys.stdin):
+    print(text, file=sys.stderr)
+    if kind == "python":
+        exec(compile(text, "README", "exec"), {})
+        continue
+    for line in text.splitlines():
+        program, *words = shlex.split(line, comments=True)
+        assert program == "abc-dask", line
+        try:
+            cli(words, prog_name=program)
+        except SystemExit as end:
+            assert not end.code, f"exit code {end.code}: {line}"
+"""
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(
-        rf"^```{kind}\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return the kind and the text of each block of code."""
+    return BLOCK.findall((ROOT / page).read_text("utf-8"))
+
+
+RUNNING = [page for page in READMES if any(kind in KINDS for kind, _ in blocks(page))]
 
 
 def test_public_names_are_there():
@@ -31,32 +65,71 @@ def test_public_names_are_there():
         abc_dask.nothing  # noqa: B018
 
 
-def test_the_two_command_lines_are_lines():
-    for name in ("setup-demo", "setup-tests"):
-        (block,) = blocks(f"sh {name}")
+def test_the_readme_is_short_and_its_two_command_lines_are_lines():
+    assert (ROOT / "README.md").read_text("utf-8").count("\n") <= 150
+    for name in ("sh setup-demo", "sh setup-tests"):
+        (block,) = (text for kind, text in blocks("README.md") if kind == name)
         assert block.count("\n") == 1
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_say_what_they_are(page):
+    known = {*KINDS, "text", "sh setup-demo", "sh setup-tests"}
+    assert {kind for kind, _ in blocks(page)} <= known
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    if not path.exists():
+        pytest.skip("a source distribution has no .github")
+    for link in LINK.findall(path.read_text("utf-8")):
+        if not link.startswith("https://"):
+            target = path.parent / link
+            # a source distribution has no .github
+            assert target.exists() or ".github" in link, link
+            assert target.resolve().is_relative_to(ROOT)
+
+
+def test_a_package_index_sees_no_relative_link():
+    """What stands in its place is decided in pyproject.toml, and replaced here likewise."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    hook = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    text = "".join((ROOT / part["path"]).read_text("utf-8") for part in hook["fragments"])
+    for rule in hook["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    links = LINK.findall(text)
+    assert links
+    assert all(link.startswith("https://") for link in links)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """What ``abc-dask demo`` leaves, at a smaller scale; the command itself is tested elsewhere."""
+    folder = tmp_path_factory.mktemp("demo")
+    write_atlas(folder / "atlas", scale=0.0003, normalizations=("log2",))
+    return folder
+
+
+@pytest.mark.xdist_group("readme")  # one worker makes the demo, once
 @pytest.mark.filterwarnings("default")
-def test_tour(tmp_path):
-    """After a demo of smaller scale, every command and every line of Python works."""
-    env = dict(os.environ)
-
-    def run(command):
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    run([sys.executable, "-m", "abc_dask", "demo", "--scale", "0.0003"])
-    commands = "".join(blocks("sh")).replace("abc-dask ", f"{sys.executable} -m abc_dask ")
-    assert commands.count("extract ") == 6
-    base = tmp_path / "abc-dask-demo" / "atlas"
-    with Server(files=contents_under(base)) as server:  # in place of the public bucket
+@pytest.mark.parametrize("page", RUNNING)
+def test_commands_and_code_run(page, demo, tmp_path):
+    """In a folder with the demo, every command and every line of Python works, in this order."""
+    (tmp_path / "abc-dask-demo").symlink_to(demo)
+    (tmp_path / "cluster").symlink_to(ROOT / "cluster")
+    python = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": python.rstrip(os.pathsep)}
+    code = [(kind, text) for kind, text in blocks(page) if kind in KINDS]
+    with Server(files=contents_under(demo / "atlas")) as server:  # in place of the public bucket
         env["DASK_ABC_DASK__BASE_URL"] = server.url
-        run(["sh", "-ec", commands])
-        python = blocks("python")
-        assert len(python) == 3
-        for code in python:
-            run([sys.executable, "-c", code])
+        done = subprocess.run(
+            [sys.executable, "-c", RUNNER],
+            input=json.dumps(code),
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
