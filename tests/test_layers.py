@@ -57,6 +57,12 @@ def test_every_folder_has_its_line():
     assert rooms == set(BELOW)
 
 
+def test_the_readme_shows_these_lines():
+    """The block under "Who may import whom" in abc_dask/README.md."""
+    block = (PACKAGE / "README.md").read_text("utf-8").partition("```text\n")[2].partition("```")[0]
+    assert [line.split(", ") for line in block.splitlines()] == LAYERS[1:]
+
+
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"abc_dask"}))
 def test_imports_point_one_way(module):
     room = module.split(".")[1]
