@@ -38,7 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.dist = "loadgroup"
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # one worker takes a whole group: it starts first, so as not to be alone with it at the end
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
     if config.getoption("--run-slow"):
         return
     for item in items:

@@ -1,7 +1,8 @@
 """Damaged matrix files: read as others read them, or refused in one line; never a signal.
 
-Damage that was thought of is in tests/test_h5ad.py; here it is drawn at random, for each way of
-storing (`tests.faults.fuzz_h5ad` goes on for as long as one likes), and given to the command.
+Damage that was thought of is in tests/matrix/test_damaged.py; here it is drawn at random, for
+each way of storing (`tests.faults.fuzz_h5ad` goes on for as long as one likes), and given to the
+command.
 """
 
 from __future__ import annotations

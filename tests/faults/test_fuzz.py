@@ -1,8 +1,7 @@
 """Words and texts that people, manifests and files may hold: answered, or refused in one line.
 
-Any bytes as a manifest: tests/release/test_manifest.py. Matrix files:
-`tests.faults.test_files`. For as
-long as asked: `tests.faults.fuzz_words`.
+Any bytes as a manifest: tests/release/test_hostile_manifests.py. Matrix files:
+`tests.faults.test_files`. For as long as asked: `tests.faults.fuzz_words`.
 """
 
 from __future__ import annotations
