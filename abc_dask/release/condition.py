@@ -2,113 +2,66 @@
 
 A condition compares columns with numbers, text, lists of them, or other columns, and
 joins comparisons by ``and``, ``or``, ``not`` (``&``, ``|``, ``~``) and parentheses. It is
-parsed as Python and walked; what is not in this list is refused. Missing values are as in
-pandas: no comparison holds for them but ``!=`` and ``not in``.
+parsed as Python, and one walk over the tree builds an expression of `pyarrow.compute`;
+what the walk does not know is refused. Missing values are as in pandas: no comparison
+holds for them but ``!=`` and ``not in``.
 """
 
 from __future__ import annotations
 
 import ast
 import keyword
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from abc_dask.errors import UsageError
 from abc_dask.messages import shortened
-from abc_dask.release.annotation import encode
+from abc_dask.release.comparison import (
+    BOOLEAN,
+    NUMBER,
+    TEXT,
+    Operand,
+    alike,
+    column_operand,
+    is_in,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _LONGEST = 10_000
 
+_DEEPEST = 100
+
 _TOKENS = re.compile(
-    r"""(?P<text>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|`(?P<name>[^`]+)`"""
-    r"""|(?P<word>[^\W\d]\w*)|(?P<both>&)|(?P<either>\|)|(?P<space>\s+)"""
+    r"""(?P<text>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|(?P<name>`[^`]+`)"""
+    r"""|(?P<word>[^\W\d]\w*)|(?P<both>&)|(?P<either>\|)|(?P<space>\s)"""
 )
 
 # All other words of Python's, such as class, are names of columns here.
 _WORDS = {"and", "or", "not", "in", "is", "True", "False", "None"}
 
-_PLACEHOLDER = "_abc_dask_name_{}_"
-
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
+_COMPARE: dict[type[ast.cmpop], str] = {
+    ast.Eq: "equal",
+    ast.NotEq: "not_equal",
+    ast.Lt: "less",
+    ast.LtE: "less_equal",
+    ast.Gt: "greater",
+    ast.GtE: "greater_equal",
 }
 
 _MISSING = {"isna": True, "isnull": True, "notna": False, "notnull": False}
 
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Text:
-    """A column of text: codes into distinct values, -1 where missing."""
-
-    codes: NDArray[np.int32]
-    values: NDArray[np.object_]
-
-    def missing(self) -> Mask:
-        """Tell which are missing."""
-        return self.codes < 0
-
-    def holds(self, of_values: Mask, *, missing: bool) -> Mask:
-        """Spread what holds of the distinct values over all cells."""
-        return np.append(of_values, missing)[self.codes]
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """A column of numbers, NaN where missing."""
-
-    values: NDArray[Any]
-
-    def missing(self) -> Mask:
-        """Tell which are missing."""
-        if self.values.dtype.kind != "f":
-            return np.zeros(len(self.values), np.bool_)
-        missing: Mask = np.isnan(self.values)
-        return missing
-
-
-Column = Text | Numbers
-
-
-def column_of(values: pa.ChunkedArray, name: str) -> Column:
-    """Give an Arrow column as conditions see it."""
-    kind = values.type
-    if pa.types.is_boolean(kind):
-        values = values.cast(pa.int8())
-    if pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        codes, names = encode(values, name, most=None)
-        return Text(codes, np.array(names, dtype=object))
-    if values.null_count:
-        values = values.cast(pa.float64())
-    return Numbers(values.to_numpy())
-
-
-def column_of_series(values: pd.Series[Any]) -> Column:
-    """Give a pandas column as conditions see it: categoricals are text."""
-    import pandas as pd
-
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        names = np.array(list(values.cat.categories), dtype=object)
-        return Text(values.cat.codes.to_numpy().astype(np.int32), names)
-    if values.dtype.kind in "iufb":
-        return Numbers(values.to_numpy())
-    return column_of(pa.chunked_array([pa.array(values, pa.string())]), str(values.name))
+_ALWAYS, _NEVER = pc.scalar(True), pc.scalar(False)  # noqa: FBT003 - values, not flags
 
 
 @dataclass(frozen=True)
@@ -125,8 +78,8 @@ class Condition:
 
     text: str
     columns: tuple[str, ...]
+    _source: _Source
     _tree: ast.expr
-    _names: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Condition:
@@ -141,7 +94,7 @@ class Condition:
         Raises
         ------
         UsageError
-            If it is not one; shows the place.
+            If it is not one; quotes the part that is wrong.
         """
         if not text.strip():
             raise UsageError("--where is empty; give a condition such as \"class == '...'\"")
@@ -150,256 +103,248 @@ class Condition:
                 f"--where has {len(text):,} characters, at most {_LONGEST:,}; "
                 "give long lists of cells by --cells-from"
             )
-        rewritten, names = _rewrite(text)
+        source = _Source.of(text)
         try:
-            tree = ast.parse(rewritten, mode="eval").body
+            with warnings.catch_warnings():  # of backslashes in quotes, for example
+                warnings.simplefilter("ignore")
+                tree = ast.parse(source.rewritten, mode="eval").body
+            walk = _Walk(source)
+            walk.condition(tree)
         except SyntaxError as error:
-            place = _shown(rewritten[max(0, (error.offset or 1) - 1) :], names)[:40]
+            rest = text[source.origin((error.offset or 1) - 1) :].strip()[:40]
             raise UsageError(
-                f"--where {shortened(text)} is no condition: {error.msg}, at {place!r}"
+                f"--where {shortened(text)} is no condition: {error.msg}, at {rest!r}"
             ) from None
         except (ValueError, MemoryError, RecursionError):
             raise UsageError(f"--where {shortened(text)} cannot be parsed") from None
-        checked = _Check(text, rewritten, names)
-        try:
-            checked.condition(tree)
-        except RecursionError:
-            raise UsageError(f"--where {shortened(text)} is nested too deeply") from None
-        return cls(text, tuple(dict.fromkeys(checked.columns)), tree, names)
+        return cls(text, tuple(dict.fromkeys(walk.columns)), source, tree)
 
-    def mask(self, columns: Mapping[str, Column]) -> Mask:
-        """Tell for which cells the condition holds.
+    def expression(self, schema: pa.Schema) -> pc.Expression:
+        """Return the condition as an expression that is true or false, never missing.
 
         Parameters
         ----------
-        columns : mapping of str to Text or Numbers
-            All of `columns`, of equal length.
+        schema : pyarrow.Schema
+            Has all of `columns`: text, dictionaries of text, numbers or booleans.
 
         Raises
         ------
         UsageError
             If text is compared with a number.
         """
-        return _Evaluate(self.text, self._names, columns).condition(self._tree)
+        return _Walk(self._source, schema).condition(self._tree)
 
-    def mask_of_frame(self, frame: pd.DataFrame) -> Mask:
-        """Tell for which rows of a DataFrame the condition holds."""
-        found = {}
+    def mask(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Return for which rows of a table the condition holds.
+
+        Raises
+        ------
+        UsageError
+            If text is compared with a number.
+        """
+        from pyarrow.acero import Declaration, ProjectNodeOptions, TableSourceNodeOptions
+
+        expression = self.expression(table.schema)
+        steps = [
+            Declaration("table_source", TableSourceNodeOptions(table)),
+            Declaration("project", ProjectNodeOptions([expression], ["holds"])),
+        ]
+        # without threads, which could bring rows out of order
+        holds = Declaration.from_sequence(steps).to_table(use_threads=False)["holds"]
+        mask: NDArray[np.bool_] = holds.to_numpy()
+        return mask
+
+    def mask_of_frame(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return for which rows of a DataFrame the condition holds."""
+        columns = {}
         for name in self.columns:
             series = frame.index.to_series() if name == frame.index.name else frame[name]
-            found[name] = column_of_series(series)
-        return self.mask(found)
-
-
-def _rewrite(text: str) -> tuple[str, tuple[str, ...]]:
-    """Give what Python can parse: names that are not Python's become others, & and | words."""
-    names: list[str] = []
-
-    def plain(found: re.Match[str]) -> str:
-        word = found["word"]
-        if found["text"] or (word and (word in _WORDS or not keyword.iskeyword(word))):
-            return found[0]
-        if word or found["name"]:
-            names.append(word or found["name"])
-            return _PLACEHOLDER.format(len(names) - 1)
-        if found["space"]:
-            return " "
-        # as pandas reads them: looser than comparisons
-        return " and " if found["both"] else " or "
-
-    return _TOKENS.sub(plain, text).strip(), tuple(names)
-
-
-def _shown(text: str, names: Sequence[str]) -> str:
-    for number, name in enumerate(names):
-        shown = name if name.isidentifier() else f"`{name}`"
-        text = text.replace(_PLACEHOLDER.format(number), shown)
-    return text
-
-
-def _name(node: ast.Name, names: Sequence[str]) -> str:
-    found = re.fullmatch(_PLACEHOLDER.format(r"(\d+)"), node.id)
-    return names[int(found[1])] if found and int(found[1]) < len(names) else node.id
-
-
-def _is_missing_test(node: ast.expr) -> bool:
-    """Tell whether a node is ``column.isna()`` or the like."""
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in _MISSING
-        and isinstance(node.func.value, ast.Name)
-        and not node.args
-        and not node.keywords
-    )
-
-
-class _Check:
-    """Refuses whatever is not in the grammar, and collects the names."""
-
-    def __init__(self, text: str, rewritten: str, names: tuple[str, ...]) -> None:
-        self.columns: list[str] = []
-        self._text = text
-        self._rewritten = rewritten
-        self._names = names
-
-    def _refuse(self, node: ast.AST, why: str) -> None:
-        place = ast.get_source_segment(self._rewritten, node) or ""
-        raise UsageError(
-            f"--where {shortened(self._text)}: {why}, at {_shown(place, self._names)[:60]!r}"
-        )
-
-    def condition(self, node: ast.expr) -> None:
-        match node:
-            case ast.BoolOp():
-                for value in node.values:
-                    self.condition(value)
-            case ast.UnaryOp(op=ast.Not() | ast.Invert()):
-                self.condition(node.operand)
-            case ast.Compare():
-                self._compare(node)
-            case ast.Call() if _is_missing_test(node):
-                self._operand(node.func.value)  # type: ignore[attr-defined]
-            case ast.Call():
-                self._refuse(node, "a call is not allowed")
-            case ast.Name() | ast.Constant():
-                self._refuse(node, "this alone is no condition; compare it with something")
-            case _:
-                self._refuse(node, "only comparisons joined by and, or, not are allowed")
-
-    def _compare(self, node: ast.Compare) -> None:
-        sides = [node.left, *node.comparators]
-        for op, left, right in zip(node.ops, sides, sides[1:], strict=False):
-            if isinstance(op, ast.In | ast.NotIn):
-                if not isinstance(left, ast.Name):
-                    self._refuse(left, "a column must stand before 'in'")
-                if not isinstance(right, ast.List | ast.Tuple | ast.Set):
-                    self._refuse(right, "a list must stand after 'in'")
-                else:
-                    for item in right.elts:
-                        if isinstance(item, ast.Name):
-                            self._refuse(item, "a list holds numbers or text in quotes")
-                        self._operand(item)
-                self._operand(left)
-                continue
-            if type(op) not in _COMPARE:
-                self._refuse(node, "'is' is not allowed; use == or isna()")
-            self._operand(left)
-            self._operand(right)
-            if not isinstance(left, ast.Name) and not isinstance(right, ast.Name):
-                self._refuse(node, "one side of a comparison must be a column")
-
-    def _operand(self, node: ast.expr) -> None:
-        match node:
-            case ast.Name():
-                self.columns.append(_name(node, self._names))
-            case ast.Constant(value=bool() | int() | float() | str()):
-                pass
-            case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant(value=value)) if (
-                isinstance(value, int | float) and not isinstance(value, bool)
-            ):
-                pass
-            case ast.Call():
-                self._refuse(node, "a call is not allowed")
-            case ast.Attribute():
-                self._refuse(node, "an attribute is not allowed")
-            case _:
-                self._refuse(node, "expected a column, a number or text in quotes")
+            is_plain = getattr(series.dtype, "kind", "O") in "iufb" or series.dtype == "category"
+            columns[name] = pa.array(series, None if is_plain else pa.string(), from_pandas=True)
+        return self.mask(pa.table(columns))
 
 
 @dataclass(frozen=True)
-class _Evaluate:
-    """Walks a checked condition."""
+class _Source:
+    """A condition as it was written, and rewritten as Python.
+
+    Names that are not Python's become ``_``, and ``&`` and ``|`` become words, which bind
+    more loosely than comparisons, as pandas reads them.
+    """
 
     text: str
-    names: tuple[str, ...]
-    columns: Mapping[str, Column]
+    rewritten: str
+    # where each piece starts, in the rewritten text and in that which was written
+    _starts: tuple[int, ...]
+    _origins: tuple[int, ...]
 
-    def condition(self, node: ast.expr) -> Mask:
-        if isinstance(node, ast.BoolOp):
-            masks = [self.condition(value) for value in node.values]
-            join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-            joined: Mask = join.reduce(masks)
-            return joined
-        if isinstance(node, ast.UnaryOp):
-            return ~self.condition(node.operand)
-        if isinstance(node, ast.Call):
-            assert isinstance(node.func, ast.Attribute)
-            column = self._operand(node.func.value)
-            assert isinstance(column, Text | Numbers)
-            missing = column.missing()
-            return missing if _MISSING[node.func.attr] else ~missing
-        assert isinstance(node, ast.Compare)
-        sides = [node.left, *node.comparators]
-        pairs = zip(node.ops, sides, sides[1:], strict=False)
-        all_pairs: Mask = np.logical_and.reduce([self._pair(*pair) for pair in pairs])
-        return all_pairs
+    @classmethod
+    def of(cls, text: str) -> _Source:
+        pieces, starts, origins, length = [], [], [], 0
+        begin = len(text) - len(text.lstrip())
+        end = len(text.rstrip())
+        while begin < end:
+            token = _TOKENS.match(text, begin, end)
+            piece = text[begin] if token is None else _as_python(token)
+            starts.append(length)
+            origins.append(begin)
+            pieces.append(piece)
+            length += len(piece)
+            begin = begin + 1 if token is None else token.end()
+        return cls(text, "".join(pieces), (*starts, length), (*origins, end))
 
-    def _operand(self, node: ast.expr) -> Column | float | str:
-        if isinstance(node, ast.Name):
-            return self.columns[_name(node, self.names)]
-        if isinstance(node, ast.UnaryOp):
-            value: Any = node.operand.value  # type: ignore[attr-defined]
-            signed: float = -value if isinstance(node.op, ast.USub) else value
-            return signed
-        assert isinstance(node, ast.Constant)
-        constant: Any = node.value
-        held: float | str = int(constant) if isinstance(constant, bool) else constant
-        return held
+    def origin(self, offset: int) -> int:
+        """Return which character of the text a character of the rewritten one is from."""
+        k = max(0, bisect_right(self._starts, offset) - 1)
+        return min(self._origins[k] + offset - self._starts[k], len(self.text))
 
-    def _pair(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> Mask:
+    def of_node(self, node: ast.expr) -> str:
+        """Return the part of the text that a node is from."""
+        line = self.rewritten.encode()
+        # Python counts in bytes
+        start, stop = (
+            self.origin(len(line[:offset].decode()))
+            for offset in (node.col_offset, node.end_col_offset)
+        )
+        return self.text[start:stop].rstrip()
+
+
+def _as_python(token: re.Match[str]) -> str:
+    word = token["word"]
+    if token["name"] or (word and keyword.iskeyword(word) and word not in _WORDS):
+        return "_"
+    if token["space"]:
+        return " "
+    if token["both"]:
+        return " and "
+    return " or " if token["either"] else token[0]
+
+
+class _Walk:
+    """The walk over a tree: collects names, refuses what is unknown, builds the expression.
+
+    Without a schema the types of columns are unknown, and only the grammar is checked.
+    """
+
+    def __init__(self, source: _Source, schema: pa.Schema | None = None) -> None:
+        self.columns: list[str] = []
+        self._source = source
+        self._schema = schema
+
+    def condition(self, node: ast.expr, depth: int = 0) -> pc.Expression:
+        if depth > _DEEPEST:
+            raise UsageError(f"--where {shortened(self._source.text)} is nested too deeply")
+        match node:
+            case ast.BoolOp(op=op):
+                holds = [self.condition(value, depth + 1) for value in node.values]
+                return _joined(holds, is_any=isinstance(op, ast.Or))
+            case ast.UnaryOp(op=ast.Not() | ast.Invert()):
+                return ~self.condition(node.operand, depth + 1)
+            case ast.Compare():
+                sides = [node.left, *node.comparators]
+                pairs = zip(node.ops, sides, sides[1:], strict=False)
+                return _joined([self._pair(node, *pair) for pair in pairs], is_any=False)
+            case ast.Call(func=ast.Attribute(value=ast.Name() as name, attr=test)) if (
+                test in _MISSING and not node.args and not node.keywords
+            ):
+                missing = self._operand(name).value.is_null(nan_is_null=True)
+                return missing if _MISSING[test] else ~missing
+            case ast.Call():
+                raise self._refused(node, "a call is not allowed")
+            case ast.Name():
+                return self._flag(node)
+            case ast.Constant():
+                raise self._refused(node, "this alone is no condition; compare a column with it")
+            case _:
+                raise self._refused(node, "only comparisons joined by and, or, not are allowed")
+
+    def _flag(self, node: ast.Name) -> pc.Expression:
+        """Return whether a column of booleans, which stands alone, is true."""
+        column = self._operand(node)
+        if self._schema is not None and column.kind != BOOLEAN:
+            raise self._refused(node, f"this is {column.kind}; compare it with something")
+        return pc.coalesce(column.value != 0, _NEVER)
+
+    def _pair(
+        self, node: ast.Compare, op: ast.cmpop, left: ast.expr, right: ast.expr
+    ) -> pc.Expression:
+        if isinstance(right, ast.List | ast.Tuple | ast.Set):
+            if isinstance(op, ast.In | ast.Eq):
+                return self._within(left, right.elts)
+            if isinstance(op, ast.NotIn | ast.NotEq):
+                return ~self._within(left, right.elts)
         if isinstance(op, ast.In | ast.NotIn):
-            assert isinstance(right, ast.List | ast.Tuple | ast.Set)
-            return self._within(left, [self._operand(i) for i in right.elts], op)
+            raise self._refused(right, "a list must stand after 'in'")
+        if type(op) not in _COMPARE:
+            raise self._refused(node, "'is' is not allowed; use == or isna()")
         one, other = self._operand(left), self._operand(right)
-        compare = _COMPARE[type(op)]
-        if isinstance(one, Text) and isinstance(other, str):
-            held = np.array([compare(value, other) for value in one.values], dtype=np.bool_)
-            return one.holds(held, missing=isinstance(op, ast.NotEq))
-        if isinstance(other, Text) and isinstance(one, str):
-            held = np.array([compare(one, value) for value in other.values], dtype=np.bool_)
-            return other.holds(held, missing=isinstance(op, ast.NotEq))
-        if isinstance(one, Text) and isinstance(other, Text):
-            return self._texts(op, one, other)
-        values = [side.values if isinstance(side, Numbers) else side for side in (one, other)]
-        if any(isinstance(value, Text | str) for value in values):
-            self._mixed(left, right)
-        mask: Mask = compare(*values)
-        return mask
+        if not one.name and not other.name:
+            raise self._refused(node, "one side of a comparison must be a column")
+        if self._schema is None:
+            return _ALWAYS
+        if (one.kind == TEXT) != (other.kind == TEXT):
+            raise self._mixed(one, other)
+        compare = getattr(pc, _COMPARE[type(op)])
+        if_missing = _ALWAYS if isinstance(op, ast.NotEq) else _NEVER
+        return pc.coalesce(compare(*alike(one, other)), if_missing)
 
-    def _texts(self, op: ast.cmpop, one: Text, other: Text) -> Mask:
-        """Compare two columns of text by the places of their values in one sorted list."""
-        known = sorted({*one.values, *other.values})
-        place = {value: k for k, value in enumerate(known)}
-        first, second = (
-            np.append(np.array([place[v] for v in side.values], dtype=np.int64), -1)[side.codes]
-            for side in (one, other)
+    def _within(self, left: ast.expr, nodes: Sequence[ast.expr]) -> pc.Expression:
+        if not isinstance(left, ast.Name):
+            raise self._refused(left, "a column must stand before a list")
+        for node in nodes:
+            if isinstance(node, ast.Name):
+                raise self._refused(node, "a list holds numbers or text in quotes")
+        column, items = self._operand(left), [self._operand(node) for node in nodes]
+        if self._schema is None:
+            return _ALWAYS
+        for item in items:
+            if (item.kind == TEXT) != (column.kind == TEXT):
+                raise self._mixed(column, item)
+        return is_in(column, [item.value for item in items])
+
+    def _operand(self, node: ast.expr) -> Operand:
+        match node:
+            case ast.Name():
+                return self._column(self._source.of_node(node).strip("`"))
+            case ast.Constant(value=str() as text):
+                if any("\ud800" <= letter <= "\udfff" for letter in text):
+                    raise self._refused(node, "half a character is no text")
+                return Operand(text, TEXT)
+            case ast.Constant(value=bool() | int() | float() as number):
+                return Operand(number + 0, NUMBER)
+            case ast.UnaryOp(
+                op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant(value=int() | float() as n)
+            ) if not isinstance(n, bool):
+                return Operand(-n if isinstance(sign, ast.USub) else n, NUMBER)
+            case ast.Call():
+                raise self._refused(node, "a call is not allowed")
+            case ast.Attribute():
+                raise self._refused(node, "an attribute is not allowed")
+            case _:
+                raise self._refused(node, "expected a column, a number or text in quotes")
+
+    def _column(self, name: str) -> Operand:
+        self.columns.append(name)
+        if self._schema is None:
+            return Operand(pc.field(name), NUMBER, name)
+        return column_operand(name, self._schema.field(name).type)
+
+    def _mixed(self, one: Operand, other: Operand) -> UsageError:
+        column, compared = (one, other) if one.name else (other, one)
+        return UsageError(
+            f"--where {shortened(self._source.text)}: column {column.name!r} is {column.kind}, "
+            f"compared with {compared.kind}"
         )
-        missing = one.missing() | other.missing()
-        held = _COMPARE[type(op)](first, second)
-        return np.where(missing, isinstance(op, ast.NotEq), held).astype(np.bool_)
 
-    def _within(self, left: ast.expr, items: list[Any], op: ast.cmpop) -> Mask:
-        column = self._operand(left)
-        texts = [isinstance(item, str) for item in items]
-        if any(text != isinstance(column, Text) for text in texts):
-            self._mixed(left, left)
-        if isinstance(column, Text):
-            chosen = set(items)
-            held = np.array([value in chosen for value in column.values], dtype=np.bool_)
-            mask = column.holds(held, missing=False)
-        else:
-            assert isinstance(column, Numbers)
-            mask = np.zeros(len(column.values), np.bool_)
-            for item in items:
-                mask |= column.values == item
-        return ~mask if isinstance(op, ast.NotIn) else mask
+    def _refused(self, node: ast.expr, why: str) -> UsageError:
+        where = self._source.of_node(node)[:60]
+        return UsageError(f"--where {shortened(self._source.text)}: {why}, at {where!r}")
 
-    def _mixed(self, *nodes: ast.expr) -> None:
-        named = [_name(n, self.names) for n in nodes if isinstance(n, ast.Name)]
-        name = named[0]
-        kind = "text" if isinstance(self.columns[name], Text) else "a number"
-        other = "a number" if kind == "text" else "text"
-        raise UsageError(
-            f"--where {shortened(self.text)}: column {name!r} is {kind}, compared with {other}"
-        )
+
+def _joined(holds: Sequence[pc.Expression], *, is_any: bool) -> pc.Expression:
+    """Join conditions, in halves so that long ones do not nest deeply."""
+    if len(holds) == 1:
+        return holds[0]
+    half = len(holds) // 2
+    one, other = (_joined(part, is_any=is_any) for part in (holds[:half], holds[half:]))
+    return one | other if is_any else one & other

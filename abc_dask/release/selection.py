@@ -17,7 +17,7 @@ from abc_dask.columns import CELL_LABEL
 from abc_dask.errors import MissingFileError, TableError, UsageError
 from abc_dask.messages import enumerate_names, plural
 from abc_dask.release.annotations import Annotations
-from abc_dask.release.condition import Condition, column_of
+from abc_dask.release.condition import Condition
 from abc_dask.release.csv_table import csv_header
 
 ABC_SAMPLE_ID = "abc_sample_id"
@@ -88,8 +88,8 @@ class CellChoice:
         counts: dict[str, int] = {"cells_in_metadata": n_cells}
         if self.where is not None:
             condition = Condition.parse(self.where)
-            found = {name: column_of(_column(tables, name), name) for name in condition.columns}
-            mask &= condition.mask(found)
+            named = {name: _column(tables, name) for name in condition.columns}
+            mask &= condition.mask(pa.table(named))
             counts["cells_where"] = int(mask.sum())
             if not mask.any():
                 raise UsageError(f"no cell of {tables.cells.source} fits --where {self.where!r}")
