@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
@@ -46,8 +47,8 @@ _WITH = f"{CELL_METADATA}_with_"
 
 _STEMS = ("_acronym", "_label", "_name")
 
-# Part of every cached column's key: raise it when terms come in another order.
-_LAYOUT = 1
+# Part of every cached column's key: raise it when terms or types become others.
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -232,9 +233,8 @@ class Annotations:
         table = self._aligned(entry, wanted)
         column = table[name]
         if pa.types.is_boolean(column.type):
-            column = column.cast(pa.string())
-        if not pa.types.is_dictionary(column.type) and not pa.types.is_string(column.type):
-            values = _numbers(column, name, entry.relative_path)
+            column = pc.if_else(column, "True", "False")
+        if (values := _numbers(column)) is not None:
             missing = int(is_missing(values).sum()) if values.dtype.kind == "f" else 0
             described = Annotation(name, entry.relative_path, None, values.dtype.name, {}, missing)
             described.save(values, target)
@@ -373,11 +373,18 @@ def _of_terms(
     return {term: values[k] for term, k in zip(terms, first.tolist(), strict=True) if k >= 0}
 
 
-def _numbers(column: pa.ChunkedArray, name: str, source: str) -> NDArray[Any]:
+def _numbers(column: pa.ChunkedArray) -> NDArray[Any] | None:
+    """Return a column as int64, or float64 with NaN; None where neither holds its values.
+
+    Whole numbers above 2**53 of which some are missing are identifiers, and so are terms.
+    """
+    if pa.types.is_integer(column.type) and not column.null_count:
+        whole: NDArray[Any] = column.to_numpy()
+        return whole
+    if not pa.types.is_integer(column.type) and not pa.types.is_floating(column.type):
+        return None
     try:
-        kind = pa.int64() if pa.types.is_integer(column.type) and not column.null_count else None
-        cast = column.cast(kind or pa.float64())
-    except pa.ArrowInvalid:
-        raise TableError(f"{source}: column {name!r} is of type {column.type}") from None
-    values: NDArray[Any] = cast.to_numpy()
-    return values
+        numbers: NDArray[Any] = column.cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:  # Arrow refuses to round
+        return None
+    return numbers

@@ -10,6 +10,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import astuple
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from abc_dask.disk.cache import Cache
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint, unreadable
 from abc_dask.errors import TableError
+from abc_dask.release.column_types import ARROW, NOTHING, TEXT, kinds_of, typed
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 
@@ -29,11 +31,12 @@ _TEXT_COLUMN = re.compile(
     r"|^(name|comment|entity|neurotransmitter|class|subclass|supertype|cluster)$"
 )
 
-_MISTYPED = re.compile(r"CSV column #(\d+): CSV conversion error to (\w+)")
-
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 
 _CSV_BLOCK = 1 << 24
+
+# Part of every kept table's key: raise it when columns are typed in another way.
+_TYPES = 1
 
 _ROW_GROUP = 1 << 16
 
@@ -50,27 +53,18 @@ def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
     """
     release.require([entry])
     path = release.path(entry)
-    state = [entry.relative_path, *astuple(Fingerprint.of(path))]
+    state = [_TYPES, entry.relative_path, *astuple(Fingerprint.of(path))]
     return cache.get(entry.tag, state, lambda target: _csv_to_parquet(path, target))
 
 
 def _csv_to_parquet(source: Path, target: Path) -> None:
-    """Convert a CSV table; a column is typed by its first block, and widened where that fails."""
+    """Convert a CSV table; begin again where later values show that a type is too narrow."""
     try:
         columns = csv_header(source)
         missing = [""] if GENE_IDENTIFIER in columns else _MISSING
-        types = {name: pa.string() for name in columns if _TEXT_COLUMN.search(name)}
-        while True:
-            try:
-                _stream_csv(source, target, types, missing)
-            except pa.ArrowInvalid as error:
-                wrong = _MISTYPED.search(str(error))
-                if wrong is None or types.get(name := columns[int(wrong[1])]) == pa.string():
-                    raise
-                whole_number = wrong[2] == "int64"
-                types[name] = pa.float64() if whole_number else pa.string()
-            else:
-                return
+        kinds = {name: TEXT if _TEXT_COLUMN.search(name) else NOTHING for name in columns}
+        while (wider := _stream_csv(source, target, kinds, missing)) is not None:
+            kinds = wider
     except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{source} is not a CSV table: {' '.join(str(error).split())}") from None
 
@@ -97,40 +91,45 @@ def csv_header(source: Path) -> list[str]:
 
 
 def _stream_csv(
-    source: Path, target: Path, types: dict[str, pa.DataType], missing: list[str]
-) -> None:
-    """Convert in blocks, so that memory does not grow with the table."""
-    convert = pyarrow.csv.ConvertOptions(
-        column_types=types, null_values=missing, strings_can_be_null=True
-    )
-    with _open_csv(source, convert) as reader:
-        # a column without any value in the first block is text, not of the null type
-        fields = [
-            pa.field(field.name, pa.string() if pa.types.is_null(field.type) else field.type)
-            for field in reader.schema
-        ]
-        schema = pa.schema(fields)
-        if schema != reader.schema:
-            types = types | {f.name: f.type for f in fields}
-    if schema != reader.schema:
-        _stream_csv(source, target, types, missing)
-        return
-    with (
-        _open_csv(source, convert) as reader,
-        pq.ParquetWriter(target, schema, compression="zstd") as writer,
-    ):
-        for batch in _batches(reader, source):
-            writer.write_table(pa.Table.from_batches([batch]), row_group_size=_ROW_GROUP)
+    source: Path, target: Path, kinds: dict[str, str], missing: list[str]
+) -> dict[str, str] | None:
+    """Convert in blocks, so that memory does not grow with the table.
+
+    Returns
+    -------
+    dict of str to str or None
+        None when the table is whole; else wider kinds of columns, with which to begin again.
+    """
+    with _open_csv(source, list(kinds), missing) as reader:
+        batches = _batches(reader, source)
+        first = next(batches, None)
+        if first is not None:
+            kinds = kinds_of(first, kinds)
+        schema = pa.schema({name: ARROW[kind] for name, kind in kinds.items()})
+        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+            for batch in batches if first is None else chain([first], batches):
+                wider = kinds_of(batch, kinds)
+                if wider != kinds:
+                    return wider
+                writer.write_table(typed(batch, schema), row_group_size=_ROW_GROUP)
     seal(target)
+    return None
 
 
-def _open_csv(source: Path, convert: pyarrow.csv.ConvertOptions) -> pyarrow.csv.CSVStreamingReader:
+def _open_csv(
+    source: Path, columns: list[str], missing: list[str]
+) -> pyarrow.csv.CSVStreamingReader:
+    """Open a CSV table whose columns are all read as text."""
     try:
         return pyarrow.csv.open_csv(
             source,
             read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=convert,
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()),
+                null_values=missing,
+                strings_can_be_null=True,
+            ),
         )
     except OSError as error:
         raise unreadable(source, error) or error from None

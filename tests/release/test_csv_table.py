@@ -107,7 +107,7 @@ def test_no_rows(tmp_path):
     ("early", "late", "expected"),
     [
         ("1", "2.5", [1.0, 2.5]),
-        ("", "7", [None, "7"]),
+        ("", "7", [None, 7]),
         ("", "text", [None, "text"]),
         ("1", "text", ["1", "text"]),
         ("1.5", "NA", [1.5, None]),
