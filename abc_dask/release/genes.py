@@ -161,7 +161,7 @@ class GeneNames:
             identifiers), or asked for twice.
         """
         if not names:
-            raise UsageError("no gene asked for; give symbols or identifiers")
+            raise UsageError("no gene is given; give symbols or identifiers")
         found: dict[str, str] = {}
         for name in names:
             gene = self._one(name)
