@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from abc_dask.errors import DamagedFileError
 from abc_dask.matrix.codecs import decode
 from abc_dask.matrix.h5ad import StoredArray
-from abc_dask.matrix.kernels import PIECE_VALUES, Hits, Lookup, Segments, take, wanted_pieces
-from abc_dask.matrix.row_reader import Chunks, Piece, RowRange, hits_in_pieces
+from abc_dask.matrix.kernels import PIECE_VALUES, Segments, take, wanted_pieces
+from abc_dask.matrix.row_reader import Chunks, Piece, RowRange, RowReader
 from abc_dask.matrix.source import Bytes, Source
 
 # What lies between two chunks is mostly HDF5's own: not worth a system call of its own.
 _GAP = 64 << 10
 
 
-class ChunkRows:
+class ChunkRows(RowReader):
     """Rows out of chunks whose places are known, decoded in the task's own thread.
 
     Parameters
@@ -40,7 +40,7 @@ class ChunkRows:
         rows: RowRange,
         source: Source,
     ) -> None:
-        self._rows = rows
+        super().__init__(rows)
         self._held = [
             _ChunkArray(array, own, source) for array, own in zip(arrays, chunks, strict=True)
         ]
@@ -55,7 +55,7 @@ class ChunkRows:
         self, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[Piece]:
         """Yield pieces; what a piece gave is gone with the next."""
-        start, indptr = self._rows.start, self._rows.pointers
+        start, indptr = self.rows.start, self.rows.pointers
         cuts = wanted_pieces(indptr, wanted, most)
         self._expect(indptr, cuts[:1])
         for number, (first, last) in enumerate(cuts):
@@ -65,15 +65,9 @@ class ChunkRows:
                 start + first, indptr[first : last + 1] - low, self._held[0].between(low, high)
             )
 
-    def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Give values of the current piece; only chunks with one of them are decoded."""
-        return self._held[1].at(places + self._within[0])
-
-    def hits(
-        self, lookup: Lookup, wanted: NDArray[np.bool_]
-    ) -> Iterator[tuple[Hits, NDArray[Any]]]:
-        """Find the entries of chosen columns, piece by piece."""
-        return hits_in_pieces(self, self._rows, lookup, wanted)
+    def values(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """Return values of the current piece; only chunks with one of them are decoded."""
+        return self._held[1].at(numbers + self._within[0])
 
     def _expect(self, indptr: NDArray[np.int64], cuts: list[tuple[int, int]]) -> None:
         for first, last in cuts:

@@ -17,9 +17,9 @@ from abc_dask.disk.kept_table import read_cached_rows
 from abc_dask.matrix.chunk_rows import ChunkRows
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.matrix.h5py_reader import MatrixReader, open_matrix
-from abc_dask.matrix.kernels import PIECE_VALUES, Hits, Lookup
+from abc_dask.matrix.kernels import PIECE_VALUES
 from abc_dask.matrix.plain_rows import PlainRows
-from abc_dask.matrix.row_reader import Chunks, Piece, RowRange, RowReader, hits_in_pieces
+from abc_dask.matrix.row_reader import Chunks, Piece, RowRange, RowReader
 from abc_dask.matrix.source import opened_source
 
 
@@ -70,12 +70,12 @@ def read_chunks(matrix: MatrixFile, low: int, high: int) -> list[Chunks]:
     ]
 
 
-class HDF5Rows:
+class HDF5Rows(RowReader):
     """Rows by way of h5py: any filter, any storage, one thread at a time."""
 
     def __init__(self, reader: MatrixReader, rows: RowRange) -> None:
         self._reader = reader
-        self._rows = rows
+        super().__init__(rows)
         self._data: NDArray[Any] = np.zeros(0)
 
     @property
@@ -87,16 +87,10 @@ class HDF5Rows:
         self, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[Piece]:
         """Yield pieces, each numbered from 0."""
-        for row, indptr, indices, data in self._reader.rows(self._rows, most, wanted):
+        for row, indptr, indices, data in self._reader.rows(self.rows, most, wanted):
             self._data = data
             yield Piece(row, indptr, indices)
 
-    def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
+    def values(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         """Return values of the current piece."""
-        return self._data[places]
-
-    def hits(
-        self, lookup: Lookup, wanted: NDArray[np.bool_]
-    ) -> Iterator[tuple[Hits, NDArray[Any]]]:
-        """Find the entries of chosen columns, piece by piece."""
-        return hits_in_pieces(self, self._rows, lookup, wanted)
+        return self._data[numbers]

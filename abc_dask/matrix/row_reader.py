@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,23 +71,36 @@ class Piece:
     indices: NDArray[Any]
 
 
-class RowReader(Protocol):
-    """Gives pieces of rows, and then the values of some of their entries."""
+class RowReader(ABC):
+    """Reads rows in pieces, and then the values of some of their entries.
+
+    Attributes
+    ----------
+    rows : RowRange
+        What is read.
+    """
+
+    def __init__(self, rows: RowRange) -> None:
+        self.rows = rows
 
     @property
+    @abstractmethod
     def bytes_read(self) -> int:
-        """Bytes of values and indices so far, decoded."""
+        """Decoded bytes of values and indices read so far."""
 
+    @abstractmethod
     def pieces(
         self, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[Piece]:
         """Yield the rows in pieces of at most `most` stored values (or one row).
 
-        Stretches of rows that are not wanted are left out where that saves reading.
+        Stretches of rows that are not wanted are left out where that saves reading. What
+        a piece holds is gone with the next.
         """
 
-    def values(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Give values of the current piece by the places of their entries, which rise."""
+    @abstractmethod
+    def values(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """Return values of the current piece by the numbers of their entries, which rise."""
 
     def hits(
         self, lookup: Lookup, wanted: NDArray[np.bool_]
@@ -99,21 +113,15 @@ class RowReader(Protocol):
         wanted : array of bool, shape (n_rows,)
             Rows to look at.
         """
-
-
-def hits_in_pieces(
-    reader: RowReader, rows: RowRange, lookup: Lookup, wanted: NDArray[np.bool_]
-) -> Iterator[tuple[Hits, NDArray[Any]]]:
-    """Do as `RowReader.hits` by way of its pieces."""
-    for piece in reader.pieces(wanted=wanted):
-        first, n_rows = piece.row - rows.start, len(piece.indptr) - 1
-        hits = find_hits(
-            piece.indptr,
-            piece.indices,
-            lookup,
-            wanted[first : first + n_rows],
-            first_cell=first,
-            n_cells=len(rows),
-        )
-        if len(hits.places):
-            yield hits, reader.values(hits.places)
+        for piece in self.pieces(wanted=wanted):
+            first, n_rows = piece.row - self.rows.start, len(piece.indptr) - 1
+            hits = find_hits(
+                piece.indptr,
+                piece.indices,
+                lookup,
+                wanted[first : first + n_rows],
+                first_cell=first,
+                n_cells=len(self.rows),
+            )
+            if len(hits.places):
+                yield hits, self.values(hits.places)
