@@ -47,7 +47,7 @@ with h5py.File(sys.argv[1]) as file:
         columns = np.array(rows, np.int64).T
         index = chunkindex.ChunkIndex(columns[0][:, None], *columns[1:])
     seconds = time.perf_counter() - began
-columns = (index.places, index.offsets, index.sizes, index.masks)
+columns = (index.origins, index.offsets, index.sizes, index.masks)
 digest = hashlib.sha256(b"".join(np.ascontiguousarray(c).tobytes() for c in columns))
 print(seconds, digest.hexdigest())
 """

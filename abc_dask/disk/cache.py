@@ -41,7 +41,7 @@ class Cache:
 
     @classmethod
     def beside(cls, download_base: Path, directory: str | Path | None = None) -> Cache:
-        """Give the cache of an atlas.
+        """Return the cache of an atlas.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class Cache:
         return cls((download_base / FOLDER, platformdirs.user_cache_path("abc_dask") / name))
 
     def get(self, kind: str, depends_on: object, make: Callable[[Path], None]) -> Path:
-        """Give the path of a cached Parquet file, made first where it is not there.
+        """Return the path of a cached Parquet file, made first where it is not there.
 
         Parameters
         ----------

@@ -131,7 +131,7 @@ def _checksum(descriptor: int, described: pq.FileMetaData, group: int, column: i
 
 
 def _footer(descriptor: int) -> tuple[bytes, int]:
-    """Give Parquet's footer, and where it begins."""
+    """Return Parquet's footer, and where it begins."""
     size = os.fstat(descriptor).st_size
     length, name = _TAIL.unpack(_read(descriptor, size - _TAIL.size, _TAIL.size))
     start = size - _TAIL.size - length
@@ -141,7 +141,7 @@ def _footer(descriptor: int) -> tuple[bytes, int]:
 
 
 def _sums(descriptor: int) -> tuple[NDArray[np.uint32], int]:
-    """Give the checksums of the columns, and that of all that follows these."""
+    """Return the checksums of the columns, and that of all that follows these."""
     footer, start = _footer(descriptor)
     count, every = _SEAL.unpack(_read(descriptor, start - _SEAL.size, _SEAL.size))
     seals = _read(descriptor, start - _SEAL.size - 4 * count, 4 * count)
@@ -151,7 +151,7 @@ def _sums(descriptor: int) -> tuple[NDArray[np.uint32], int]:
 
 
 def _sum_of_all(seals: bytes, footer: bytes) -> int:
-    """Give the checksum of all that follows the columns, but for itself."""
+    """Return the checksum of all that follows the columns, but for itself."""
     count = struct.pack("<I", len(seals) // 4)
     return zlib.crc32(seals + count + footer + _TAIL.pack(len(footer), _NAME))
 

@@ -32,7 +32,7 @@ ABANDONED = 86_400.0
 # Names are cut here, so that a temporary one fits where the final one does.
 _LONGEST_STEM = 120
 
-# What says nothing of the file itself: a disk or a server that did not answer, or lost its place.
+# What says nothing of the file itself: a disk or a server that did not answer, or lost track of it.
 _NO_ANSWER = {
     errno.EIO,
     errno.ESTALE,
@@ -59,7 +59,7 @@ _TOO_LONG = {errno.ENAMETOOLONG: "the file system takes no name this long; choos
 
 
 def unreadable(path: str | Path, error: Exception) -> AbcDaskError | None:
-    """Give what to raise where the system, not the file, is at fault; None where it is not.
+    """Return what to raise where the system, not the file, is at fault; None where it is not.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def unreadable(path: str | Path, error: Exception) -> AbcDaskError | None:
 
 
 def cannot_read(path: str | Path, error: OSError) -> AbcDaskError:
-    """Give what to raise where the system did not open a file, or not read it."""
+    """Return what to raise where the system did not open a file, or not read it."""
     said = f"{path} cannot be read: {error.strerror}"
     return unreadable(path, error) or DamagedFileError(said)
 
@@ -171,7 +171,7 @@ class Fingerprint:
 
 
 def sha256(path: str | Path) -> str:
-    """Give the SHA-256 of a file's bytes in hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes in hexadecimal digits."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while piece := file.read(_READ):
@@ -180,7 +180,7 @@ def sha256(path: str | Path) -> str:
 
 
 def temporary_name(path: Path) -> Path:
-    """Give a hidden name in the same folder that no other attempt can have."""
+    """Return a hidden name in the same folder that no other attempt can have."""
     return path.with_name(f".{_stem(path.name)}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
 
 

@@ -1,6 +1,6 @@
 """The tables that are kept between runs: sealed Parquet.
 
-What is kept is believed: pointers and places of chunks go into compiled loops as they are, so
+What is kept is believed: pointers and offsets of chunks go into compiled loops as they are, so
 all of it has a checksum (`abc_dask.disk.checked_parquet`).
 
 Tasks read a few thousand rows of a table of hundreds of thousands, some hundred times a

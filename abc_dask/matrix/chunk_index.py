@@ -1,12 +1,12 @@
 """Where HDF5 says that the chunks of an array lie: its index, read and looked through.
 
-HDF5 goes through an index in two ways: over all chunks, and down to one chunk by its place.
-In a damaged index the two differ, and a chunk that is listed and not found is read as zeros,
-without an error. The index that h5py writes unless told otherwise, and that the atlas's files
-have, a "version 1 B-tree", has no checksum. It is read here node by node, without HDF5 and
-its lock, and the search for the place of each chunk must end at that chunk.
+HDF5 goes through an index in two ways: over all chunks, and down to one chunk by its origin,
+the position of its first element. In a damaged index the two differ, and a chunk that is listed
+and not found is read as zeros, without an error. The index that h5py writes unless told otherwise,
+and that the atlas's files have, a "version 1 B-tree", has no checksum. It is read here node by
+node, without HDF5 and its lock, and the search for the origin of each chunk must end there.
 
-Every other kind of index is listed by HDF5, which is then asked for each chunk by its place.
+Every other kind of index is listed by HDF5, which is then asked for each chunk by its origin.
 
 Source of the layout: HDF5 File Format Specification 3.0, II.A (superblock), III.A.1 (nodes),
 IV.A.1.a (object headers), IV.A.2.i (data layout), IV.A.2.q (continuation).
@@ -48,11 +48,11 @@ _BATCH_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class ChunkIndex:
-    """The chunks of an array, in the order of their places (the last dimension runs fastest).
+    """The chunks of an array, in the order of their origins (the last dimension runs fastest).
 
     Attributes
     ----------
-    places : array of int64, shape (n_chunks, n_dimensions)
+    origins : array of int64, shape (n_chunks, n_dimensions)
         First element.
     offsets, sizes : arrays of int64, shape (n_chunks,)
         Place in the file and stored bytes.
@@ -60,7 +60,7 @@ class ChunkIndex:
         Bit i is set where filter i was left out.
     """
 
-    places: NDArray[np.int64]
+    origins: NDArray[np.int64]
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
     masks: NDArray[np.int64]
@@ -68,7 +68,7 @@ class ChunkIndex:
     @property
     def n_chunks(self) -> int:
         """Number of chunks that are stored."""
-        return len(self.places)
+        return len(self.origins)
 
 
 def read_chunk_index(array: h5py.Dataset, source: Source) -> ChunkIndex:
@@ -95,11 +95,11 @@ def read_chunk_index(array: h5py.Dataset, source: Source) -> ChunkIndex:
     if tree is None:
         return _ask_for_all(array)
     entries = _read_tree(tree)
-    places = entries["place"][:, :-1]
+    origins = entries["origin"][:, :-1]
     offsets = entries["child"]
     _require((offsets < np.uint64(2**63 - tree.base)).all(), array, "leads out of the file")
     return ChunkIndex(
-        places.astype(np.int64),
+        origins.astype(np.int64),
         offsets.astype(np.int64) + tree.base,
         entries["size"].astype(np.int64),
         entries["mask"].astype(np.int64),
@@ -135,8 +135,8 @@ class _Tree:
     @property
     def entry(self) -> np.dtype[Any]:
         """A key and the child that follows it."""
-        place = ("place", "<u8", (len(self.steps),))
-        return np.dtype([("size", "<u4"), ("mask", "<u4"), place, ("child", "<u8")])
+        origin = ("origin", "<u8", (len(self.steps),))
+        return np.dtype([("size", "<u4"), ("mask", "<u4"), origin, ("child", "<u8")])
 
     @property
     def node_bytes(self) -> int:
@@ -152,7 +152,7 @@ def _require(truth: Any, array: h5py.Dataset, wrong: str) -> None:
 def _damaged(array: h5py.Dataset, wrong: str) -> DamagedFileError:
     return DamagedFileError(
         f"{array.file.filename}: {array.name} has an index of chunks that {wrong}; "
-        "bring the file again"
+        "fetch the file again"
     )
 
 
@@ -206,17 +206,17 @@ def _read_layout(source: Source, at: int, base: int) -> bytes:
 
 
 def _read_tree(tree: _Tree) -> NDArray[Any]:
-    """Read a tree level by level, and give the entries of its leaves."""
+    """Read a tree level by level, and return the entries of its leaves."""
     shape, chunks = tree.array.shape, tree.array.chunks
     most = prod(-(-n // c) for n, c in zip(shape, chunks, strict=True))
     entries = np.zeros(0 if tree.root == _NOWHERE else 1, tree.entry)
     entries["child"] = tree.root
-    # a search comes to a node with a place that is not below `low`, and below `high`; in chunks
-    low, high = np.zeros_like(entries["place"]), np.full_like(entries["place"], _NOWHERE)
+    # a search comes to a node with an origin that is not below `low`, and below `high`; in chunks
+    low, high = np.zeros_like(entries["origin"]), np.full_like(entries["origin"], _NOWHERE)
     level = -1
     while level and len(entries):
         at = entries["child"]
-        _require(len(np.unique(at)) == len(at), tree.array, "leads to one place twice")
+        _require(len(np.unique(at)) == len(at), tree.array, "leads to one node twice")
         step = max(1, _BATCH_BYTES // tree.node_bytes)
         batches = [slice(k, k + step) for k in range(0, len(at), step)]
         levels, *parts = zip(
@@ -242,7 +242,7 @@ def _read_nodes(
         0: their children are chunks.
     entries : array, shape (n_children,)
     low, high : arrays of uint64, shape (n_children, n_dimensions + 1)
-        Between which places a search comes to each child, in chunks.
+        Between which origins a search comes to each child, in chunks.
     """
     size = tree.source.size - tree.base - tree.node_bytes
     _require(size >= 0 and (at <= np.uint64(size)).all(), tree.array, "leads out of the file")
@@ -256,29 +256,29 @@ def _read_nodes(
     sound &= used <= tree.capacity
     _require(sound.all(), tree.array, "leads to what is none")
     entries = np.ascontiguousarray(raw[:, _HEAD.itemsize :]).view(tree.entry)
-    # HDF5 searches among places in chunks
-    places = entries["place"] // tree.steps
+    # HDF5 searches among origins in chunks
+    origins = entries["origin"] // tree.steps
     numbers = np.arange(tree.capacity + 1)
     is_key = numbers <= used[:, None]
-    is_aligned = (places * tree.steps == entries["place"]).all(axis=-1)
+    is_aligned = (origins * tree.steps == entries["origin"]).all(axis=-1)
     _require((is_aligned | ~is_key).all(), tree.array, "names elements within a chunk")
     is_child = (numbers < used[:, None])[:, :-1]
-    rising = _is_below(places[:, :-1], places[:, 1:])
+    rising = _is_below(origins[:, :-1], origins[:, 1:])
     _require((rising | ~is_child).all(), tree.array, "is out of order")
     low, high = low[:, None], high[:, None]
-    low = np.where(_is_below(places, low)[..., None], low, places)[:, :-1]
-    high = np.where(_is_below(places, high)[..., None], places, high)[:, 1:]
+    low = np.where(_is_below(origins, low)[..., None], low, origins)[:, :-1]
+    high = np.where(_is_below(origins, high)[..., None], origins, high)[:, 1:]
     entries, low, high = entries[:, :-1][is_child], low[is_child], high[is_child]
     if not level:
-        places = entries["place"] // tree.steps
-        is_found = ~_is_below(places, low) & _is_below(places, high)
-        is_found &= ~places[:, -1].any()
+        origins = entries["origin"] // tree.steps
+        is_found = ~_is_below(origins, low) & _is_below(origins, high)
+        is_found &= ~origins[:, -1].any()
         _require(is_found.all(), tree.array, "lists chunks that it does not find")
     return level, entries, low, high
 
 
 def _is_below(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Compare places, which are in the last axis; their first number counts most."""
+    """Compare origins, which are in the last axis; their first number counts most."""
     below = np.zeros(np.broadcast_shapes(a.shape, b.shape)[:-1], bool)
     for k in reversed(range(a.shape[-1])):
         below = (a[..., k] < b[..., k]) | (a[..., k] == b[..., k]) & below
@@ -291,20 +291,20 @@ def _ask_for_all(array: h5py.Dataset) -> ChunkIndex:
     array.id.chunk_iter(listed.append)
     for chunk in listed:
         _require(_is_found(array, chunk.chunk_offset), array, "lists chunks that it does not find")
-    places = np.array([c.chunk_offset for c in listed], np.int64).reshape(-1, array.ndim)
+    origins = np.array([c.chunk_offset for c in listed], np.int64).reshape(-1, array.ndim)
     numbers = [(c.byte_offset, c.size, c.filter_mask) for c in listed]
     try:
         table = np.array(numbers, np.int64).reshape(-1, 3)
     except OverflowError:
         raise _damaged(array, "leads out of the file") from None
-    order = np.lexsort(places.T[::-1])
-    return ChunkIndex(places[order], *table[order].T)
+    order = np.lexsort(origins.T[::-1])
+    return ChunkIndex(origins[order], *table[order].T)
 
 
-def _is_found(array: h5py.Dataset, place: tuple[int, ...]) -> bool:
+def _is_found(array: h5py.Dataset, origin: tuple[int, ...]) -> bool:
     """Ask HDF5 for a chunk, but leave no room for what it holds: it is found, and not read."""
     try:
-        array.id.read_direct_chunk(place, out=bytearray(0))
+        array.id.read_direct_chunk(origin, out=bytearray(0))
     except ValueError:
         return True  # too little room
     except (RuntimeError, OSError):

@@ -20,7 +20,7 @@ _GAP = 64 << 10
 
 
 class ChunkRows(RowReader):
-    """Rows out of chunks whose places are known, decoded in the task's own thread.
+    """Rows out of chunks that are found by the kept table, decoded in the task's own thread.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class ChunkRows(RowReader):
         rows: RowRange,
         source: Source,
     ) -> None:
-        super().__init__(rows)
+        self.rows = rows
         self._held = [
             _ChunkArray(array, own, source) for array, own in zip(arrays, chunks, strict=True)
         ]
@@ -88,20 +88,20 @@ class _ChunkArray:
         self.bytes_read = 0
 
     def between(self, low: int, high: int) -> NDArray[Any]:
-        """Give elements `low` to `high`."""
+        """Return elements `low` to `high`."""
         first, last = self._numbers(low, high)
         start = first * self._stored.chunk
         return self._decoded(np.arange(first, last))[low - start : high - start]
 
-    def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Give elements by their numbers, which rise."""
-        low, high = int(places[0]), int(places[-1]) + 1
+    def at(self, entries: NDArray[np.int64]) -> NDArray[Any]:
+        """Return elements by their numbers, which rise."""
+        low, high = int(entries[0]), int(entries[-1]) + 1
         first, last = self._numbers(low, high)
         edges = np.minimum(np.arange(first, last + 1) * self._stored.chunk, self._stored.length)
-        needed = np.flatnonzero(np.diff(np.searchsorted(places, edges)) > 0)
+        needed = np.flatnonzero(np.diff(np.searchsorted(entries, edges)) > 0)
         starts = np.zeros(last - first, np.int64)
         starts[needed] = np.arange(len(needed)) * self._stored.chunk
-        return take(Segments(self._decoded(first + needed), edges, starts), places)
+        return take(Segments(self._decoded(first + needed), edges, starts), entries)
 
     def _numbers(self, low: int, high: int) -> tuple[int, int]:
         chunk = self._stored.chunk
@@ -121,12 +121,12 @@ class _ChunkArray:
             self._raw = np.empty(int(sizes.sum()), np.uint8)
         raw = self._source.read(self._chunks.offsets[rows], sizes, self._raw)
         ends = dict(zip(missing.tolist(), np.cumsum(sizes).tolist(), strict=True))
-        for place, number in enumerate(numbers.tolist()):
+        for k, number in enumerate(numbers.tolist()):
             if number != held:
                 size = int(self._chunks.sizes[number - self._chunks.first])
                 content = self._chunk(number, raw[ends[number] - size : ends[number]])
                 held = number
-            begin = place * n_bytes
+            begin = k * n_bytes
             out[begin : begin + len(content)] = content
             out[begin + len(content) : begin + n_bytes] = 0
         self._last = (held, content)
@@ -142,7 +142,7 @@ class _ChunkArray:
         except ValueError as error:
             raise DamagedFileError(
                 f"{self._source.name}: chunk {number:,} of {self._stored.name} cannot be decoded: "
-                f"{error}; bring the file again"
+                f"{error}; fetch the file again"
             ) from None
 
     def expect(self, low: int, high: int) -> None:

@@ -117,12 +117,12 @@ def _require_sound(table: NDArray[np.int64], matrix: MatrixFile) -> None:
         raise DamagedFileError(
             f"{matrix.path}: X has a chunk of {sizes[wrong]:,} bytes at {offsets[wrong]:,}, "
             f"outside of the file of {matrix.fingerprint.size:,}, or over its head; "
-            "bring the file again"
+            "fetch the file again"
         )
     order = np.argsort(offsets)
     if (offsets[order][1:] < (offsets + sizes)[order][:-1]).any():
         raise DamagedFileError(
-            f"{matrix.path}: chunks of X lie over each other; bring the file again"
+            f"{matrix.path}: chunks of X lie over each other; fetch the file again"
         )
 
 

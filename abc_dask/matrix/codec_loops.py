@@ -47,7 +47,7 @@ def heap_is_sound(heap: Any) -> bool:
 
 @compiled
 def unlzf(source: Any, out: Any) -> int:
-    """Unpack LZF (liblzf's format); give the bytes written, -1 where the bytes make no sense.
+    """Unpack LZF (liblzf's format); return the bytes written, -1 where the bytes make no sense.
 
     A control byte below 32 says how many literal bytes follow, less one. Any other has
     the length of a repetition in its upper 3 bits (7: the next byte is added) and the

@@ -138,10 +138,10 @@ def _zstd_length(head: bytes) -> int | None:
     flags = head[4]
     single = flags >> 5 & 1
     size = (single, 2, 4, 8)[flags >> 6]
-    place = 5 + (1 - single) + (0, 1, 2, 4)[flags & 3]
+    at = 5 + (1 - single) + (0, 1, 2, 4)[flags & 3]
     if not size:
         return None
-    length = int.from_bytes(head[place : place + size], "little")
+    length = int.from_bytes(head[at : at + size], "little")
     return length + 256 if size == 2 else length
 
 

@@ -195,7 +195,7 @@ def read_gene_symbols(matrix: MatrixFile) -> NDArray[np.object_] | None:
     if len(symbols) != matrix.n_columns:
         raise DamagedFileError(
             f"{matrix.path}: gene_symbol has {len(symbols):,} names, "
-            f"X has {matrix.n_columns:,}; bring the file again"
+            f"X has {matrix.n_columns:,}; fetch the file again"
         )
     return symbols
 
@@ -234,13 +234,13 @@ def read_indptr(matrix: MatrixFile) -> NDArray[np.int64]:
     if indptr[0] != 0 or indptr[-1] != matrix.n_values or (np.diff(indptr) < 0).any():
         raise DamagedFileError(
             f"{matrix.path}: X/indptr does not rise from 0 to {matrix.n_values:,}; "
-            "bring the file again"
+            "fetch the file again"
         )
     return indptr
 
 
 def _sparse_layout(x: h5py.Group, path: str | Path) -> tuple[str, tuple[int, ...]]:
-    """Read format and shape, in today's words or in those of anndata before 0.7."""
+    """Read format and shape, as anndata writes them today, or did before 0.7."""
     kind = text(attribute(x, "encoding-type", "h5sparse_format"))
     layout = kind.removesuffix("_matrix")
     if layout not in {"csr", "csc"}:
@@ -281,6 +281,6 @@ def _read_names(matrix: MatrixFile, group: str, column: str, length: int) -> NDA
     if len(names) != length:
         raise DamagedFileError(
             f"{matrix.path}: {group} has {len(names):,} names, X has {length:,}; "
-            "bring the file again"
+            "fetch the file again"
         )
     return names

@@ -68,24 +68,24 @@ def opened(
             raise other from None
         reason = " ".join(str(error).split())
         raise DamagedFileError(
-            f"{path} cannot be read as h5ad ({reason}); bring the file again"
+            f"{path} cannot be read as h5ad ({reason}); fetch the file again"
         ) from error
 
 
 def member(group: h5py.Group, name: str) -> Any:
-    """Give a member that lies in this very file: hard links only."""
-    place = f"{group.file.filename}: {group.name.rstrip('/')}/{name}"
+    """Return a member that lies in this very file: hard links only."""
+    label = f"{group.file.filename}: {group.name.rstrip('/')}/{name}"
     # a path would be walked through links that are never looked at
     link = None if "/" in name else group.get(name, getlink=True)
     if link is None:
-        raise DamagedFileError(f"{place} is missing; this is not an h5ad matrix file")
+        raise DamagedFileError(f"{label} is missing; this is not an h5ad matrix file")
     if not isinstance(link, h5py.HardLink):
-        raise DamagedFileError(f"{place} is a link to elsewhere, which is not followed")
+        raise DamagedFileError(f"{label} is a link to elsewhere, which is not followed")
     return group[name]
 
 
 def attribute(group: h5py.Group, *names: str) -> Any:
-    """Give the first of some attributes that is there: text or whole numbers; "" if none is.
+    """Return the first of some attributes that is there: text or whole numbers; "" if none is.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def attribute(group: h5py.Group, *names: str) -> Any:
             if stored.get_type().get_class() not in kinds or stored.get_storage_size() > _START:
                 raise DamagedFileError(
                     f"{group.file.filename}: {group.name} has an attribute {name!r} that is "
-                    "neither text nor whole numbers; bring the file again"
+                    "neither text nor whole numbers; fetch the file again"
                 )
             return group.attrs[name]
     return ""
@@ -113,47 +113,47 @@ def check_dataset(array: Any, source: Source) -> ChunkIndex | None:
     ChunkIndex or None
         Where its chunks lie; None where it is not stored in chunks.
     """
-    place = f"{source.name}: {getattr(array, 'name', array)}"
+    label = f"{source.name}: {getattr(array, 'name', array)}"
     if not isinstance(array, h5py.Dataset):
-        raise DamagedFileError(f"{place} is not a dataset")
+        raise DamagedFileError(f"{label} is not a dataset")
     if array.is_virtual or array.external:
-        raise DamagedFileError(f"{place} is stored in another file, which is not followed")
+        raise DamagedFileError(f"{label} is stored in another file, which is not followed")
     if array.shape is None:
-        raise DamagedFileError(f"{place} is empty (no shape)")
+        raise DamagedFileError(f"{label} is empty (no shape)")
     filters = filter_names(array, source)
     index = read_chunk_index(array, source) if array.chunks else None
     stored = array.id.get_storage_size() if index is None else int(index.sizes.sum())
     if array.size * array.dtype.itemsize > stored * (_LARGEST_RATIO if filters else 1):
         raise DamagedFileError(
-            f"{place} declares {array.size * array.dtype.itemsize:,} bytes, "
-            f"the file holds {stored:,}; bring the file again"
+            f"{label} declares {array.size * array.dtype.itemsize:,} bytes, "
+            f"the file holds {stored:,}; fetch the file again"
         )
     if chunk_bytes(array) > _LARGEST_CHUNK:
-        raise DamagedFileError(f"{place} has chunks of {chunk_bytes(array):,} bytes, too large")
+        raise DamagedFileError(f"{label} has chunks of {chunk_bytes(array):,} bytes, too large")
     if index is not None:
-        _require_whole(array, index, place)
+        _require_whole(array, index, label)
     return index
 
 
-def _require_whole(array: h5py.Dataset, index: ChunkIndex, place: str) -> None:
+def _require_whole(array: h5py.Dataset, index: ChunkIndex, label: str) -> None:
     """Refuse an array whose chunks are not all there, each once and of its length."""
     if not _has_whole_chunks(array, index):
         # HDF5 would fill the rest of a short chunk with whatever its memory holds
-        raise DamagedFileError(f"{place} has chunks of a wrong length; bring the file again")
+        raise DamagedFileError(f"{label} has chunks of a wrong length; fetch the file again")
     if not array.size:
         return
     grid = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
     if index.n_chunks != prod(grid):
         raise DamagedFileError(
-            f"{place} has {index.n_chunks:,} of {prod(grid):,} chunks; bring the file again"
+            f"{label} has {index.n_chunks:,} of {prod(grid):,} chunks; fetch the file again"
         )
-    places = np.stack(np.unravel_index(np.arange(prod(grid)), grid), axis=1) * array.chunks
-    if not np.array_equal(index.places, places):
-        raise DamagedFileError(f"{place} has chunks missing or twice; bring the file again")
+    origins = np.stack(np.unravel_index(np.arange(prod(grid)), grid), axis=1) * array.chunks
+    if not np.array_equal(index.origins, origins):
+        raise DamagedFileError(f"{label} has chunks missing or twice; fetch the file again")
 
 
 def _has_whole_chunks(array: h5py.Dataset, index: ChunkIndex) -> bool:
-    """Tell whether chunks that are said not to be packed are as long as they should be.
+    """Tell whether chunks that are declared not to be packed are as long as they should be.
 
     A bit of a chunk's mask says that a filter was left out of it; a damaged one makes HDF5
     take what is packed as it is.
@@ -181,19 +181,19 @@ def filter_names(array: h5py.Dataset, source: Source) -> list[str]:
         if not h5py.h5z.filter_avail(code):
             raise DamagedFileError(
                 f"{source.name}: {array.name} needs the HDF5 filter {name!r} "
-                f"(number {code}); install abc_dask[filters], which brings hdf5plugin"
+                f"(number {code}); install abc_dask[filters], which installs hdf5plugin"
             )
         names.append(name)
     return names
 
 
 def chunk_bytes(array: h5py.Dataset) -> int:
-    """Give the bytes of a decoded chunk, 0 for contiguous arrays."""
+    """Return the bytes of a decoded chunk, 0 for contiguous arrays."""
     return int(np.prod(array.chunks)) * _stored_size(array) if array.chunks else 0
 
 
 def _stored_size(array: h5py.Dataset) -> int:
-    """Give the bytes of an element as it is stored.
+    """Return the bytes of an element as it is stored.
 
     Text of any length is referred to by its length (4 bytes), the address of its heap, and
     its number there (4 bytes). What HDF5 says of it is that, or from 2.0 on the size of a
@@ -292,7 +292,7 @@ def _require_sound_heap(source: Source, at: int) -> None:
     if not (is_inside and heap_is_sound(np.frombuffer(heap, np.uint8))):
         raise DamagedFileError(
             f"{source.name}: the text at byte {at:,} is damaged (zeros may stand in its place); "
-            "bring the file again"
+            "fetch the file again"
         )
 
 
@@ -316,12 +316,12 @@ def _stored_bytes(array: h5py.Dataset, source: Source) -> Bytes | None:
 
 
 def stored_filters(array: h5py.Dataset) -> tuple[Filter, ...]:
-    """Give number and settings of a dataset's filters."""
+    """Return number and settings of a dataset's filters."""
     plist = array.id.get_create_plist()
     found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
     return tuple((int(code), tuple(int(v) for v in values)) for code, _, values, _ in found)
 
 
 def text(value: object) -> str:
-    """Give an attribute as text."""
+    """Return an attribute as text."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

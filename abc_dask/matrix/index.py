@@ -49,7 +49,7 @@ class MatrixIndex:
         Raises
         ------
         MissingFileError, DamagedFileError
-            As `abc_dask.h5ad.describe`; also if a gene identifier stands twice.
+            As `abc_dask.matrix.h5ad.look_at`; also if a gene identifier stands twice.
         """
         fingerprint = Fingerprint.of(path)
         # read once, on the first look, and used for the table of chunks as well
@@ -68,7 +68,7 @@ class MatrixIndex:
         return read_cached(self.table)
 
     def positions(self, identifiers: list[str]) -> tuple[int, ...]:
-        """Give the column of each gene, -1 where the matrix lacks it."""
+        """Return the column of each gene, -1 where the matrix lacks it."""
         columns = read_cached(self.table, [GENE_IDENTIFIER])[GENE_IDENTIFIER]
         found = pc.index_in(columns, value_set=pa.array(identifiers, pa.string()))
         positions = np.full(len(identifiers), -1)
@@ -114,7 +114,7 @@ def duplicates(names: NDArray[np.object_]) -> list[str]:
 
 
 def union_of_genes(indexes: Mapping[Any, MatrixIndex]) -> pa.Table:
-    """Give the genes of all matrices, each identifier once, in order of appearance."""
+    """Return the genes of all matrices, each identifier once, in order of appearance."""
     seen: dict[str, str] = {}
     for index in indexes.values():
         table = index.genes

@@ -33,7 +33,7 @@ _EXACT = 2**53
 
 
 def value_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Give the float type that holds every value of a stored type.
+    """Return the float type that holds every value of a stored type.
 
     Parameters
     ----------
@@ -147,13 +147,13 @@ class Hits:
 
     Attributes
     ----------
-    places : array of int64, shape (n_hits,)
+    entries : array of int64, shape (n_hits,)
         Their numbers, rising.
     cells : array of int64, shape (n_hits,)
         Where in a flat array of genes x rows their values belong.
     """
 
-    places: NDArray[np.int64]
+    entries: NDArray[np.int64]
     cells: NDArray[np.int64]
 
 
@@ -198,7 +198,7 @@ def find_hits(
 
     words = indices if indices.dtype in SEARCHABLE else indices.astype(np.int64)
     # pages of these that no hit is written to are never touched
-    places, cells = np.empty(len(words), np.int64), np.empty(len(words), np.int64)
+    entries, cells = np.empty(len(words), np.int64), np.empty(len(words), np.int64)
     n_hits = find(
         signed(words),
         indptr,
@@ -209,12 +209,12 @@ def find_hits(
         SEARCH_COST,
         first_cell,
         n_cells,
-        places,
+        entries,
         cells,
     )
     if n_hits < 0:
         raise out_of_range(indices[-n_hits - 1], len(lookup.slots))
-    return Hits(places[:n_hits], cells[:n_hits])
+    return Hits(entries[:n_hits], cells[:n_hits])
 
 
 def signed(words: NDArray[Any]) -> NDArray[Any]:
@@ -223,18 +223,18 @@ def signed(words: NDArray[Any]) -> NDArray[Any]:
 
 
 def out_of_range(index: int, n_columns: int) -> ValueError:
-    """Give the error of an index that no column has."""
+    """Return the error of an index that no column has."""
     return ValueError(f"index {int(index):,} is outside of 0 to {n_columns - 1:,}")
 
 
-def take(stored: Segments, places: NDArray[np.int64]) -> NDArray[Any]:
+def take(stored: Segments, entries: NDArray[np.int64]) -> NDArray[Any]:
     """Take elements by their numbers, which must rise.
 
     Parameters
     ----------
     stored : Segments
         Of any type of at most 8 bytes.
-    places : array of int64, shape (n,)
+    entries : array of int64, shape (n,)
 
     Returns
     -------
@@ -243,10 +243,10 @@ def take(stored: Segments, places: NDArray[np.int64]) -> NDArray[Any]:
     from abc_dask.matrix.search_loops import gather
 
     kind = stored.values.dtype
-    out = np.empty(len(places), kind)
+    out = np.empty(len(entries), kind)
     # as bits: types that Numba does not know, such as half floats and foreign byte orders
     bits = f"u{kind.itemsize}"
-    gather(stored.values.view(bits), stored.edges, stored.starts, places, out.view(bits))
+    gather(stored.values.view(bits), stored.edges, stored.starts, entries, out.view(bits))
     return out
 
 

@@ -75,7 +75,7 @@ class HDF5Rows(RowReader):
 
     def __init__(self, reader: MatrixReader, rows: RowRange) -> None:
         self._reader = reader
-        super().__init__(rows)
+        self.rows = rows
         self._data: NDArray[Any] = np.zeros(0)
 
     @property

@@ -63,7 +63,7 @@ class PlainRows(RowReader):
         rows: RowRange,
         source: FileSource,
     ) -> None:
-        super().__init__(rows)
+        self.rows = rows
         self._indices, self._data = (
             _PlainArray.of(array, own, source) for array, own in zip(arrays, chunks, strict=True)
         )
@@ -83,13 +83,13 @@ class PlainRows(RowReader):
 
     def values(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         """Return values of the current piece."""
-        self._data.expect_places(numbers + self._low)
+        self._data.expect_entries(numbers + self._low)
         return self._values(numbers + self._low)
 
     def hits(
         self, lookup: Lookup, wanted: NDArray[np.bool_]
     ) -> Iterator[tuple[Hits, NDArray[Any]]]:
-        """Find the entries of chosen columns, piece by piece; a hit's place is in the file."""
+        """Find the entries of chosen columns, piece by piece; hits are numbered as in the file."""
         indptr, indices = self.rows.pointers, self._indices
         if indices.dtype not in SEARCHABLE:
             yield from super().hits(lookup, wanted)
@@ -107,16 +107,16 @@ class PlainRows(RowReader):
             rows = wanted[first:last]
             hits = search.run(indptr[first : last + 1], rows, first)
             self.bytes_read += int(sizes[first:last][rows].sum()) * indices.dtype.itemsize
-            self._data.expect_places(hits.places)
-            # a piece late, so that a disk brings values while the next indices are searched
+            self._data.expect_entries(hits.entries)
+            # a piece late, so that a disk reads values while the next indices are searched
             if before is not None:
-                yield before, self._values(before.places)
-            if not len(hits.places):
+                yield before, self._values(before.entries)
+            if not len(hits.entries):
                 before = None
                 continue
-            before = Hits(hits.places.copy(), hits.cells.copy())
+            before = Hits(hits.entries.copy(), hits.cells.copy())
         if before is not None:
-            yield before, self._values(before.places)
+            yield before, self._values(before.entries)
 
     def _ahead(
         self, indptr: NDArray[np.int64], cuts: list[tuple[int, int]]
@@ -128,8 +128,8 @@ class PlainRows(RowReader):
                 self._indices.expect(int(indptr[first]), int(indptr[last]))
             yield cut
 
-    def _values(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        values = self._data.at(places, self._buffer)
+    def _values(self, entries: NDArray[np.int64]) -> NDArray[Any]:
+        values = self._data.at(entries, self._buffer)
         self.bytes_read += values.nbytes
         return values
 
@@ -154,18 +154,18 @@ class _PlainArray:
         starts, stops = self._ranges(low, high)
         return self.source.read(starts, stops - starts).view(self.dtype)
 
-    def at(self, places: NDArray[np.int64], buffer: Bytes) -> NDArray[Any]:
+    def at(self, entries: NDArray[np.int64], buffer: Bytes) -> NDArray[Any]:
         """Copy elements by their numbers, which rise, by way of a buffer."""
         from abc_dask.matrix.search_loops import gather_from_file
 
         itemsize = self.dtype.itemsize
-        out = np.empty(len(places) * itemsize, np.uint8)
+        out = np.empty(len(entries) * itemsize, np.uint8)
         unread = gather_from_file(
             self.source.descriptor,
             self.edges,
             self.offsets,
             itemsize,
-            places,
+            entries,
             _GAP,
             buffer,
             out,
@@ -184,25 +184,25 @@ class _PlainArray:
         """Have elements `low` to `high` read ahead."""
         self.source.expect(*self._ranges(low, high))
 
-    def expect_places(self, places: NDArray[np.int64]) -> None:
+    def expect_entries(self, entries: NDArray[np.int64]) -> None:
         """Have some elements read ahead, those near each other at once."""
-        if not len(places):
+        if not len(entries):
             return
-        some = places[:: max(1, len(places) // 4)]
+        some = entries[:: max(1, len(entries) // 4)]
         if self.source.is_warm(self._offsets_of(some)):
             return
-        starts = self._offsets_of(places)
+        starts = self._offsets_of(entries)
         cuts = np.flatnonzero((np.diff(starts) < 0) | (np.diff(starts) > _DISK_GAP))
         first, last = np.append(-1, cuts) + 1, np.append(cuts, len(starts) - 1)
         self.source.expect(starts[first], starts[last] + self.dtype.itemsize)
 
-    def _offsets_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        k = np.searchsorted(self.edges, places, side="right") - 1
-        at: NDArray[np.int64] = self.offsets[k] + (places - self.edges[k]) * self.dtype.itemsize
+    def _offsets_of(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        k = np.searchsorted(self.edges, entries, side="right") - 1
+        at: NDArray[np.int64] = self.offsets[k] + (entries - self.edges[k]) * self.dtype.itemsize
         return at
 
     def _ranges(self, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give the stretches of the file in which elements `low` to `high` lie, in order."""
+        """Return the stretches of the file in which elements `low` to `high` lie, in order."""
         if low >= high:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         first, last = np.searchsorted(self.edges, [low, high - 1], side="right") - 1
@@ -245,11 +245,11 @@ class _Search:
             SEARCH_COST,
             first,
             self.n_cells,
-            self.found.places,
+            self.found.entries,
             self.found.cells,
         )
         if unread >= 0:
             array.fail(unread)
         if wrong >= 0:
             raise out_of_range(array.between(wrong, wrong + 1)[0], len(self.lookup.slots))
-        return Hits(self.found.places[:n_hits], self.found.cells[:n_hits])
+        return Hits(self.found.entries[:n_hits], self.found.cells[:n_hits])

@@ -80,8 +80,7 @@ class RowReader(ABC):
         What is read.
     """
 
-    def __init__(self, rows: RowRange) -> None:
-        self.rows = rows
+    rows: RowRange
 
     @property
     @abstractmethod
@@ -123,5 +122,5 @@ class RowReader(ABC):
                 first_cell=first,
                 n_cells=len(self.rows),
             )
-            if len(hits.places):
-                yield hits, self.values(hits.places)
+            if len(hits.entries):
+                yield hits, self.values(hits.entries)

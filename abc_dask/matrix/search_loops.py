@@ -36,12 +36,12 @@ def find(
     search_cost: int,
     first_cell: int,
     n_cells: int,
-    places: Any,
+    entries: Any,
     cells: Any,
 ) -> int:
     """Find the entries of some columns in CSR rows; see `abc_dask.matrix.kernels.find_hits`.
 
-    Writes element number and slot * n_cells + cell of each hit, in storage order. Gives
+    Writes element number and slot * n_cells + cell of each hit, in storage order. Returns
     the number of hits, or -e - 1 for an index out of range at element e.
     """
     n_hits = 0
@@ -59,7 +59,7 @@ def find(
                 search_cost,
                 n_cells,
                 n_hits,
-                places,
+                entries,
                 cells,
             )
             if n_hits < 0:
@@ -82,14 +82,14 @@ def find_in_file(
     search_cost: int,
     first_cell: int,
     n_cells: int,
-    places: Any,
+    entries: Any,
     cells: Any,
 ) -> tuple[int, int, int]:
     """Do as `find` with indices that lie in a file, some rows at a time.
 
     `words` is `buffer`, seen as indices: as small as a processor's cache, so that what
     is read is still in it when it is searched. It holds the longest row. Rows that are
-    not wanted are not read. Gives the number of hits; and -1, or the element at which
+    not wanted are not read. Returns the number of hits; and -1, or the element at which
     an index is out of range; and -1, or the element at which the file could not be read.
     """
     n_hits = row = 0
@@ -116,7 +116,7 @@ def find_in_file(
                 search_cost,
                 n_cells,
                 n_hits,
-                places,
+                entries,
                 cells,
             )
             if found < 0:
@@ -130,7 +130,7 @@ def find_in_file(
 def _read(
     descriptor: int, edges: Any, offsets: Any, itemsize: int, low: int, high: int, buffer: Any
 ) -> int:
-    """Read elements, those of neighbours in the file at once; give -1, or where it failed."""
+    """Read elements, those of neighbours in the file at once; return -1, or where it failed."""
     if low >= high:
         return -1
     k = np.searchsorted(edges, low, side="right") - 1
@@ -172,22 +172,22 @@ def _find_in_row(
     search_cost: int,
     n_cells: int,
     n_hits: int,
-    places: Any,
+    entries: Any,
     cells: Any,
 ) -> int:
     """Find the entries of some columns in one row; as `find`."""
     before = n_hits
     if len(part) > 0 and _rises(part, len(table)):
         if len(genes) * search_cost < len(part):
-            n_hits = _search(part, genes, table, n_hits, places, cells)
+            n_hits = _search(part, genes, table, n_hits, entries, cells)
         else:
-            n_hits = _pick(part, table, marks, n_hits, places, cells)
+            n_hits = _pick(part, table, marks, n_hits, entries, cells)
     else:
-        n_hits = _scan(part, table, n_hits, places, cells)
+        n_hits = _scan(part, table, n_hits, entries, cells)
         if n_hits < 0:
             return n_hits - first
     for hit in range(before, n_hits):
-        places[hit] += first
+        entries[hit] += first
         cells[hit] = cells[hit] * n_cells + cell
     return n_hits
 
@@ -204,7 +204,7 @@ def _rises(part: Any, n_columns: int) -> bool:
 
 
 @compiled
-def _search(part: Any, genes: Any, table: Any, n_hits: int, places: Any, cells: Any) -> int:
+def _search(part: Any, genes: Any, table: Any, n_hits: int, entries: Any, cells: Any) -> int:
     """Look each gene up in indices that rise; genes rise too, so each search starts late."""
     low = 0
     for gene in genes:
@@ -219,51 +219,51 @@ def _search(part: Any, genes: Any, table: Any, n_hits: int, places: Any, cells: 
         if low == len(part):
             break
         if part[low] == gene:
-            places[n_hits] = low
+            entries[n_hits] = low
             cells[n_hits] = table[gene]
             n_hits += 1
     return n_hits
 
 
 @compiled
-def _pick(part: Any, table: Any, marks: Any, n_hits: int, places: Any, cells: Any) -> int:
+def _pick(part: Any, table: Any, marks: Any, n_hits: int, entries: Any, cells: Any) -> int:
     """Look every index up, all of them known to be in range.
 
-    Without a branch: each place is written, and kept if the next one goes behind it.
+    Without a branch: each entry is written, and kept if the next one goes behind it.
     There is room, since there are never more hits than indices before. Bytes that tell
     whether a column is wanted fit a processor's first cache, slots do not.
     """
     before = n_hits
     for i in range(len(part)):
-        places[n_hits] = i
+        entries[n_hits] = i
         n_hits += marks[np.uint64(part[i])]
     for hit in range(before, n_hits):
-        cells[hit] = table[part[places[hit]]]
+        cells[hit] = table[part[entries[hit]]]
     return n_hits
 
 
 @compiled
-def _scan(part: Any, table: Any, n_hits: int, places: Any, cells: Any) -> int:
+def _scan(part: Any, table: Any, n_hits: int, entries: Any, cells: Any) -> int:
     """Look every index up; -i - 1 if index i is out of range."""
     for i in range(len(part)):
         column = part[i]
         if column < 0 or column >= len(table):
             return -i - 1
         if table[column] >= 0:
-            places[n_hits] = i
+            entries[n_hits] = i
             cells[n_hits] = table[column]
             n_hits += 1
     return n_hits
 
 
 @compiled
-def gather(words: Any, edges: Any, starts: Any, places: Any, out: Any) -> None:
+def gather(words: Any, edges: Any, starts: Any, entries: Any, out: Any) -> None:
     """Take elements by their numbers, which rise."""
     k = 0
-    for i in range(len(places)):
-        while edges[k + 1] <= places[i]:
+    for i in range(len(entries)):
+        while edges[k + 1] <= entries[i]:
             k += 1
-        out[i] = words[starts[k] + places[i] - edges[k]]
+        out[i] = words[starts[k] + entries[i] - edges[k]]
 
 
 @compiled
@@ -272,7 +272,7 @@ def gather_from_file(
     edges: Any,
     offsets: Any,
     itemsize: int,
-    places: Any,
+    entries: Any,
     gap: int,
     buffer: Any,
     out: Any,
@@ -282,26 +282,26 @@ def gather_from_file(
     Those with less than `gap` bytes between them are read at once, into `buffer`.
     """
     i = k = 0
-    while i < len(places):
-        while edges[k + 1] <= places[i]:
+    while i < len(entries):
+        while edges[k + 1] <= entries[i]:
             k += 1
-        start = offsets[k] + (places[i] - edges[k]) * itemsize
+        start = offsets[k] + (entries[i] - edges[k]) * itemsize
         end = start + itemsize
         stop, last = i + 1, k
-        while stop < len(places):
-            while edges[last + 1] <= places[stop]:
+        while stop < len(entries):
+            while edges[last + 1] <= entries[stop]:
                 last += 1
-            at = offsets[last] + (places[stop] - edges[last]) * itemsize
+            at = offsets[last] + (entries[stop] - edges[last]) * itemsize
             if at < end or at - end > gap or at + itemsize - start > len(buffer):
                 break
             end = at + itemsize
             stop += 1
         if not _read_bytes(descriptor, start, end - start, buffer):
-            return int(places[i])
+            return int(entries[i])
         for one in range(i, stop):
-            while edges[k + 1] <= places[one]:
+            while edges[k + 1] <= entries[one]:
                 k += 1
-            at = offsets[k] + (places[one] - edges[k]) * itemsize - start
+            at = offsets[k] + (entries[one] - edges[k]) * itemsize - start
             for byte in range(itemsize):
                 out[one * itemsize + byte] = buffer[at + byte]
         i = stop

@@ -1,4 +1,4 @@
-"""Where bytes come from: a file on this machine now, ranges over HTTP by the same words."""
+"""Where bytes come from: a file on this machine; ranges over HTTP can take its place."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Source(Protocol):
     def read(
         self, starts: NDArray[np.int64], sizes: NDArray[np.int64], room: Bytes | None = None
     ) -> Bytes:
-        """Give the bytes of some ranges, one after the other; in `room`, where that is given."""
+        """Return the bytes of some ranges, one after the other; in `room`, where that is given."""
 
     def expect(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
-        """Say that some ranges will soon be read."""
+        """Prepare for the reading of some ranges, which comes soon."""
 
 
 class FileSource:
@@ -79,7 +79,7 @@ class FileSource:
             raise
 
     def _require(self, fingerprint: Fingerprint) -> None:
-        """Refuse a file that took the name's place between the look at it and its opening."""
+        """Refuse a file that took the name between the look at it and its opening."""
         status = os.fstat(self.descriptor)
         if Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino) != fingerprint:
             raise DamagedFileError(
@@ -128,7 +128,7 @@ class FileSource:
             except OSError as error:
                 raise cannot_read(self._path, error) from None
             if n == 0:
-                raise DamagedFileError(f"{self._path} ends at {start + done:,}; bring it again")
+                raise DamagedFileError(f"{self._path} ends at {start + done:,}; fetch it again")
             done += n
 
     def expect(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
@@ -151,20 +151,20 @@ class FileSource:
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(self.descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
 
-    def is_warm(self, places: NDArray[np.int64]) -> bool:
+    def is_warm(self, offsets: NDArray[np.int64]) -> bool:
         """Look whether some bytes can be read without waiting for a disk (Linux)."""
         if not hasattr(os, "RWF_NOWAIT"):
             return False
         byte = bytearray(1)
         try:
             return all(
-                os.preadv(self.descriptor, [byte], at, os.RWF_NOWAIT) for at in places.tolist()
+                os.preadv(self.descriptor, [byte], at, os.RWF_NOWAIT) for at in offsets.tolist()
             )
         except OSError:  # not in memory, or a file system that cannot say
             return False
 
     def fail(self, number: int) -> NoReturn:
-        """Say that an element could not be read, though nothing tells why."""
+        """Raise the error of an element that could not be read at first, and now can."""
         raise UnavailableFileError(
             f"{self._path}: element {number:,} of X could not be read at first; "
             "look at the disk and run the command again"

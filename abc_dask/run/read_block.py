@@ -215,7 +215,7 @@ def named_block(task: BlockTask) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise DamagedFileError(f"{task.where}: {error}; bring the file again") from None
+        raise DamagedFileError(f"{task.where}: {error}; fetch the file again") from None
 
 
 def _fill_csc(

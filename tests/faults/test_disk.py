@@ -186,8 +186,7 @@ READS = {
     "cells": lambda base: of_matrix("cell_metadata.csv", base),
     "genes": lambda base: of_matrix("gene.csv", base),
     "matrix": lambda base: of_matrix("MB-log2.h5ad", base),
-    "kept rows": lambda base: kept_of("rows", base),
-    "kept pointers": lambda base: kept_of("indptr", base),
+    "kept rows": lambda base: kept_of("row-table", base),
     "kept chunks": lambda base: kept_of("chunks", base),
     "kept cells": lambda base: kept_of("cell_metadata", base),
 }

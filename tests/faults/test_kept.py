@@ -26,7 +26,7 @@ from .drivers import (
 )
 from .test_steps import some_of, struck
 
-KINDS = ("cell_metadata", "gene", "matrix", "rows", "indptr", "chunks", "details", "annotation")
+KINDS = ("cell_metadata", "gene", "matrix", "row-table", "chunks", "details", "annotation")
 
 
 @pytest.fixture
@@ -59,7 +59,8 @@ def test_damaged_tables(warm, base, job, tmp_path, n_flips):
     content = json.loads((output / "_view.json").read_text())["content"]
     rng = np.random.default_rng(9)
     tables = {
-        path.name.split("-")[0]: path for path in sorted((base / ".abc_dask").glob("*.parquet"))
+        path.name.rpartition("-")[0]: path
+        for path in sorted((base / ".abc_dask").glob("*.parquet"))
     }
     assert set(KINDS) <= set(tables), tables
     refused = 0

@@ -57,7 +57,7 @@ def index_of(array: h5py.Dataset) -> ChunkIndex:
 
 def read(array: h5py.Dataset) -> list[tuple]:
     index = index_of(array)
-    places = [tuple(place) for place in index.places.tolist()]
+    places = [tuple(place) for place in index.origins.tolist()]
     numbers = (column.tolist() for column in (index.offsets, index.sizes, index.masks))
     return list(zip(places, *numbers, strict=True))
 

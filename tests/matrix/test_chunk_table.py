@@ -258,9 +258,9 @@ LIES = {
     "far behind": ({"offsets": 2**63 - 1}, "outside of the file of"),
     "too long": ({"sizes": 2**40}, "outside of the file of"),
     "of nothing": ({"sizes": 0}, "outside of the file of"),
-    "over the head": ({"offsets": 1}, "or over its head; bring the file"),
-    "over another": ({}, "chunks of X lie over each other; bring the file"),
-    "twice": ({"places": 0}, "/X/indices has chunks missing or twice; bring the file"),
+    "over the head": ({"offsets": 1}, "or over its head; fetch the file"),
+    "over another": ({}, "chunks of X lie over each other; fetch the file"),
+    "twice": ({"origins": 0}, "/X/indices has chunks missing or twice; fetch the file"),
 }
 
 
@@ -301,7 +301,7 @@ def test_ranges_are_given_one_after_the_other(tmp_path):
         np.testing.assert_array_equal(source.read(starts, sizes), np.concatenate(expected))
         assert len(source.read(starts[:0], sizes[:0])) == 0
         source.expect(np.array([100, 900]), np.array([200, 10_000]))
-        with pytest.raises(DamagedFileError, match=r"bytes ends at 10,000; bring it again"):
+        with pytest.raises(DamagedFileError, match=r"bytes ends at 10,000; fetch it again"):
             source.read(np.array([9990]), np.array([11]))
 
 
@@ -345,7 +345,7 @@ def test_a_file_cut_short_under_the_loops_is_one_error(tmp_path):
         rows = PlainRows(matrix.arrays, chunks, rows_of(0, 60), source)
         file.truncate(3000)
         source.expect = lambda *_: None
-        with pytest.raises(DamagedFileError, match=r"m\.h5ad ends at [\d,]+; bring it again"):
+        with pytest.raises(DamagedFileError, match=r"m\.h5ad ends at [\d,]+; fetch it again"):
             list(rows.hits(table, np.ones(60, bool)))
 
 

@@ -88,12 +88,12 @@ def old_table(file: h5py.File) -> None:
 
 
 NO_DEFLATE = (
-    r"chunk 0 of X/data cannot be decoded: it is not 720 bytes of deflate; bring the file again"
+    r"chunk 0 of X/data cannot be decoded: it is not 720 bytes of deflate; fetch the file again"
 )
 ELSEWHERE = "is a link to elsewhere, which is not followed"
 OTHER_FILE = "is stored in another file, which is not followed"
-RISE = r"X/indptr does not rise from 0 to \d+; bring the file again"
-OUTSIDE = r"rows \d+ to \d+: index {} is outside of 0 to {}; bring the file again"
+RISE = r"X/indptr does not rise from 0 to \d+; fetch the file again"
+OUTSIDE = r"rows \d+ to \d+: index {} is outside of 0 to {}; fetch the file again"
 
 
 # name -> (layout, what is done to the file, what the message says)
@@ -146,7 +146,7 @@ EVIL: dict[str, tuple[str, Change, str]] = {
     "64 TiB dense": (
         "dense",
         huge("X", (8 * 2**20, 2**20), chunks=(64, 64)),
-        r"X declares 70,368,744,177,664 bytes, the file holds 0; bring the file again",
+        r"X declares 70,368,744,177,664 bytes, the file holds 0; fetch the file again",
     ),
     "64 TiB dense gzip": (
         "dense",
@@ -191,7 +191,7 @@ EVIL: dict[str, tuple[str, Change, str]] = {
     "unknown filter of dense": (
         "dense",
         filtered("X", 32_111, bytes),
-        r"X needs the HDF5 filter '.*' \(number 32111\); install abc_dask\[filters\], which brings",
+        r"X needs the HDF5 filter '.*' \(number 32111\); install abc_dask\[filters\]",
     ),
     "not gzip": ("csr", filtered("X/data", 1, lambda raw: b"\x00" + raw), NO_DEFLATE),
     "not gzip indices": (
@@ -208,14 +208,14 @@ EVIL: dict[str, tuple[str, Change, str]] = {
     "gzip of too little": (
         "csr",
         filtered("X/data", 1, lambda raw: zlib.compress(raw[:8])),
-        r"chunk 0 of X/data cannot be decoded: it holds 8 bytes of 720; bring the file again",
+        r"chunk 0 of X/data cannot be decoded: it holds 8 bytes of 720; fetch the file again",
     ),
     "gzip of too much": (
         "csr",
         filtered("X/data", 1, lambda raw: zlib.compress(raw + b"\x00")),
         NO_DEFLATE,
     ),
-    "a short chunk": ("csr", short_chunk, "X/data|bring the file again"),
+    "a short chunk": ("csr", short_chunk, "X/data|fetch the file again"),
     # sparse structure
     "indptr falls": ("csr", edited("X/indptr", put(5, 10**6)), RISE),
     "indptr negative": ("csr", edited("X/indptr", put(5, -3)), RISE),
@@ -279,7 +279,7 @@ EVIL: dict[str, tuple[str, Change, str]] = {
             attribute("X", "shape", [31, 12]),
             edited("X/indptr", lambda a: np.append(a, a[-1])),
         ),
-        "obs has 30 names, X has 31; bring the file again",
+        "obs has 30 names, X has 31; fetch the file again",
     ),
     "shape of rows alone": ("csr", attribute("X", "shape", [31, 12]), "its shape asks for 32"),
     "a column too few": ("csr", attribute("X", "shape", [30, 11]), "var has 12 names, X has 11"),

@@ -38,7 +38,7 @@ def add_rows(indptr, indices, data, table, out, wanted=None) -> None:
     wanted = np.ones(n_rows, bool) if wanted is None else wanted
     hits = find_hits(indptr, indices, table, wanted, first_cell=0, n_cells=n_rows)
     held = np.zeros(out.shape, out.dtype)
-    add_hits(held, hits, data[hits.places])
+    add_hits(held, hits, data[hits.entries])
     out += held
 
 
@@ -71,7 +71,7 @@ def from_file(indptr, indices, values, table, wanted, options, gap, size):
         hits = search.run(indptr, wanted, options["first_cell"])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plain, "_GAP", gap)
-            return hits, arrays[1].at(hits.places, np.empty(64, np.uint8))
+            return hits, arrays[1].at(hits.entries, np.empty(64, np.uint8))
 
 
 @st.composite
@@ -123,11 +123,11 @@ def test_segments_in_any_order_are_scipy_and_the_twin(drawn, search_cost, data):
         if matrix.indices.dtype in SEARCHABLE:
             gap, size = data.draw(st.integers(0, 40)), data.draw(st.integers(0, 9))
             found, read = from_file(indptr, indices, values, table, wanted, options, gap, size)
-            np.testing.assert_array_equal(found.places, hits.places)
+            np.testing.assert_array_equal(found.entries, hits.entries)
             np.testing.assert_array_equal(found.cells, hits.cells)
-            same_bits(read, matrix.data[hits.places])
-    assert (np.diff(hits.places) > 0).all()
-    add_hits(out, hits, take(values, hits.places))
+            same_bits(read, matrix.data[hits.entries])
+    assert (np.diff(hits.entries) > 0).all()
+    add_hits(out, hits, take(values, hits.entries))
     expected = chosen(matrix, positions)
     expected[:, ~wanted] = 0
     same_bits(np.ascontiguousarray(out[:, 1:-1]), expected)
@@ -174,9 +174,9 @@ def test_indices_of_other_types(dtype):
     table = Lookup.of(np.array([0, 5]), 6)
     wanted = np.ones(2, bool)
     hits = find_hits(np.array([0, 2, 4]), indices, table, wanted, first_cell=0, n_cells=2)
-    assert hits.places.tolist() == [0, 2, 3]
+    assert hits.entries.tolist() == [0, 2, 3]
     assert hits.cells.tolist() == [2, 1, 3]
-    values = take(scattered(np.arange(4).astype(">f2"), 3, [1, 0]), hits.places)
+    values = take(scattered(np.arange(4).astype(">f2"), 3, [1, 0]), hits.entries)
     assert values.dtype == np.dtype(">f2")
     assert values.tolist() == [0, 2, 3]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.matrix.damaged import file_of, look, plain, require
 
-DAMAGED = r"\S* cannot be read as h5ad \(.*\); bring the file again"
+DAMAGED = r"\S* cannot be read as h5ad \(.*\); fetch the file again"
 
 
 def cut_at(path: Path, size: int) -> None:

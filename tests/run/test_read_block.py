@@ -284,7 +284,7 @@ def test_a_value_beyond_float64_names_the_block(tmp_path):
     (task,) = tasks_of(plan_of(path, tmp_path, identifiers_of(12), 1 << 20))
     message = (
         r"huge\.h5ad rows 0 to 40: integer value 9,007,199,254,740,993 does not fit a float64 "
-        r"exactly; bring the file again"
+        r"exactly; fetch the file again"
     )
     with pytest.raises(DamagedFileError, match=message):
         read_block(task)
