@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
 from abc_dask.views.anndata_store import AnnDataStore, new_store
+from abc_dask.views.as_anndata import uns_texts
 from abc_dask.views.description import CELLS
 
 if TYPE_CHECKING:
@@ -56,10 +57,9 @@ def write_store(
 
     labels, sizes = _rows(parts)
     obs.index = pd.Index(labels, dtype=object, name=CELL_LABEL)
-    uns = {"normalization": info["normalization"], "abc_dask": json.dumps(info)}
     with new_store(path, format, level=1) as store:
         _fill(store, parts, np.append(0, np.cumsum(sizes)), (len(obs), len(var)))
-        store.write(obs=obs, var=var, uns=uns)
+        store.write(obs=obs, var=var, uns={}, texts=uns_texts(info))
     if format == "zarr":
         (path / CELLS).write_text(json.dumps(info, indent=1), encoding="utf-8")
 

@@ -62,8 +62,11 @@ class AnnDataStore:
             return group.create_dataset(name, shape=shape, dtype=dtype)
         return group.create_dataset(name, shape=shape, dtype=dtype, fillvalue=fill, **options)
 
-    def write(self, **elements: Any) -> None:
-        """Write obs, var and the like; the mappings of AnnData that are not given are empty."""
+    def write(self, *, texts: dict[str, str], **elements: Any) -> None:
+        """Write obs, var, uns and the like, and the texts of uns.
+
+        The mappings of AnnData that are not given are empty.
+        """
         import anndata
         from anndata.io import write_elem
 
@@ -74,6 +77,17 @@ class AnnDataStore:
         with anndata.settings.override(**settings):
             for name, element in ({name: {} for name in _GROUPS} | elements).items():
                 write_elem(self.root, name, element, dataset_kwargs=packing)
+            for name, text in texts.items():
+                if self.format == "h5ad":
+                    write_elem(self.root, f"uns/{name}", text)
+                else:
+                    self._write_text(name, text)
+
+    def _write_text(self, name: str, text: str) -> None:
+        """Write a text in AnnData's encoding; its own way takes 500 times the text in memory."""
+        array = self.root["uns"].create_array(name, shape=(), dtype=np.dtypes.StringDType())
+        array.attrs.update({"encoding-type": "string", "encoding-version": "0.2.0"})
+        array[...] = text
 
 
 @contextlib.contextmanager

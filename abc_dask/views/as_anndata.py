@@ -54,11 +54,10 @@ def var_frame(info: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=index, dtype=object)
 
 
-def uns_dict(info: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Return AnnData's uns: normalization, the provenance as JSON text, colours of terms."""
+def uns_texts(info: dict[str, Any]) -> dict[str, str]:
+    """Return the texts of AnnData's uns: normalization, and the provenance as JSON."""
     provenance = {key: value for key, value in info.items() if key not in {"files", "digest"}}
-    said = {"normalization": info["normalization"], "abc_dask": json.dumps(provenance)}
-    return said | colors(reader)
+    return {"normalization": info["normalization"], "abc_dask": json.dumps(provenance)}
 
 
 def to_anndata(reader: Reader, info: dict[str, Any]) -> anndata.AnnData:
@@ -69,7 +68,7 @@ def to_anndata(reader: Reader, info: dict[str, Any]) -> anndata.AnnData:
         X=reader.values(reader.columns),
         obs=obs_frame(reader),
         var=var_frame(info),
-        uns=uns_dict(info, reader),
+        uns=uns_texts(info) | colors(reader),
         obsm=obsm(reader, info),
     )
 
@@ -96,7 +95,8 @@ def write_view(store: AnnDataStore, reader: Reader, info: dict[str, Any]) -> Non
     store.write(
         obs=obs_frame(reader),
         var=var_frame(info),
-        uns=uns_dict(info, reader),
+        uns=colors(reader),
+        texts=uns_texts(info),
         obsm=obsm(reader, info),
     )
 
