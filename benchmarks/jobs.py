@@ -41,7 +41,7 @@ from abc_dask.run.extraction import begin, complete
 from abc_dask.run.part import Receipt, part_content, receipt_path, trusted_receipts
 from abc_dask.run.read_block import BlockTask, Partition, tasks_of
 from abc_dask.testing import write_atlas
-from abc_dask.views.parquet_view import part_file_name, view_table, write_table
+from abc_dask.views.parquet_view import part_file_name, write_part
 from abc_dask.views.staging import PARTS, RECEIPTS, Staging
 from benchmarks.measure import write_row
 
@@ -339,7 +339,7 @@ def pretend(plan: Plan, staging: Staging) -> int:
     labels, values = pa.array([], pa.string()), np.zeros((10, 0), np.float32)
     nothing = Partition(labels, values, 0)
     content = part_content(tasks_of(plan)[0], nothing, staging.folder)
-    write_table(view_table(content), template)
+    write_part(content, template)
     written = template.read_bytes()
     template.unlink()
     digest = hashlib.sha256(written).hexdigest()

@@ -12,9 +12,10 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from abc_dask.errors import (
     AbcDaskError,
@@ -23,6 +24,8 @@ from abc_dask.errors import (
     UnavailableFileError,
     ViewError,
 )
+
+T = TypeVar("T")
 
 _READ = 1 << 20
 
@@ -239,6 +242,20 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_by(write: Callable[[Path], T], path: Path) -> tuple[T, int, str]:
+    """Write a file by a function of its temporary name, whole or not at all.
+
+    Returns
+    -------
+    returned : object
+        By the function.
+    size : int
+    sha256 : str
+    """
+    with replacing(path) as temporary:
+        return write(temporary), temporary.stat().st_size, sha256(temporary)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -237,21 +237,26 @@ def in_order(plan: Plan, found: dict[int, Receipt], staging: Staging) -> list[Re
     return receipts
 
 
-def cell_order(plan: Plan) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """Give the position in cell_metadata of every row of the parts, in the plan's order."""
+def cell_order(plan: Plan, staging: Staging) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Return the position in cell_metadata of every row of the parts, in the plan's order.
+
+    Raises
+    ------
+    ViewError
+        If a cell stands in two parts, or not as many cells in them as the plan has.
+    """
     pieces = [np.empty(0, np.uint32)]
     for matrix, blocks in zip(plan.matrices, _by_matrix(plan.blocks, plan), strict=True):
         if blocks:  # 10**9 cells take 4 GB; one matrix at a time is read
             cells = read_cached(matrix.details or matrix.rows, ["cell"])["cell"].to_numpy()
             found = (cells[block.start : block.stop] for block in blocks)
             pieces += [rows[rows >= 0].astype(np.uint32) for rows in found]
-    return np.concatenate(pieces)
-
-
-def _has_duplicates(order: np.ndarray[Any, np.dtype[np.uint32]]) -> bool:
-    seen = np.zeros(int(order.max()) + 1 if len(order) else 0, dtype=bool)
+    order = np.concatenate(pieces)
+    seen = np.zeros(int(order.max(initial=0)) + 1, dtype=bool)
     seen[order] = True
-    return int(np.count_nonzero(seen)) != len(order)
+    if not np.count_nonzero(seen) == len(order) == plan.n_cells:
+        raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")
+    return order
 
 
 _Of = TypeVar("_Of", RowBlock, Receipt)
@@ -310,9 +315,7 @@ def _finish(
     plan: Plan, receipts: Sequence[Receipt], staging: Staging, chosen: str, info: dict[str, Any]
 ) -> None:
     parts = staging.folder / PARTS
-    order = cell_order(plan)
-    if len(order) != plan.n_cells or _has_duplicates(order):
-        raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")
+    order = cell_order(plan, staging)
     annotations = tuple(
         a.counted(int(is_missing(a.values()[order]).sum())) for a in plan.annotations
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
-from abc_dask.disk.files import Fingerprint, sha256, write_whole
-from abc_dask.errors import ViewError
+from abc_dask.disk.files import Fingerprint, cannot_write, sha256, write_by, write_whole
 from abc_dask.plan.plan import Plan, RowBlock
 from abc_dask.run.read_block import BlockTask, Partition, read_block
-from abc_dask.views.parquet_view import PartContent, content_digest, write_part
+from abc_dask.views.parquet_view import PartContent, content_digest, part_file_name, write_part
 from abc_dask.views.staging import PARTS, PROVENANCE, READERS, RECEIPTS, Staging
 
 # Bytes of provenance in each part. That of thousands of matrices stands in _view.json alone.
@@ -110,32 +109,55 @@ def make_part(task: BlockTask, staging: str, plan: str) -> Receipt:
     ViewError
         If the part cannot be written.
     """
+
+    def write(path: Path) -> tuple[int, int, int]:
+        partition = read_block(task)
+        write_part(part_content(task, partition, Path(staging)), path)
+        content = content_digest(partition.labels, partition.values)
+        return len(partition.labels), content, partition.bytes_read
+
+    return with_receipt(task, staging, plan, "parquet", write)
+
+
+def with_receipt(
+    task: BlockTask,
+    staging: str,
+    plan: str,
+    suffix: str,
+    write: Callable[[Path], tuple[int, int, int]],
+) -> Receipt:
+    """Write the part of one row block, whole or not at all, then its receipt.
+
+    Parameters
+    ----------
+    task, staging, plan
+        As for `make_part`.
+    suffix : str
+        Of the part file.
+    write : callable
+        Called with a temporary path; returns rows, content digest and bytes read.
+    """
     began = time.perf_counter()
-    folder = Path(staging)
-    partition = read_block(task)
-    block = task.block
-    named = (block.number, task.matrix.feature_matrix_label, f"{block.start}-{block.stop}")
+    folder, block, matrix = Path(staging), task.block, task.matrix
+    rows_of = f"{block.start}-{block.stop}"
+    name = part_file_name(block.number, matrix.feature_matrix_label, rows_of, suffix)
     try:
-        content = part_content(task, partition, folder)
-        name, size, digest = write_part(folder / PARTS, named, content)
+        (rows, content, bytes_read), size, digest = write_by(write, folder / PARTS / name)
         receipt = Receipt(
             plan=plan,
             block=block.number,
             name=name,
             size=size,
             sha256=digest,
-            rows=len(partition.labels),
-            content=f"{content_digest(partition.labels, partition.values):016x}",
-            fingerprint=task.matrix.matrix.fingerprint,
-            bytes_read=partition.bytes_read,
+            rows=rows,
+            content=f"{content:016x}",
+            fingerprint=matrix.matrix.fingerprint,
+            bytes_read=bytes_read,
             seconds=time.perf_counter() - began,
         )
-        receipt.save(receipt_path(folder, task.block.number))
+        receipt.save(receipt_path(folder, block.number))
     except OSError as error:
-        raise ViewError(
-            f"{folder / PARTS} cannot be written: {error.strerror or error}; "
-            "run the command again when that is mended"
-        ) from error
+        raise cannot_write(folder / PARTS / name, error) from error
     return receipt
 
 

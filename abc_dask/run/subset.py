@@ -18,18 +18,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
-from abc_dask.disk.files import replacing, sha256
+from abc_dask.disk.files import cannot_write
 from abc_dask.disk.retry import patiently
-from abc_dask.errors import ReleaseError, ViewError
+from abc_dask.errors import ReleaseError
 from abc_dask.plan.prepare import provenance
 from abc_dask.plan.subset import Genes, SubsetPlan
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.csr_anndata import CELL, write_store
 from abc_dask.run.extraction import begin, cell_order, in_order, make_parts, measured, run_info
-from abc_dask.run.part import Receipt, receipt_path
+from abc_dask.run.part import Receipt, with_receipt
 from abc_dask.run.read_block import BlockTask
 from abc_dask.run.read_rows import Rows, read_rows_of
-from abc_dask.views.parquet_view import part_file_name
 from abc_dask.views.publish import refuse_existing
 from abc_dask.views.staging import PARTS, Staging
 
@@ -90,38 +89,13 @@ class MakeRows:
         ViewError
             If the part cannot be written.
         """
-        began = time.perf_counter()
-        folder = Path(staging)
-        block = task.block
-        name = part_file_name(
-            block.number, task.matrix.feature_matrix_label, f"{block.start}-{block.stop}"
-        )
-        path = (folder / PARTS / name).with_suffix(".arrow")
-        try:
-            with replacing(path) as temporary:
-                bytes_read, n_rows = patiently(lambda: self._write(task, temporary))
-                size, digest = temporary.stat().st_size, sha256(temporary)
-            receipt = Receipt(
-                plan=plan,
-                block=block.number,
-                name=path.name,
-                size=size,
-                sha256=digest,
-                rows=n_rows,
-                content="0",
-                fingerprint=task.matrix.matrix.fingerprint,
-                bytes_read=bytes_read,
-                seconds=time.perf_counter() - began,
-            )
-            receipt.save(receipt_path(folder, block.number))
-        except OSError as error:
-            raise ViewError(
-                f"{path} cannot be written: {error.strerror or error}; "
-                "run the command again when that is mended"
-            ) from error
-        return receipt
 
-    def _write(self, task: BlockTask, target: Path) -> tuple[int, int]:
+        def write(path: Path) -> tuple[int, int, int]:
+            return patiently(lambda: self._write(task, path))
+
+        return with_receipt(task, staging, plan, "arrow", write)
+
+    def _write(self, task: BlockTask, target: Path) -> tuple[int, int, int]:
         value = pa.from_numpy_dtype(np.dtype(self.genes.dtype))
         schema = pa.schema(
             [
@@ -140,7 +114,7 @@ class MakeRows:
             for rows, bytes_read in read_rows_of(task, self.genes):  # noqa: B007 - the last counts
                 file.write_batch(_batch(rows, schema))
                 n_rows += len(rows.sizes)
-        return bytes_read, n_rows
+        return n_rows, 0, bytes_read
 
 
 def _batch(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
@@ -182,9 +156,7 @@ def run_subset(
         work = MakeRows(wish.genes)
         found, held = make_parts(work, plan, staging, client, progress=progress)
         receipts = in_order(plan, found, staging)
-        order = cell_order(plan)
-        if len(np.unique(order)) != plan.n_cells:
-            raise ViewError(f"{staging.folder}: a cell stands in two parts; remove the folder")
+        order = cell_order(plan, staging)
         matrices = [m | {"genes_absent": n} for m, n in _absent(measured(plan, receipts), wish)]
         info = described | run_info(matrices, 0, held, time.perf_counter() - began)
         del info["content"]
@@ -201,10 +173,7 @@ def run_subset(
             write_store(place, chosen, paths, obs=obs, var=_var(wish), info=info)
             staging.publish(place)
         except OSError as error:
-            raise ViewError(
-                f"{output} cannot be written: {error.strerror or error}; "
-                "run the command again when that is mended"
-            ) from error
+            raise cannot_write(output, error) from error
     return Subset(output, info)
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
 from abc_dask.disk.checked_parquet import SealError, opened_sealed, seal
-from abc_dask.disk.files import replacing, sha256
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.reader import (
     MATRIX_COLUMNS,
@@ -41,6 +40,9 @@ SCHEMA_KEY = b"abc_dask"
 ROW_GROUP = 122_880
 
 _DICTIONARY_BYTES = 64 << 20
+
+# Columns that are read at once: each has buffers of its own.
+_COLUMNS = 1 << 10
 
 # Values of a part that is made of another format.
 _PART_BYTES = 256 << 20
@@ -116,11 +118,13 @@ class PartsReader:
         row = 0
         for path, known in self._parts:
             with opened_part(path, columns, seal=known) as file:
-                part = file.read(columns=list(columns)).select(list(columns))
-            places = rank_of_row[row : row + len(part)]
-            for k, name in enumerate(columns):
-                out[places, k] = part[name].to_numpy()
-            row += len(part)
+                ranks = rank_of_row[row : row + file.metadata.num_rows]
+                for first in range(0, len(columns), _COLUMNS):
+                    names = list(columns[first : first + _COLUMNS])
+                    part = file.read(columns=names)
+                    for k, name in enumerate(names):
+                        out[ranks, first + k] = part[name].to_numpy()
+            row += len(ranks)
         return out
 
     def annotation(self, annotation: Annotation) -> NDArray[Any]:
@@ -163,10 +167,10 @@ class PartBlock:
         return frame[list(columns)]
 
 
-def part_file_name(number: int, label: str | None, rows: str = "") -> str:
+def part_file_name(number: int, label: str | None, rows: str = "", suffix: str = "parquet") -> str:
     """Name a part file after its number, matrix and rows; names sort in the plan's order."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in label or "cells")
-    return ".".join(filter(None, [f"{number:05d}", safe[:150], rows, "parquet"]))
+    return ".".join(filter(None, [f"{number:05d}", safe[:150], rows, suffix]))
 
 
 def content_digest(labels: pa.Array, values: Iterable[NDArray[Any]]) -> int:
@@ -226,33 +230,9 @@ class PartContent:
     provenance: bytes
 
 
-def write_part(
-    folder: Path, name: tuple[int, str, str], content: PartContent
-) -> tuple[str, int, str]:
-    """Write a part file of a view: whole, read back, or not at all.
-
-    Parameters
-    ----------
-    folder : Path
-    name : (number, feature_matrix_label, rows)
-        What the file is named after.
-    content : PartContent
-
-    Returns
-    -------
-    name : str
-    size : int
-        Bytes of the file.
-    sha256 : str
-    """
-    path = folder / part_file_name(*name)
-    with replacing(path) as temporary:
-        write_table(view_table(content), temporary)
-        return path.name, temporary.stat().st_size, sha256(temporary)
-
-
-def write_table(table: pa.Table, path: Path) -> None:
+def write_part(content: PartContent, path: Path) -> None:
     """Write a part and read it back, checksums verified, before anyone counts on it."""
+    table = view_table(content)
     pq.write_table(
         table,
         path,
@@ -263,14 +243,17 @@ def write_table(table: pa.Table, path: Path) -> None:
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         write_page_checksum=True,
     )
+    names = table.schema.names
     try:
         seal(path)
         with opened_sealed(path, page_checksum_verification=True) as file:
-            rows = sum(len(batch) for batch in file.iter_batches(batch_size=ROW_GROUP))
+            for first in range(0, len(names), _COLUMNS):
+                batches = file.iter_batches(ROW_GROUP, columns=names[first : first + _COLUMNS])
+                rows = sum(len(batch) for batch in batches)
+                if rows != len(table):
+                    raise OSError(f"{rows:,} of {len(table):,} rows read back")
     except (SealError, pa.ArrowException) as error:
         raise OSError(f"what was written cannot be read back ({error})") from error
-    if rows != len(table):
-        raise OSError(f"{rows:,} of {len(table):,} rows read back")
 
 
 def view_table(content: PartContent) -> pa.Table:
@@ -337,26 +320,18 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict
     list of dict
         Name and rows of each part.
     """
-    import pandas as pd
-
     labels, matrices = reader.labels(), reader.matrices()
     annotations = [(a, reader.annotation(a)) for a in reader.annotations]
     light = [{"name": a.name, "source": a.source} for a, _ in annotations]
     provenance = json.dumps(info | ({"annotations": light} if light else {})).encode()
-    if matrices:
-        found = pd.DataFrame(matrices).groupby(list(MATRIX_COLUMNS), observed=True).indices
-        names = [tuple(matrix[name] for name in MATRIX_COLUMNS) for matrix in info["matrices"]]
-        groups = {name: found[name] for name in names if name in found}
-    else:  # a CSV does not keep whose rows they are
-        groups = {(None, None): np.arange(reader.n_cells)}
+    groups = _rows_of_matrices(reader.n_cells, matrices, info["matrices"])
     target.mkdir()
-    step = max(
-        1, min(ROW_GROUP, _PART_BYTES // max(1, len(reader.columns) * reader.dtype.itemsize))
-    )
+    a_row = max(1, len(reader.columns) * reader.dtype.itemsize)
+    step = max(1, min(ROW_GROUP, _PART_BYTES // a_row))
     parts: list[dict[str, Any]] = []
     with ordered_columns(reader, target) as values:
         for name, rows in groups.items():
-            for first in range(0, len(rows), step):
+            for first in range(0, max(1, len(rows)), step):
                 chosen = rows[first : first + step]
                 columns = zip(reader.columns, (column[chosen] for column in values), strict=True)
                 beside = {a.name: a.arrow(values[chosen]) for a, values in annotations}
@@ -368,7 +343,26 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict
                     provenance,
                 )
                 parts.append({"name": part_file_name(len(parts), name[1]), "rows": len(chosen)})
-                write_table(view_table(content), target / parts[-1]["name"])
+                write_part(content, target / parts[-1]["name"])
     order = np.concatenate([np.empty(0, np.int64), *groups.values()])
     save_order(target, order)
     return parts
+
+
+def _rows_of_matrices(
+    n_cells: int, matrices: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str | None, ...], NDArray[np.int64]]:
+    """Return the rows of each matrix, in the order listed; last those of which nobody knows it."""
+    import pandas as pd
+
+    groups: dict[tuple[str | None, ...], NDArray[np.int64]] = {}
+    rest = np.ones(n_cells, np.bool_)
+    if matrices:
+        found = pd.DataFrame(matrices).groupby(list(MATRIX_COLUMNS), observed=True).indices
+        names = [tuple(matrix[name] for name in MATRIX_COLUMNS) for matrix in listed]
+        groups |= {name: found[name] for name in names if name in found}
+        for rows in groups.values():
+            rest[rows] = False
+    if rest.any() or not groups:
+        groups[None, None] = np.flatnonzero(rest)
+    return groups
