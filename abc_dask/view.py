@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from abc_dask.analysis.plots.accessor import ViewPlots
     from abc_dask.analysis.summary import Summary
+    from abc_dask.explore.server import Explorer
 
 
 def open_view(path: str | Path) -> View:
@@ -314,6 +315,52 @@ class View:
             genes=genes,
             download_base=download_base,
         )
+
+    def explore(
+        self,
+        *,
+        genes: Iterable[str] | None = None,
+        annotate: Iterable[str] | None = None,
+        where: str | None = None,
+        port: int = 0,
+        download_base: str | Path | None = None,
+    ) -> Explorer:
+        """Show all cells in an interactive page, in a notebook as an inline frame.
+
+        Parameters
+        ----------
+        genes : iterable of str, optional
+            Some of the view's genes, by column, symbol or identifier; all if not given.
+        annotate : iterable of str, optional
+            Columns to colour and filter by, as for `annotate`; those of the view and the
+            atlas's usual ones where not given.
+        where : str, optional
+            Only cells that fit a condition, as for `summarize`.
+        port : int
+            Of this machine; 0 for a free one.
+        download_base : path, optional
+            As for `annotate`.
+
+        Returns
+        -------
+        abc_dask.explore.server.Explorer
+            ``url`` is the page's address, which only this machine can open; ``close()``
+            ends it, and so does the end of Python.
+
+        Raises
+        ------
+        UsageError
+            If a gene or column is unknown, cells have no x and y, or the port is in use.
+        ViewError, ReleaseError, MissingFileError, TableError
+            As `annotate`.
+        """
+        from abc_dask.explore.contents import view_contents
+        from abc_dask.explore.server import Explorer
+
+        contents = view_contents(
+            self, genes=genes, annotate=annotate, where=where, download_base=download_base
+        )
+        return Explorer(contents, port=port, framed=True).start()
 
     def check_sizes(self) -> None:
         """Raise `ViewError` unless all files are there with their sizes, and no others."""

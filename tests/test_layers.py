@@ -20,6 +20,7 @@ LAYERS = [
     ["cli"],
     ["atlas", "testing"],
     ["catalog", "view"],
+    ["explore"],
     ["analysis", "run"],
     ["acquire", "plan", "views"],
     ["matrix", "release"],

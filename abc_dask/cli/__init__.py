@@ -44,6 +44,7 @@ _COMMANDS = {
     "summarize": "abc_dask.cli.summarize",
     "plot": "abc_dask.cli.plot",
     "report": "abc_dask.cli.report",
+    "explore": "abc_dask.cli.explore",
 }
 
 

@@ -1,0 +1,128 @@
+"""The page of all cells: explore."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abc_dask.cli.options import annotate, split_names, verbose
+
+if TYPE_CHECKING:
+    from abc_dask.explore.contents import Contents
+
+
+@click.command()
+@click.argument("source", metavar="VIEW")
+@click.option(
+    "--genes", multiple=True, metavar="GENE,...", help="Some of the genes; all by default."
+)
+@annotate
+@click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract.")
+@click.option("--download-base", metavar="DIR", help="Where the atlas lies now, if it was moved.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Of this machine; a free one if not."
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+@click.option(
+    "--static",
+    metavar="DIR",
+    help="Write the page as a folder for any web server, and serve nothing.",
+)
+@click.option(
+    "--no-exact",
+    is_flag=True,
+    help="With --static: leave exact values out, and say so in tables; a third of the size.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the folder.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@verbose
+def explore(
+    source: str,
+    genes: tuple[str, ...],
+    annotate: tuple[str, ...],
+    *,
+    where: str | None,
+    download_base: str | None,
+    static: str | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Show all cells in a browser: colours, filters, lasso, tables, exports.
+
+    The page is served to this machine alone until Ctrl-C; with --static it is a folder that
+    any web server can serve.
+    """
+    from abc_dask.explore.build import build_folder, refuse_existing
+    from abc_dask.explore.server import static_lines
+    from abc_dask.progress import Progress
+
+    if static is not None:
+        place = Path(static).expanduser().absolute()
+        refuse_existing(place, overwrite=options["overwrite"])
+    with Progress(None, "explore", unit="step", enabled=not quiet, delay=2) as bar:
+
+        def tell(what: str, done: int, total: int) -> None:
+            bar.move(done, total, what)
+
+        contents = _contents(
+            source,
+            genes=split_names(genes) or None,
+            annotate=split_names(annotate) or None,
+            where=where,
+            download_base=download_base,
+        )
+        if static is not None:
+            build_folder(
+                contents,
+                place,
+                exact=not options["no_exact"],
+                overwrite=options["overwrite"],
+                progress=tell,
+            )
+    if static is not None:
+        click.echo(static_lines(place))
+    else:
+        _serve(contents, port=options["port"], opens=not options["no_browser"], quiet=quiet)
+
+
+def _contents(source: str, **options: Any) -> Contents:
+    from abc_dask.explore.contents import view_contents
+    from abc_dask.view import open_view
+
+    return view_contents(open_view(source), **options)
+
+
+def _serve(contents: Contents, *, port: int, opens: bool, quiet: bool) -> None:
+    from abc_dask.explore.server import Explorer
+    from abc_dask.progress import Progress
+
+    with Progress(None, "explore", unit="step", enabled=not quiet, delay=2) as bar:
+        page = Explorer(
+            contents, port=port, progress=lambda what, done, total: bar.move(done, total, what)
+        )
+    try:
+        number = page.url.split(":")[2].partition("/")[0]
+        click.echo(
+            f"{page.url}\n"
+            f"  {contents.n_cells:,} cells, {len(contents.genes):,} genes; only this machine can "
+            "open it, and only by this address; Ctrl-C stops\n"
+            f"  from another machine: ssh -L {number}:127.0.0.1:{number} HOST, and the same address"
+        )
+        sys.stdout.flush()
+        if opens and (sys.platform == "darwin" or _has_screen()):
+            import webbrowser
+
+            webbrowser.open(page.url)
+        page.serve()
+    except KeyboardInterrupt:
+        click.echo("stopped")
+    finally:
+        page.free()
+
+
+def _has_screen() -> bool:
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,434 @@
+// The page: what is loaded, what is shown, and how one follows the other.
+
+import { pairPalette, paper, rgb, termPalette, usualLimits, valuePalette, zeroColor } from './color.js';
+import { DataError, Folder, codesOf, labelsOf, parted, placesOf } from './data.js';
+import { button } from './dom.js';
+import { Drawing } from './draw.js';
+import { Finder } from './finder.js';
+import { boxesOf } from './geometry.js';
+import { legend } from './legend.js';
+import { Model } from './model.js';
+import { savePanel, selectPanel } from './saving.js';
+import { Stage } from './stage.js';
+import { read, write } from './state.js';
+import { MOST_GENES, tablePanel } from './table.js';
+import { number, plural, short } from './text.js';
+
+const $ = (id) => document.getElementById(id);
+const TABS = { colour: legend, select: selectPanel, table: tablePanel, save: savePanel };
+const shade = (theme) => rgb(theme === 'dark' ? '#26292d' : '#efefef');
+
+export class App {
+  constructor() {
+    Object.assign(this, { columns: new Map(), loading: new Map(), sizes: {}, active: 'A', loaded: 0, complete: false, genes: [], marks: {} });
+    this.folder = new Folder(new URL('.', location.href));
+    this.state = read(location.hash);
+    this.dark = matchMedia('(prefers-color-scheme: dark)');
+    this.dark.addEventListener('change', () => this.retheme());
+  }
+
+  get theme() {
+    return this.state.theme ?? (this.dark.matches ? 'dark' : 'light');
+  }
+
+  // Start, or go on after what failed.
+  async start() {
+    this.meta ??= await this.folder.json('meta.json');
+    const { meta, state } = this;
+    if (state.id && state.id !== meta.identity) {
+      Object.assign(state, { A: [], B: [], camera: null });
+      this.note = 'The address is of other cells: its selections and its place are left out.';
+    }
+    state.id = meta.identity;
+    this.model ??= new Model(meta.cells);
+    this.drawing ??= new Drawing($('cells'), meta.cells);
+    this.drawing.palette(termPalette([], this.theme));
+    this.stage ??= new Stage(this, this.drawing);
+    document.title = `${plural(meta.cells, 'cell')} · abc_dask`;
+    $('title').textContent = meta.from.split('/').at(-1);
+    state.color ??= meta.terms.length ? { term: meta.terms[0].name } : null;
+    this.retheme();
+    await this.readFirst();
+    await this.readGenes();
+    await this.readRest();
+    this.finder ??= new Finder(this);
+  }
+
+  async readFirst() {
+    const key = this.keyOf(this.state.color);
+    const [, column] = await Promise.all([this.readPlaces(0), key?.startsWith('t:') ? this.startColumn(key) : null]);
+    if (column) {
+      this.show(column, 0);
+      this.loaded = this.meta.tiles[0];
+    }
+    this.repaint();
+    this.marks.first = performance.now();
+  }
+
+  async readGenes() {
+    const rows = await this.folder.json('genes.json');
+    const times = new Map();
+    for (const [, , symbol] of rows) times.set(symbol, (times.get(symbol) ?? 0) + 1);
+    this.genes = rows.map(([name, id, symbol, long], index) => ({
+      index, name, id, key: `g:${id}`, long,
+      title: times.get(symbol) > 1 ? `${symbol} (${id})` : symbol || id,
+      names: [...new Set([symbol, name, id].map((n) => n.toLowerCase()))],
+    }));
+    this.geneOf = new Map(this.genes.map((gene) => [gene.id, gene]));
+    const { state } = this;
+    const known = (c) => c && (c.gene ? this.geneOf.has(c.gene) : (c.term ? this.meta.terms : this.meta.numbers).some((o) => o.name === (c.term ?? c.number)));
+    if (!known(state.color)) state.color = this.meta.terms.length ? { term: this.meta.terms[0].name } : this.genes.length ? { gene: this.genes[0].id } : null;
+    if (state.second && !this.geneOf.has(state.second)) state.second = null;
+    state.filters = Object.fromEntries(Object.entries(state.filters).filter(([k]) => this.isKey(k)));
+  }
+
+  isKey(key) {
+    const name = key.slice(2);
+    return key.startsWith('g:') ? this.geneOf.has(name) : (key.startsWith('t:') ? this.meta.terms : this.meta.numbers).some((o) => o.name === name);
+  }
+
+  async readRest() {
+    const { meta, state, model } = this;
+    const wanted = new Set([this.keyOf(state.color), ...Object.keys(state.filters), ...[...state.A, ...state.B].flatMap((step) => Object.keys(step.filters))]);
+    if (state.second) wanted.add(`g:${state.second}`);
+    await Promise.all([
+      ...meta.tiles.map((_, tile) => this.readPlaces(tile)),
+      ...[...wanted].filter((key) => key && this.isKey(key)).map((key) => this.column(key)),
+    ]);
+    this.folder.forget('xy.bin');
+    model.boxes = boxesOf(model.places, meta.cells);
+    this.complete = true;
+    this.loaded = meta.cells;
+    this.refilter();
+    for (const set of ['A', 'B']) this.sizes[set] = model.select(set, state[set]);
+    this.drawing.put(2, model.flags);
+    this.recolour();
+    this.marks.all = performance.now();
+  }
+
+  async readPlaces(tile) {
+    const done = (this.placed ??= new Map());
+    if (!done.has(tile)) {
+      const first = this.first(tile);
+      done.set(tile, this.folder.tile('xy.bin', this.meta.xy, tile).then((bytes) => {
+        const places = placesOf(bytes);
+        this.model.places.set(places, 2 * first);
+        this.drawing.put(0, places, first);
+      }, (error) => { done.delete(tile); throw error; }));
+    }
+    await done.get(tile);
+  }
+
+  first(tile) {
+    return this.meta.tiles.slice(0, tile).reduce((sum, count) => sum + count, 0);
+  }
+
+  termsOf(name) {
+    const at = this.meta.terms.findIndex((column) => column.name === name);
+    return this.once(`terms/${at}.json`, () => this.folder.json(`terms/${at}.json`));
+  }
+
+  // A promise that is kept, unless it fails.
+  once(name, make) {
+    if (!this.loading.has(name)) {
+      this.loading.set(name, make().catch((error) => { this.loading.delete(name); throw error; }));
+    }
+    return this.loading.get(name);
+  }
+
+  // A column of terms with its first tile.
+  startColumn(key) {
+    return this.once(`start ${key}`, async () => {
+      const name = key.slice(2), at = this.meta.terms.findIndex((column) => column.name === name);
+      if (at < 0) return null;
+      const { width, sizes } = this.meta.terms[at], path = `terms/${at}.bin`;
+      const [about, bytes] = await Promise.all([this.termsOf(name), this.folder.tile(path, sizes, 0)]);
+      const codes = new (width === 1 ? Uint8Array : Uint16Array)(this.meta.cells);
+      codes.set(codesOf(bytes, width));
+      return { kind: 'term', key, name, title: name, width, codes, path, sizes, ...about };
+    });
+  }
+
+  // A whole column by its key: t: terms, g: a gene, n: numbers.
+  column(key) {
+    return this.once(key, async () => {
+      const name = key.slice(2);
+      let column;
+      if (key.startsWith('t:')) {
+        column = await this.startColumn(key);
+        await Promise.all(column.sizes.slice(1).map(async (_, k) => {
+          const bytes = await this.folder.tile(column.path, column.sizes, k + 1);
+          column.codes.set(codesOf(bytes, column.width), this.first(k + 1));
+        }));
+        this.folder.forget(column.path);
+      } else {
+        const gene = this.geneOf.get(name);
+        const path = gene ? `genes/${gene.index}.bin` : `numbers/${this.meta.numbers.findIndex((o) => o.name === name)}.bin`;
+        const [about, codes] = parted(await this.folder.whole(path));
+        if (codes.length !== this.meta.cells) throw new DataError(`${path} has ${codes.length} cells`);
+        column = { kind: 'value', key, name: gene?.name ?? name, title: gene?.title ?? name, about, codes };
+      }
+      this.columns.set(key, column);
+      this.model.columns.set(key, column);
+      return column;
+    });
+  }
+
+  keyOf(color) {
+    if (!color) return null;
+    return color.term !== undefined ? `t:${color.term}` : color.gene !== undefined ? `g:${color.gene}` : `n:${color.number}`;
+  }
+
+  nameOfKey(key) {
+    return key.startsWith('g:') ? this.geneOf.get(key.slice(2)).title : key.slice(2);
+  }
+
+  colourings() {
+    return [...this.meta.terms.map((c) => [`t:${c.name}`, c.name]), ...this.genes.slice(0, 500).map((g) => [g.key, g.title]), ...this.meta.numbers.map((c) => [`n:${c.name}`, c.name])]
+      .concat(this.state.color?.gene && this.geneOf?.get(this.state.color.gene)?.index >= 500 ? [[this.keyOf(this.state.color), this.nameOfKey(this.keyOf(this.state.color))]] : []);
+  }
+
+  termNames() { return this.meta.terms.map((column) => column.name); }
+  current() { return this.columns.get(this.keyOf(this.state.color)); }
+  other() { return this.columns.get(`g:${this.state.second}`); }
+  tableBy() { return this.termNames().includes(this.state.by) ? this.state.by : this.state.color?.term ?? this.termNames()[0]; }
+  tableGenes() {
+    const asked = this.state.genes?.map((id) => this.geneOf.get(id)).filter(Boolean);
+    return (asked ?? this.genes.slice(0, 10)).slice(0, MOST_GENES);
+  }
+
+  limits(which) {
+    const column = which === 'limits' ? this.current() : this.other();
+    if (this.state[which]) return this.state[which];
+    column.steps ??= column.codes.reduce((sum, step) => { sum[step]++; return sum; }, new Uint32Array(256));
+    return usualLimits(column.about, column.steps);
+  }
+
+  // Bring colours of cells to the graphics card.
+  recolour() {
+    const column = this.current(), other = this.state.second ? this.other() : null;
+    const began = performance.now();
+    if (column && this.complete) {
+      this.drawing.palette(this.paletteOf(column, other));
+      const wide = other && column.kind === 'value'
+        ? Uint16Array.from(column.codes, (code, i) => code | (other.codes[i] << 8))
+        : column.codes instanceof Uint16Array ? column.codes : Uint16Array.from(column.codes);
+      this.drawing.put(1, wide);
+    }
+    this.marks.recolour = performance.now() - began;
+    this.repaint();
+  }
+
+  paletteOf(column, other) {
+    if (column.kind === 'term') return termPalette(column.colors, this.theme);
+    if (other) return pairPalette(column.about, other.about, [this.limits('limits'), this.limits('limits2')], this.theme);
+    return valuePalette(column.about, this.limits('limits'), this.theme);
+  }
+
+  show(column, tile) {
+    this.drawing.palette(termPalette(column.colors, this.theme));
+    this.drawing.put(1, Uint16Array.from(column.codes.subarray(0, this.meta.tiles[tile])));
+  }
+
+  look() {
+    const { state, theme } = this;
+    return { count: this.loaded, paper: rgb(paper(theme)), shade: shade(theme), context: state.context, fade: state.fade && (state.A.length > 0 || state.B.length > 0) };
+  }
+
+  repaint() {
+    this.stage.redraw();
+    this.panel();
+  }
+
+  retheme() {
+    document.documentElement.dataset.theme = this.theme;
+    $('theme').textContent = this.theme === 'dark' ? 'Light' : 'Dark';
+    if (this.complete) this.recolour();
+  }
+
+  refilter() {
+    this.model.filter(this.state.filters);
+    this.drawing.put(2, this.model.flags);
+  }
+
+  // Show a problem and offer another try; nothing else stops.
+  fail(error, again = () => this.start()) {
+    const box = $('problem');
+    box.hidden = false;
+    const lost = error instanceof DataError;
+    box.firstElementChild.textContent = lost
+      ? `${error.message}. If the server was stopped, start it again; where its address changed, add to it what stands behind # here.`
+      : String(error?.message ?? error);
+    box.lastElementChild.replaceWith(button('Try again', () => { box.hidden = true; this.attempt(again); }));
+  }
+
+  async attempt(work) {
+    try {
+      const done = await work();
+      return done;
+    } catch (error) {
+      this.fail(error, work);
+      return undefined;
+    }
+  }
+
+  colourBy(key) {
+    return this.attempt(async () => {
+      this.say(`Reading ${this.nameOfKey(key)}`);
+      await this.column(key);
+      const name = key.slice(2), kind = { t: 'term', g: 'gene', n: 'number' }[key[0]];
+      Object.assign(this.state, { color: { [kind]: name }, limits: null });
+      if (kind !== 'gene' || name === this.state.second) Object.assign(this.state, { second: null, limits2: null });
+      if (this.state.tab !== 'colour' && kind === 'term') this.state.by = name;
+      this.remember();
+      this.say();
+      this.recolour();
+    });
+  }
+
+  second(id) {
+    return this.attempt(async () => {
+      if (id) await this.column(`g:${id}`);
+      Object.assign(this.state, { second: id, limits2: null });
+      this.remember();
+      this.recolour();
+    });
+  }
+
+  addGene(id) {
+    const ids = this.tableGenes().map((gene) => gene.id);
+    this.set({ genes: [...new Set([...ids, id])].slice(-MOST_GENES), tab: 'table' });
+  }
+
+  async onlyTerm(name, term) {
+    await this.colourBy(`t:${name}`);
+    this.filter(`t:${name}`, { only: [term] });
+  }
+
+  filter(key, filter, keepFocus = false) {
+    const filters = { ...this.state.filters };
+    if (filter) filters[key] = filter;
+    else delete filters[key];
+    this.state.filters = filters;
+    this.remember();
+    this.refilter();
+    this.stage.redraw();
+    const label = keepFocus ? document.activeElement?.getAttribute('aria-label') : null;
+    this.panel();
+    if (label) [...$('panel').querySelectorAll('[aria-label]')].find((e) => e.getAttribute('aria-label') === label)?.focus({ preventScroll: true });
+  }
+
+  set(changed) {
+    Object.assign(this.state, changed);
+    this.remember();
+    if ('limits' in changed || 'limits2' in changed) this.recolour();
+    else if ('by' in changed || 'genes' in changed || 'tab' in changed) this.panel();
+    else this.stage.redraw();
+  }
+
+  activate(set) {
+    this.active = set;
+    this.panel();
+  }
+
+  enclose(shape, mode) {
+    if (!this.complete) return;
+    const step = { op: mode === '-' ? '-' : '+', shape, filters: structuredClone(this.state.filters) };
+    this.select(this.active, mode === '=' ? [step] : [...this.state[this.active], step]);
+  }
+
+  select(set, steps) {
+    this.state[set] = steps;
+    const began = performance.now();
+    this.sizes[set] = this.model.select(set, steps);
+    this.marks.select = performance.now() - began;
+    this.drawing.put(2, this.model.flags);
+    this.remember();
+    if (this.state.tab === 'colour') this.state.tab = 'select';
+    this.repaint();
+  }
+
+  tell(cell) {
+    const lines = [];
+    for (const column of this.columns.values()) {
+      const code = column.codes[cell];
+      if (column.kind === 'term') lines.push(`${column.name}: ${column.terms[code] ?? '(missing)'}`);
+      else {
+        const width = (column.about.high - column.about.low) / 254;
+        const low = column.about.low + width * (code - (column.about.zero ? 1 : 0));
+        lines.push(`${column.title}: ${code === 255 ? 'no value' : code === 0 && column.about.zero ? '0' : `${short(low)} to ${short(low + width)}`}`);
+      }
+    }
+    const sets = ['A', 'B'].filter((set, k) => this.model.flags[cell] & [2, 4][k]);
+    return sets.length ? [...lines, `in ${sets.join(' and ')}`] : lines;
+  }
+
+  async nameOf(cell) {
+    const { tiles, labels } = this.meta;
+    let tile = 0, rank = cell;
+    while (rank >= tiles[tile]) rank -= tiles[tile++];
+    const bytes = await this.folder.tile('labels.bin', labels, tile);
+    return labelsOf(bytes, tiles[tile], [rank])[0];
+  }
+
+  words() {
+    const { meta, model } = this, parts = [];
+    if (!this.complete) return this.loaded ? `${number(this.loaded)} of ${plural(meta.cells, 'cell')} so far` : `Reading ${plural(meta.cells, 'cell')}`;
+    parts.push(model.shown === meta.cells ? plural(meta.cells, 'cell') : `${number(model.shown)} of ${plural(meta.cells, 'cell')} shown`);
+    if (meta.nowhere) parts.push(`${number(meta.nowhere)} without a place, not drawn`);
+    for (const set of ['A', 'B']) if (this.sizes[set]) parts.push(`${set}: ${number(this.sizes[set])}`);
+    return parts.join('; ');
+  }
+
+  say(text) {
+    $('counts').textContent = text ?? [this.words(), this.note].filter(Boolean).join('. ');
+  }
+
+  panel() {
+    this.say();
+    const { tab } = this.state, name = TABS[tab] ? tab : 'colour';
+    for (const key of Object.keys(TABS)) {
+      $(`tab-${key}`).setAttribute('aria-selected', String(key === name));
+      $(`tab-${key}`).tabIndex = key === name ? 0 : -1;
+    }
+    $('panel').setAttribute('aria-labelledby', `tab-${name}`);
+    if (this.complete) $('panel').replaceChildren(...TABS[name](this).filter(Boolean));
+    $('cells').setAttribute('aria-label', `${this.words()}, coloured by ${this.current()?.title ?? 'nothing yet'}`);
+  }
+
+  remember() {
+    clearTimeout(this.writing);
+    this.writing = setTimeout(() => this.write(), 200);
+  }
+
+  write() {
+    const hash = write(this.state);
+    if (hash !== location.hash.replace(/^#/, '')) history.replaceState(null, '', `${location.pathname}${location.search}${hash ? `#${hash}` : ''}`);
+  }
+}
+
+function wire(app) {
+  $('unserved').remove();
+  $('theme').addEventListener('click', () => { app.state.theme = app.theme === 'dark' ? 'light' : 'dark'; app.remember(); app.retheme(); });
+  for (const name of ['move', 'lasso']) $(name).addEventListener('click', () => app.stage?.use(name));
+  $('rectangle').addEventListener('click', () => app.stage?.frameBox());
+  $('closer').addEventListener('click', () => app.stage?.zoom(1.5));
+  $('farther').addEventListener('click', () => app.stage?.zoom(1 / 1.5));
+  $('home').addEventListener('click', () => app.stage?.home());
+  const tabs = Object.keys(TABS);
+  tabs.forEach((name, k) => {
+    $(`tab-${name}`).addEventListener('click', () => app.set({ tab: name }));
+    $(`tab-${name}`).addEventListener('keydown', (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      const next = tabs[(k + step + tabs.length) % tabs.length];
+      app.set({ tab: next });
+      $(`tab-${next}`).focus();
+    });
+  });
+  window.addEventListener('hashchange', () => location.reload());
+}
+
+export const app = new App();
+wire(app);
+app.attempt(() => app.start());

@@ -1,0 +1,143 @@
+// Files of the folder: ranges, tiles, and what their bytes mean. README.md has the format.
+
+export class DataError extends Error {}
+
+export async function inflate(bytes) {
+  // a host may have taken gzip off already; files made on demand never had it
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+// A head of JSON behind its length, then the content.
+export function parted(bytes) {
+  const length = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
+  const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
+  return [head, bytes.subarray(4 + length)];
+}
+
+// Planes of bytes of the same weight, as one array of numbers.
+export function fromPlanes(bytes, planes) {
+  const n = bytes.length / planes;
+  const joined = new Uint8Array(bytes.length);
+  for (let p = 0; p < planes; p++) {
+    const plane = bytes.subarray(p * n, (p + 1) * n);
+    for (let i = 0, at = p; i < n; i++, at += planes) joined[at] = plane[i];
+  }
+  return joined.buffer;
+}
+
+export function exactValues(bytes) {
+  const [head, body] = parted(bytes);
+  const buffer = fromPlanes(body, head.planes);
+  return head.dtype === '<f8' ? new Float64Array(buffer) : new Float32Array(buffer);
+}
+
+// Places: low bytes of x, high bytes of x, low and high bytes of y.
+export function placesOf(bytes) {
+  const n = bytes.length / 4;
+  const places = new Uint16Array(2 * n);
+  for (let i = 0; i < n; i++) {
+    places[2 * i] = bytes[i] | (bytes[n + i] << 8);
+    places[2 * i + 1] = bytes[2 * n + i] | (bytes[3 * n + i] << 8);
+  }
+  return places;
+}
+
+export function codesOf(bytes, width) {
+  return width === 1 ? bytes : new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
+}
+
+// Labels of some cells (ranks within the tile, rising) out of a tile.
+export function labelsOf(bytes, count, ranks) {
+  const lengths = new DataView(bytes.buffer, bytes.byteOffset, 4 * count);
+  const decoder = new TextDecoder();
+  const found = [];
+  let at = 4 * count, cell = 0;
+  for (const rank of ranks) {
+    while (cell < rank) at += lengths.getUint32(4 * cell++, true);
+    const size = lengths.getUint32(4 * cell++, true);
+    found.push(decoder.decode(bytes.subarray(at, at + size)));
+    at += size;
+  }
+  return found;
+}
+
+export class Folder {
+  constructor(base, get = (...args) => fetch(...args)) {
+    this.base = base;
+    this.get = get;
+    this.first = new Map(); // what the first answer about a file was: its whole, or null
+  }
+
+  async ask(path, headers = {}) {
+    let answer;
+    try {
+      answer = await this.get(new URL(path, this.base), { headers, cache: 'no-cache' });
+    } catch {
+      throw new DataError(`no answer for ${path}`);
+    }
+    if (!answer.ok) throw new DataError(`${path}: the server answers ${answer.status}`);
+    try {
+      return [answer.status, new Uint8Array(await answer.arrayBuffer())];
+    } catch {
+      throw new DataError(`${path} broke off`);
+    }
+  }
+
+  async whole(path) {
+    return inflate((await this.ask(path))[1]);
+  }
+
+  async json(path) {
+    const [, bytes] = await this.ask(path);
+    try {
+      return JSON.parse(new TextDecoder().decode(bytes));
+    } catch {
+      throw new DataError(`${path} is not JSON`);
+    }
+  }
+
+  // Bytes of a file; a host that answers with the whole file is asked once.
+  async range(path, start, size) {
+    const before = this.first.get(path);
+    let whole = null;
+    if (before) whole = await before;
+    else {
+      let settle;
+      this.first.set(path, new Promise((done) => { settle = done; }));
+      try {
+        const [status, bytes] = await this.part(path, start, size);
+        settle(status === 206 ? null : bytes);
+        if (status === 206) return bytes;
+        whole = bytes;
+      } catch (error) {
+        settle(null);
+        this.first.delete(path);
+        throw error;
+      }
+    }
+    if (!whole) {
+      const [status, bytes] = await this.part(path, start, size);
+      if (status === 206) return bytes;
+      whole = bytes;
+    }
+    if (whole.length < start + size) throw new DataError(`${path} is too short`);
+    return whole.subarray(start, start + size);
+  }
+
+  async part(path, start, size) {
+    const answer = await this.ask(path, { Range: `bytes=${start}-${start + size - 1}` });
+    if (answer[0] === 206 && answer[1].length !== size) throw new DataError(`${path} is cut`);
+    return answer;
+  }
+
+  forget(path) {
+    this.first.delete(path); // the whole of a file is not kept once its tiles are read
+  }
+
+  async tile(path, sizes, number) {
+    const start = sizes.slice(0, number).reduce((sum, size) => sum + size, 0);
+    return inflate(await this.range(path, start, sizes[number]));
+  }
+}

@@ -1,0 +1,45 @@
+// Elements by one call; text is only ever text.
+
+export function h(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith('on')) element.addEventListener(key.slice(2), value);
+    else if (key === 'color') element.style.backgroundColor = value;
+    else if (key === 'value' || key === 'checked') element[key] = value;
+    else element.setAttribute(key, value === true ? '' : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+const SVG = 'http://www.w3.org/2000/svg';
+export function s(name, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+export function save(name, content, type) {
+  const url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  const link = h('a', { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+export function choice(label, options, value, change) {
+  const select = h('select', { onchange: () => change(select.value), 'aria-label': label });
+  for (const [key, text] of options) select.append(h('option', { value: key }, text));
+  select.value = value ?? '';
+  return h('label', { class: 'line' }, h('span', {}, label), select);
+}
+
+export function tick(label, checked, change) {
+  const box = h('input', { type: 'checkbox', checked, onchange: () => change(box.checked) });
+  return h('label', { class: 'tick' }, box, h('span', {}, label));
+}
+
+export const button = (label, click, attributes = {}) => h('button', { type: 'button', onclick: click, ...attributes }, label);

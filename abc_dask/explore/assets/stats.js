@@ -1,0 +1,60 @@
+// Statistics of sets of cells by groups: those of `abc-dask summarize`.
+
+import { BITS, HIDDEN, noTerm } from './model.js';
+
+// Group of each cell: its term, and behind the terms the missing ones.
+export function groupsOf(column) {
+  const gap = noTerm(column.width), last = column.terms.length;
+  return (code) => (code === gap ? last : code);
+}
+
+export function cellCounts(column, sets, flags, n) {
+  const group = groupsOf(column), size = column.terms.length + 1;
+  const found = sets.map(() => new Uint32Array(size));
+  sets.forEach((set, s) => {
+    const [bit, wanted] = set in BITS ? [BITS[set], BITS[set]] : [HIDDEN, 0];
+    for (let i = 0; i < n; i++) if ((flags[i] & bit) === wanted) found[s][group(column.codes[i])]++;
+  });
+  return found;
+}
+
+// For each set: values that are there, those above zero, and the mean, by group.
+export function geneStatistics(values, column, sets, flags, n) {
+  const size = column.terms.length + 1, gap = noTerm(column.width), codes = column.codes;
+  return sets.map((set) => {
+    const [bit, wanted] = set in BITS ? [BITS[set], BITS[set]] : [HIDDEN, 0];
+    const count = new Uint32Array(size), positive = new Uint32Array(size);
+    const sum = new Float64Array(size), lost = new Float64Array(size);
+    for (let i = 0; i < n; i++) {
+      if ((flags[i] & bit) !== wanted) continue;
+      const value = values[i];
+      if (value !== value) continue;
+      const group = codes[i] === gap ? size - 1 : codes[i];
+      count[group]++;
+      if (value > 0) {
+        positive[group]++;
+      } else if (value === 0) continue;
+      // Kahan's sum: exact to the last digits, whatever the order of the cells
+      const y = value - lost[group], t = sum[group] + y;
+      lost[group] = t - sum[group] - y;
+      sum[group] = t;
+    }
+    const mean = Float64Array.from(sum, (v, g) => {
+      if (!count[g]) return NaN;
+      return Number.isFinite(v) ? v / count[g] : plainMean(values, codes, g, gap, size, flags, bit, wanted, n);
+    });
+    return { count, positive, mean };
+  });
+}
+
+// Where infinite values are, a sum without correction says infinite or not a number.
+function plainMean(values, codes, group, gap, size, flags, bit, wanted, n) {
+  let sum = 0, count = 0;
+  for (let i = 0; i < n; i++) {
+    const own = codes[i] === gap ? size - 1 : codes[i];
+    if (own !== group || (flags[i] & bit) !== wanted || values[i] !== values[i]) continue;
+    sum += values[i];
+    count++;
+  }
+  return sum / count;
+}

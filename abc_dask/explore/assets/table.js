@@ -1,0 +1,121 @@
+// Dots and table of genes by groups, for what is shown or for the selections A and B.
+
+import { hex, ramp, stepValue, zeroColor } from './color.js';
+import { exactValues } from './data.js';
+import { button, choice, h, s, save } from './dom.js';
+import { cellCounts, geneStatistics } from './stats.js';
+import { csv, number, short } from './text.js';
+
+const MOST_GENES = 24;
+const MOST_DOTS = 60;
+
+// Numbers of all groups and sets: exact where the folder has exact values.
+export async function tabulate(app, by, genes, say = () => {}) {
+  const column = await app.column(`t:${by}`);
+  const { model } = app;
+  const sets = ['A', 'B'].filter((name) => app.sizes[name]);
+  if (!sets.length) sets.push('shown');
+  const cells = cellCounts(column, sets, model.flags, model.n);
+  const found = [];
+  for (const [k, gene] of genes.entries()) {
+    say(`Reading ${gene.title} (${k + 1} of ${genes.length})`);
+    const values = app.meta.exact
+      ? exactValues(await app.folder.whole(`exact/${gene.index}.bin`))
+      : quantised(await app.column(gene.key));
+    found.push(geneStatistics(values, column, sets, model.flags, model.n));
+  }
+  const rows = [];
+  [...column.terms, null].forEach((term, g) => {
+    sets.forEach((set, k) => {
+      if (!cells.some((counted) => counted[g])) return;
+      const statistics = found.map((own) => ({ mean: own[k].mean[g], count: own[k].count[g], fraction: own[k].positive[g] / own[k].count[g] }));
+      rows.push({ term, set, cells: cells[k][g], statistics });
+    });
+  });
+  return { by, genes, sets, rows, exact: app.meta.exact };
+}
+
+function quantised(column) {
+  const values = Float64Array.from({ length: 256 }, (_, step) => stepValue(column.about, step));
+  return Float64Array.from(column.codes, (step) => values[step]);
+}
+
+export function tableCsv(table) {
+  const note = table.exact ? '' : ' (of values in 254 steps)';
+  const head = [table.by, 'set', 'cells', ...table.genes.flatMap((g) => [`${g.name} mean${note}`, `${g.name} fraction`, `${g.name} count`])];
+  return csv([head, ...table.rows.map((row) => [row.term ?? '', row.set, row.cells, ...row.statistics.flatMap((o) => [o.mean, o.fraction, o.count])])]);
+}
+
+export function tablePanel(app) {
+  const { state } = app;
+  if (!app.termNames().length || !app.genes.length) return [h('p', {}, 'A table needs a column of terms and a gene.')];
+  const by = app.tableBy(), genes = app.tableGenes();
+  const chips = genes.map((gene) => button(`${gene.title} ×`, () => app.set({ genes: genes.filter((g) => g !== gene).map((g) => g.id) }), { 'aria-label': `Remove ${gene.title} from the table` }));
+  const left = app.genes.filter((gene) => !genes.includes(gene)).slice(0, 200);
+  const add = left.length && genes.length < MOST_GENES
+    ? choice('Add a gene', [['', left.length < app.genes.length - genes.length ? 'or search above' : ''], ...left.map((g) => [g.id, g.title])], '', (id) => id && app.set({ genes: [...genes.map((g) => g.id), id] }))
+    : null;
+  const place = h('div', { 'aria-live': 'polite' });
+  const parts = [choice('Groups', app.termNames().map((name) => [name, name]), by, (name) => app.set({ by: name })), h('div', { class: 'chips' }, ...chips), add, place];
+  const wanted = (app.tableNumber = (app.tableNumber ?? 0) + 1);
+  const say = (text) => { if (wanted === app.tableNumber) place.replaceChildren(h('p', { class: 'faint' }, text)); };
+  if (!app.complete) say('Waiting for all cells');
+  else if (genes.length) {
+    app.attempt(async () => {
+      const table = await tabulate(app, by, genes, say);
+      if (wanted === app.tableNumber) place.replaceChildren(...shown(app, table));
+    });
+  }
+  return parts.filter(Boolean);
+}
+
+function shown(app, table) {
+  const words = { A: 'A', B: 'B', shown: 'cells that are shown' };
+  const about = table.exact
+    ? 'Exact: mean of all values, share of values above 0; cells without a value are left out.'
+    : 'Means are of values in 254 steps, not exact; shares are exact.';
+  const sets = table.sets.map((set) => words[set]).join(' and ');
+  const name = `table-${table.by}.csv`.replace(/[^\w.-]/g, '_');
+  return [
+    h('p', { class: 'faint' }, `Of ${sets}. ${about}`),
+    h('div', { class: 'row' }, button('Save as CSV', () => save(name, tableCsv(table), 'text/csv'))),
+    dots(app, table), grid(table),
+  ];
+}
+
+function dots(app, table) {
+  const few = table.rows.slice(0, MOST_DOTS * table.sets.length);
+  const size = 20, head = 74, left = 150, n = table.genes.length;
+  const highs = table.genes.map((_, k) => Math.max(0, ...table.rows.map((r) => r.statistics[k].mean).filter(Number.isFinite)));
+  const svg = s('svg', { width: left + n * size + 24, height: head + few.length * size + 6, class: 'dots', role: 'img', 'aria-label': `Dots: share of cells above zero as area, mean as colour, by ${table.by}; the table below has the numbers` });
+  table.genes.forEach((gene, k) => svg.append(s('text', { transform: `translate(${left + k * size + 13},${head - 6}) rotate(-50)`, 'font-size': 11 }, cut(gene.title, 11))));
+  few.forEach((row, r) => {
+    const y = head + r * size + 10, several = table.sets.length > 1;
+    if (!several || r % table.sets.length === 0) svg.append(s('text', { x: left - (several ? 22 : 8), y: y + 4, 'text-anchor': 'end', 'font-size': 11 }, cut(row.term ?? '(missing)', several ? 18 : 21)));
+    if (several) svg.append(s('text', { x: left - 8, y: y + 4, 'text-anchor': 'end', 'font-size': 11, class: `set-name ${row.set}` }, row.set));
+    row.statistics.forEach((own, k) => {
+      if (!own.count) return;
+      const part = highs[k] > 0 ? Math.max(0, own.mean) / highs[k] : 0;
+      const dot = s('circle', { cx: left + k * size + 10, cy: y, r: Math.max(0.8, 8.5 * Math.sqrt(own.fraction)), fill: own.mean ? hex(ramp(part, app.theme)) : zeroColor(app.theme) });
+      dot.append(s('title', {}, `${table.genes[k].title}, ${row.term ?? '(missing)'}: mean ${short(own.mean)}, above zero ${(100 * own.fraction).toFixed(1)} % of ${number(own.count)}`));
+      svg.append(dot);
+    });
+  });
+  const rest = table.rows.length - few.length;
+  return h('div', { class: 'scroll', tabindex: 0 }, svg,
+    h('p', { class: 'faint' }, `Area: share above zero; colour: mean, from 0 to each gene's highest.${rest > 0 ? ` ${number(rest / table.sets.length)} more groups stand in the table.` : ''}`));
+}
+
+const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
+function grid(table) {
+  const several = table.sets.length > 1;
+  const head = h('tr', {}, h('th', { scope: 'col' }, table.by), several ? h('th', { scope: 'col' }, 'set') : null, h('th', { scope: 'col' }, 'cells'),
+    ...table.genes.flatMap((g) => [h('th', { scope: 'col' }, g.title), h('th', { scope: 'col', 'aria-label': `${g.title}, share above zero` }, '> 0')]));
+  const body = table.rows.map((row) => h('tr', {}, h('th', { scope: 'row' }, row.term ?? '(missing)'), several ? h('td', { class: `set-name ${row.set}` }, row.set) : null,
+    h('td', {}, number(row.cells)),
+    ...row.statistics.flatMap((o) => [h('td', { title: o.count ? String(o.mean) : 'no value' }, short(o.mean)), h('td', { title: `${number(o.count)} values` }, o.count ? `${(100 * o.fraction).toFixed(1)} %` : '')])));
+  return h('div', { class: 'scroll', tabindex: 0 }, h('table', { class: 'numbers' }, h('thead', {}, head), h('tbody', {}, ...body)));
+}
+
+export { MOST_GENES };

@@ -1,0 +1,262 @@
+"""The page on this machine alone: a random port, a secret in the path, reading and nothing else.
+
+What a page elsewhere in the same browser could try is refused: a name of its own that it
+has point here (the Host is compared), guessing (the path has 128 random bits), reading the
+answer (no CORS, and Cross-Origin-Resource-Policy), and writing (there is nothing to write).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.server
+import json
+import re
+import secrets
+import tempfile
+import threading
+from collections import OrderedDict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from abc_dask.errors import AbcDaskError, UsageError
+from abc_dask.explore.build import META, Prepared, Progress, prepare
+from abc_dask.explore.contents import Contents
+
+HOST = "127.0.0.1"
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
+    ".bin": "application/octet-stream",
+}
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'"
+)
+
+_MADE = re.compile(r"(genes|exact)/(\d{1,9})\.bin")
+
+_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})")
+
+# Files of genes that are kept in memory.
+_KEPT_BYTES = 256 << 20
+
+_TIMEOUT = 30
+
+
+class Served:
+    """What a server answers with: a folder's files, and genes that are made when asked for.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        folder = prepared.folder
+        self._prepared = prepared
+        self._files = {
+            path.relative_to(folder).as_posix(): path
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def content(self, name: str) -> bytes | None:
+        """Return a file's bytes; None where there is no such file."""
+        if name in self._files:
+            return self._files[name].read_bytes()
+        made = _MADE.fullmatch(name)
+        if not made or int(made[2]) >= len(self._prepared.contents.genes):
+            return None
+        with self._lock:  # one gene at a time: each needs its own memory
+            if name not in self._kept:
+                self._kept[name] = self._prepared.file(made[1], int(made[2]))
+                while sum(map(len, self._kept.values())) > _KEPT_BYTES and len(self._kept) > 1:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(name)
+            return self._kept[name]
+
+
+@lru_cache(maxsize=64)
+def _small(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "abc-dask", ""
+    timeout = _TIMEOUT
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Answer with a file, or some of its bytes."""
+        if self.headers.get("Host") not in self.server.hosts:
+            self._answer(403, b"this server is asked by another name\n")
+            return
+        path = self.path.partition("?")[0]
+        first, _, name = path.removeprefix("/").partition("/")
+        if not secrets.compare_digest(first.encode(), self.server.token.encode()):
+            self._answer(404, b"no such page\n")
+            return
+        name = name or "index.html"
+        try:
+            content = self.server.served.content(name)
+        except (AbcDaskError, OSError) as error:
+            self._answer(500, f"{error}\n".encode())
+            return
+        if content is None:
+            self._answer(404, b"no such file\n")
+        else:
+            self._send(name, content)
+
+    def _send(self, name: str, content: bytes) -> None:
+        kind = _TYPES.get(Path(name).suffix, "application/octet-stream")
+        headers = {"Content-Type": kind, "Accept-Ranges": "bytes"}
+        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
+        if asked and int(asked[1]) <= int(asked[2]):
+            start, stop = int(asked[1]), min(int(asked[2]) + 1, len(content))
+            if start >= len(content):
+                self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+                return
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+            self._answer(206, content[start:stop], headers)
+            return
+        if name.endswith((".js", ".css", ".html", ".json")) and "gzip" in self.headers.get(
+            "Accept-Encoding", ""
+        ):
+            headers["Content-Encoding"] = "gzip"
+            content = _small(content)
+        self._answer(200, content, headers)
+
+    def _answer(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        fields = {
+            "Content-Type": "text/plain; charset=utf-8",
+            "Content-Length": str(len(content)),
+            "Content-Security-Policy": self.server.policy,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        }
+        for key, value in (fields | (headers or {})).items():
+            self.send_header(key, value)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Stay silent: the address with its secret belongs into no log."""
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, port: int, served: Served, *, framed: bool) -> None:
+        super().__init__((HOST, port), _Handler)
+        self.served = served
+        self.token = secrets.token_urlsafe(16)
+        number = self.server_address[1]
+        self.hosts = {f"{HOST}:{number}", f"localhost:{number}"}
+        # a notebook shows the page in a frame of its own
+        self.policy = POLICY if framed else f"{POLICY}; frame-ancestors 'none'"
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.server_address[1]}/{self.token}/"
+
+    def handle_error(self, *_: Any) -> None:
+        """Stay silent: a browser that went away is no error of ours."""
+
+
+class Explorer:
+    """The page of a view or a store, served to this machine until it is closed.
+
+    Parameters
+    ----------
+    contents : Contents
+    port : int
+        0 for any free one.
+    framed : bool
+        Whether a page of another origin, such as a notebook, may show it in a frame.
+    progress : callable, optional
+        As `abc_dask.explore.build.build_folder` calls it.
+
+    Raises
+    ------
+    UsageError
+        If the port is in use, or no cell has a place.
+    """
+
+    def __init__(
+        self,
+        contents: Contents,
+        *,
+        port: int = 0,
+        framed: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="abc-dask-explore-")
+        try:
+            folder = Path(self._scratch.name) / "page"
+            self._prepared = prepare(contents, folder, exact=True, progress=progress)
+            self._server = _Server(port, Served(self._prepared), framed=framed)
+        except BaseException as error:
+            self._scratch.cleanup()
+            if isinstance(error, OSError | OverflowError) and port:
+                reason = getattr(error, "strerror", None) or error
+                raise UsageError(f"port {port} cannot be used: {reason}; name another") from None
+            raise
+
+    @property
+    def url(self) -> str:
+        """Address of the page, with its secret."""
+        return self._server.url
+
+    def serve(self) -> None:
+        """Answer until interrupted."""
+        self._server.serve_forever(poll_interval=0.2)
+
+    def start(self) -> Explorer:
+        """Answer in a thread, and return at once."""
+        threading.Thread(target=self.serve, name="abc-dask-explore", daemon=True).start()
+        return self
+
+    def close(self) -> None:
+        """Stop answering and remove what was made."""
+        self._server.shutdown()
+        self.free()
+
+    def free(self) -> None:
+        """Remove what was made, once nothing answers any more."""
+        self._server.server_close()
+        self._scratch.cleanup()
+
+    def __repr__(self) -> str:
+        """Say where it is."""
+        return f"<Explorer of {self._prepared.contents.name}: {self.url}>"
+
+    def _repr_html_(self) -> str:
+        cells = f"{self._prepared.contents.n_cells:,} cells"
+        return (
+            f'<iframe src="{self.url}" title="Explorer of {cells}" width="100%" height="640" '
+            'style="border: 1px solid #8888" allow="clipboard-write"></iframe>'
+            f'<p><a href="{self.url}" target="_blank" rel="noopener">Open in a tab of its own</a>; '
+            "both work where the browser runs on the same machine as Python.</p>"
+        )
+
+
+def static_lines(folder: Path) -> str:
+    """Return what to do with a folder: the line that serves it on this machine."""
+    meta = json.loads((folder / META).read_bytes())
+    return (
+        f"{folder}: {meta['cells']:,} cells, {meta['genes']:,} genes; any web server can serve it\n"
+        f"  python -m http.server --bind {HOST} --directory {json.dumps(str(folder))}"
+    )

@@ -1,0 +1,249 @@
+"""A real headless Chromium, driven over a pipe by its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--force-color-profile=srgb",
+    "--remote-debugging-pipe",
+)
+
+PATIENCE = 60.0
+
+
+def found():
+    """The path of a Chromium; None where there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """One process with pages; `with Browser(folder) as browser`."""
+
+    def __init__(self, folder: Path, flags=()):
+        to_browser, self._out = os.pipe()
+        self._in, from_browser = os.pipe()
+        log = (folder / "chromium.log").open("wb")
+
+        command = [found(), *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"]
+        self.process = subprocess.Popen(
+            # the browser reads from 3 and writes to 4
+            ["/bin/sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", *command],
+            pass_fds=(to_browser, from_browser),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+        os.close(to_browser)
+        os.close(from_browser)
+        self._numbers = itertools.count(1)
+        self._rest = b""
+        self._events = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        try:
+            self.call("Browser.close")
+            self.process.wait(10)
+        except (OSError, EOFError, TimeoutError, RuntimeError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+        os.close(self._in)
+        os.close(self._out)
+
+    def _receive(self, until):
+        while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._in], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                raise TimeoutError("Chromium does not answer")
+            data = os.read(self._in, 1 << 20)
+            if not data:
+                raise EOFError("Chromium is gone")
+            self._rest += data
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
+
+    def call(self, method, session=None, **params):
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
+        data = json.dumps(message).encode() + b"\0"
+        while data:
+            data = data[os.write(self._out, data) :]
+        until = time.monotonic() + PATIENCE
+        while True:
+            answer = self._receive(until)
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                return answer["result"]
+            self._events.append(answer)
+
+    def drain(self):
+        """Take what the browser told without being asked."""
+        while select.select([self._in], [], [], 0)[0] or b"\0" in self._rest:
+            self._events.append(self._receive(time.monotonic() + 1))
+        events, self._events = self._events, []
+        return events
+
+    def page(self, url, *, width=1280, height=800, dark=False, touch=False):
+        return Page(self, url, width, height, dark, touch)
+
+
+class Page:
+    """One tab: what it asked for, what it complained of, and hands on its mouse and keys."""
+
+    def __init__(self, browser, url, width, height, dark, touch):
+        self.browser = browser
+        self.requests, self.complaints, self.received = [], [], 0
+        context = browser.call("Target.createBrowserContext")["browserContextId"]
+        target = browser.call("Target.createTarget", url="about:blank", browserContextId=context)
+        self.target = target["targetId"]
+        attached = browser.call("Target.attachToTarget", targetId=self.target, flatten=True)
+        self.session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+        self.resize(width, height, touch)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.open(url)
+
+    def call(self, method, **params):
+        return self.browser.call(method, self.session, **params)
+
+    def resize(self, width, height, touch=False):
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=touch,
+        )
+        if touch:
+            self.call("Emulation.setTouchEmulationEnabled", enabled=True)
+
+    def open(self, url):
+        self.call("Page.navigate", url=url)
+
+    def hear(self):
+        """Note requests and complaints up to now."""
+        for event in self.browser.drain():
+            if event.get("sessionId") != self.session:
+                continue
+            kind, params = event.get("method"), event.get("params", {})
+            if kind == "Network.requestWillBeSent":
+                self.requests.append(params["request"]["url"])
+            elif kind == "Network.loadingFinished":
+                self.received += int(params["encodedDataLength"])
+            elif kind == "Runtime.exceptionThrown":
+                self.complaints.append(json.dumps(params["exceptionDetails"])[:600])
+            elif kind == "Log.entryAdded" and params["entry"]["level"] == "error":
+                self.complaints.append(params["entry"]["text"] + params["entry"].get("url", ""))
+        return self
+
+    def run(self, code):
+        """Evaluate JavaScript in the page; `app` is the page's own."""
+        whole = f"import('./app.js').then(async ({{ app }}) => {{ {code} }})"
+        if code.startswith("="):
+            whole = f"import('./app.js').then(async ({{ app }}) => ({code[1:]}))"
+        done = self.call(
+            "Runtime.evaluate", expression=whole, awaitPromise=True, returnByValue=True
+        )
+        if "exceptionDetails" in done:
+            raise RuntimeError(json.dumps(done["exceptionDetails"])[:800])
+        return done["result"].get("value")
+
+    def plain(self, code):
+        """Evaluate JavaScript without the page's modules."""
+        done = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
+        return done["result"].get("value")
+
+    def wait(self, code, patience=PATIENCE):
+        """Wait until an expression is true; returns it."""
+        until = time.monotonic() + patience
+        while True:
+            try:
+                value = self.run(f"={code}")
+            except RuntimeError:
+                value = None
+            if value:
+                return value
+            if time.monotonic() > until:
+                raise TimeoutError(f"never true: {code}; {self.hear().complaints}")
+            time.sleep(0.02)
+
+    def ready(self):
+        self.wait("app.complete")
+        self.run("await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 30)))")
+        return self
+
+    def mouse(self, kind, x, y, *, button="left", modifiers=0):
+        held = 0 if kind == "mouseReleased" or button == "none" else 1
+        self.call(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button=button,
+            buttons=held,
+            clickCount=1,
+            modifiers=modifiers,
+        )
+
+    def drag(self, points, *, modifiers=0):
+        self.mouse("mousePressed", *points[0], modifiers=modifiers)
+        for point in points[1:]:
+            self.mouse("mouseMoved", *point, modifiers=modifiers)
+        self.mouse("mouseReleased", *points[-1], modifiers=modifiers)
+
+    def key(self, key, *, modifiers=0, text=None):
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, modifiers=modifiers,
+                  **({"text": text} if text else {}))  # fmt: skip
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=modifiers)
+
+    def touch(self, kind, points):
+        self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+
+    def click(self, selector):
+        box = self.plain(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            "e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
+            "return [b.left + b.width / 2, b.top + b.height / 2]; })()"
+        )
+        self.drag([box])
+
+    def screenshot(self, path=None):
+        data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        if path:
+            Path(path).write_bytes(data)
+        return data
+
+    def close(self):
+        self.browser.call("Target.closeTarget", targetId=self.target)
