@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from abc_dask.columns import CELL_LABEL
 from abc_dask.errors import AbcDaskError, UsageError
 from abc_dask.messages import names_of, nearest
 from abc_dask.release.annotation import Annotation
-from abc_dask.release.condition import Column, Condition, column_of_series
+from abc_dask.release.condition import Condition
 from abc_dask.views.joined import joined_reader
 from abc_dask.views.places import SECTION, are_sections
 from abc_dask.views.reader import Reader, View
@@ -255,7 +256,7 @@ def view_contents(
     spatial = are_sections(view, download_base)
     condition = None if where is None else Condition.parse(where)
     named = condition.columns if condition else ()
-    others = [n for n in named if n not in view.columns and n != "cell_label"]
+    others = [n for n in named if n not in view.columns and n != CELL_LABEL]
     needed = [*shown, *_XY, *([SECTION] if spatial else []), *others]
     reader = joined_reader(view, list(dict.fromkeys(needed)), download_base)
     by_name = {a.name: a for a in reader.annotations}
@@ -299,18 +300,15 @@ def _fitting(
     reader: Reader, condition: Condition, by_name: dict[str, Annotation]
 ) -> NDArray[np.int64]:
     """Return the cells for which a condition holds."""
-    import pandas as pd
-
-    columns: dict[str, Column] = {}
+    columns: dict[str, Any] = {}
     for name in condition.columns:
-        if name == "cell_label":
-            series = pd.Series(reader.labels().to_pandas(), name=name)
+        if name == CELL_LABEL:
+            columns[name] = reader.labels()
         elif name in by_name:
-            series = by_name[name].cells(reader.annotation(by_name[name]))
+            columns[name] = by_name[name].arrow(reader.annotation(by_name[name]))
         else:
-            series = pd.Series(reader.values([name])[:, 0], name=name)
-        columns[name] = column_of_series(series)
-    kept = np.flatnonzero(condition.mask(columns))
+            columns[name] = pa.array(reader.values([name])[:, 0])
+    kept = np.flatnonzero(condition.mask(pa.table(columns)))
     if not len(kept):
         raise UsageError("no cell fits --where: there is nothing to show")
     return kept
