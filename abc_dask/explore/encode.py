@@ -70,7 +70,7 @@ def quantised(values: NDArray[Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """
     missing = np.isnan(values)
     finite = values[np.abs(values) <= _LARGEST]
-    zero = not (len(finite) and finite.min() < 0)
+    zero = not (values < 0).any()
     steps = np.empty(len(values), np.uint8)
     if zero:
         held = values > 0  # False for NaN
@@ -85,7 +85,7 @@ def quantised(values: NDArray[Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     about = {
         "low": low,
         "high": high,
-        "zero": zero,
+        "zero": bool(zero),
         "zeros": int((steps == ZERO).sum()) if zero else 0,
         "missing": int(missing.sum()),
     }
