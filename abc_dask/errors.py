@@ -73,5 +73,9 @@ class ViewError(AbcDaskError):
     """A view exists already, is not finished, is damaged, or cannot be written."""
 
 
+class StoreError(AbcDaskError):
+    """A gene-major store is not one, is damaged or unfinished, or cannot be written."""
+
+
 class ClusterError(AbcDaskError):
     """No cluster could be reached, or it lost its workers."""

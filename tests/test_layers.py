@@ -22,7 +22,7 @@ LAYERS = [
     ["catalog", "view"],
     ["explore"],
     ["analysis", "run"],
-    ["acquire", "plan", "views"],
+    ["acquire", "plan", "store", "views"],
     ["matrix", "release"],
     ["disk", "net"],
     ["progress"],

@@ -69,6 +69,10 @@ class ChunkRows(RowReader):
         """Return values of the current piece; only chunks with one of them are decoded."""
         return self._held[1].at(numbers + self._within[0])
 
+    def all_values(self) -> NDArray[Any]:
+        """Return all values of the current piece."""
+        return self._held[1].between(*self._within)
+
     def _expect(self, indptr: NDArray[np.int64], cuts: list[tuple[int, int]]) -> None:
         for first, last in cuts:
             self._held[0].expect(int(indptr[first]), int(indptr[last]))

@@ -94,3 +94,7 @@ class HDF5Rows(RowReader):
     def values(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         """Return values of the current piece."""
         return self._data[numbers]
+
+    def all_values(self) -> NDArray[Any]:
+        """Return all values of the current piece."""
+        return self._data

@@ -67,7 +67,7 @@ class PlainRows(RowReader):
         self._indices, self._data = (
             _PlainArray.of(array, own, source) for array, own in zip(arrays, chunks, strict=True)
         )
-        self._low = 0
+        self._low = self._high = 0
         self._buffer: Bytes = np.empty(_BUFFER, np.uint8)
 
     def pieces(
@@ -76,8 +76,8 @@ class PlainRows(RowReader):
         """Yield pieces; what a piece gave is gone with the next."""
         start, indptr = self.rows.start, self.rows.pointers
         for first, last in self._ahead(indptr, wanted_pieces(indptr, wanted, most)):
-            self._low, high = int(indptr[first]), int(indptr[last])
-            indices = self._indices.between(self._low, high)
+            self._low, self._high = int(indptr[first]), int(indptr[last])
+            indices = self._indices.between(self._low, self._high)
             self.bytes_read += indices.nbytes
             yield Piece(start + first, indptr[first : last + 1] - self._low, indices)
 
@@ -85,6 +85,12 @@ class PlainRows(RowReader):
         """Return values of the current piece."""
         self._data.expect_entries(numbers + self._low)
         return self._values(numbers + self._low)
+
+    def all_values(self) -> NDArray[Any]:
+        """Return all values of the current piece."""
+        values = self._data.between(self._low, self._high)
+        self.bytes_read += values.nbytes
+        return values
 
     def hits(
         self, lookup: Lookup, wanted: NDArray[np.bool_]

@@ -101,6 +101,10 @@ class RowReader(ABC):
     def values(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         """Return values of the current piece by the numbers of their entries, which rise."""
 
+    @abstractmethod
+    def all_values(self) -> NDArray[Any]:
+        """Return all values of the current piece; they are gone with the next."""
+
     def hits(
         self, lookup: Lookup, wanted: NDArray[np.bool_]
     ) -> Iterator[tuple[Hits, NDArray[Any]]]:

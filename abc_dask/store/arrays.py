@@ -1,0 +1,194 @@
+"""The arrays beside the genes, decoded from a store's own metadata and checked by its digests.
+
+A store is plain Zarr, and zarr-python reads all of it; what is here reads the few encodings that
+a store has without the second that importing zarr and anndata takes, and over HTTP with one
+request a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from abc_dask.errors import StoreError
+
+# Decoded bytes that the metadata of an array may ask for.
+_LARGEST = 1 << 34
+
+
+class Folder(Protocol):
+    """Where a store lies."""
+
+    @property
+    def name(self) -> str:
+        """Path or address."""
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes."""
+
+    def read_range(self, path: str, start: int, size: int) -> bytes | memoryview:
+        """Return some bytes of a file; all of them where it is of just this size."""
+
+
+class Arrays:
+    """Arrays of a store by their paths.
+
+    Parameters
+    ----------
+    folder : Folder
+    metadata : mapping
+        Metadata of every node: what the root's zarr.json consolidates.
+    digests : mapping
+        SHA-256 by file.
+    """
+
+    def __init__(
+        self, folder: Folder, metadata: Mapping[str, Any], digests: Mapping[str, str]
+    ) -> None:
+        self._folder = folder
+        self._metadata = metadata
+        self.digests = digests
+
+    def attributes(self, path: str) -> dict[str, Any]:
+        """Return the attributes of a group or array."""
+        found = self._metadata.get(path)
+        if not isinstance(found, dict):
+            raise StoreError(f"{self._folder.name} has no {path}; make it anew")
+        attributes: dict[str, Any] = found.get("attributes", {})
+        return attributes
+
+    def paths(self, group: str) -> list[str]:
+        """Return the names of what a group holds."""
+        begin = f"{group}/"
+        return [p.removeprefix(begin) for p in self._metadata if p.startswith(begin)]
+
+    def read(self, path: str) -> Any:
+        """Read an array: NumPy, or Arrow where it holds text.
+
+        Raises
+        ------
+        StoreError
+            If it is not there, damaged, or of an encoding that no store has.
+        """
+        try:
+            return self._read(path)
+        except (KeyError, TypeError, ValueError, IndexError, struct.error, RuntimeError) as error:
+            said = f"{type(error).__name__}: {str(error)[:200]}"
+            raise StoreError(
+                f"{self._folder.name}: {path} cannot be read ({said}); make the store anew"
+            ) from None
+
+    def _read(self, path: str) -> Any:
+        described = self._metadata[path]
+        shape = tuple(int(n) for n in described["shape"])
+        chunk = tuple(int(n) for n in described["chunk_grid"]["configuration"]["chunk_shape"])
+        names = [codec["name"] for codec in described["codecs"]]
+        is_text = described["data_type"] == "string"
+        kind = np.dtype("O" if is_text else described["data_type"]).newbyteorder("<")
+        if any(a != b for a, b in zip(shape[1:], chunk[1:], strict=True)):
+            raise ValueError("chunks are cut across")
+        parts: list[Any] = []
+        length = shape[0] if shape else 1
+        for number in range(-(-length // chunk[0]) if shape else 1):
+            key = "/".join([path, "c", *[str(number)][: len(shape)], *["0"] * (len(shape) - 1)])
+            fill = described["fill_value"]
+            if key not in self.digests:  # Zarr writes no chunk that holds nothing else
+                parts.append(pa.array([fill] * chunk[0]) if is_text else np.full(chunk, fill, kind))
+                continue
+            raw = decoded(self.file(key), names)
+            if is_text:
+                parts.append(_texts(raw))
+                continue
+            values = np.frombuffer(raw, kind)
+            parts.append(values.reshape(-1, *chunk[1:]))
+        if is_text:
+            joined = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+            return joined.slice(0, length)
+        whole = np.concatenate(parts)[:length] if len(parts) > 1 else parts[0][:length]
+        if len(whole) != length:
+            raise ValueError(f"{len(whole)} elements, expected {length}")
+        return whole.astype(whole.dtype.newbyteorder("="), copy=False)
+
+    def file(self, name: str) -> bytes:
+        """Read a file and check it against the store's digests.
+
+        Raises
+        ------
+        StoreError
+            If it is missing or not what was written.
+        """
+        content = self._folder.read(name)
+        expected = self.digests.get(name)
+        if expected is None or hashlib.sha256(content).hexdigest() != expected:
+            raise StoreError(
+                f"{self._folder.name}: {name} is not what was written (its SHA-256 differs); "
+                "make the store anew, or copy it again"
+            )
+        return content
+
+
+def decoded(raw: bytes, codecs: list[str]) -> bytes:
+    """Undo the codecs of a chunk that no digest vouches for yet, checksum first."""
+    import google_crc32c
+    from numcodecs import zstd
+
+    for codec in reversed(codecs):
+        if codec == "crc32c":
+            raw, expected = raw[:-4], struct.unpack("<I", raw[-4:])[0]
+            if google_crc32c.value(raw) != expected:
+                raise ValueError("its CRC-32C differs")
+        elif codec == "zstd":
+            raw = zstd.decompress(raw)
+        elif codec not in {"bytes", "vlen-utf8"}:
+            raise ValueError(f"codec {codec!r}")
+    return raw
+
+
+def _texts(raw: bytes) -> pa.Array:
+    """Decode Zarr's ``vlen-utf8``: uint32 count, then each text behind its uint32 length."""
+    from abc_dask.store.reading_loops import split_texts
+
+    (n,) = struct.unpack_from("<I", raw)
+    source = np.frombuffer(raw, np.uint8)
+    if 4 + 4 * n > len(source):
+        raise ValueError("it ends too early")
+    offsets = np.empty(n + 1, np.int32)
+    texts = np.empty(len(source), np.uint8)
+    if not split_texts(source, offsets, texts):
+        raise ValueError("a text is longer than its array")
+    found = pa.StringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(texts))
+    found.validate(full=True)
+    return found
+
+
+def read_root(folder: Folder) -> dict[str, Any]:
+    """Read the root's zarr.json.
+
+    Raises
+    ------
+    StoreError
+        If this is no store.
+    """
+    try:
+        root: dict[str, Any] = json.loads(folder.read("zarr.json"))
+        said = root["attributes"]["abc_dask"]
+        nodes = root["consolidated_metadata"]["metadata"]
+        is_sound = isinstance(said["sha256"], str) and isinstance(nodes, dict)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        is_sound = False
+    if not is_sound:
+        raise StoreError(
+            f"{folder.name} is not a gene-major store of abc_dask; `abc-dask store build` makes one"
+        ) from None
+    return root
+
+
+def as_numpy(read: Any) -> Any:
+    """Return an array as NumPy, texts as objects."""
+    return read.to_numpy(zero_copy_only=False) if isinstance(read, pa.Array) else read

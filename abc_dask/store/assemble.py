@@ -1,0 +1,245 @@
+"""Blocks -> shards: bytes put together, not compressed again, and read back by zarr-python."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abc_dask.disk.files import replacing
+from abc_dask.errors import StoreError
+from abc_dask.store.block_file import Packed, weigh_values
+from abc_dask.store.blosc import frame_of
+from abc_dask.store.description import SHARD_GENES
+
+# What the index of a shard says of a chunk that is not there.
+_NOTHING = (1 << 64) - 1
+
+# Bytes of decoded genes that are in memory at once when a shard is read back.
+_READ_BACK = 64 << 20
+
+_ENDS, _SUMS = "ends.npy", "sums.npy"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What all blocks of a store found out, cell by cell and gene by gene.
+
+    Attributes
+    ----------
+    present : array of int64, shape (n_genes,)
+    totals : array of uint32, shape (n_cells,)
+    certain : array of bool, shape (n_cells,)
+    patch_genes, patch_cells : arrays of int64
+        Sorted by gene, then cell of the store.
+    patch_values : array
+    """
+
+    present: NDArray[np.int64]
+    totals: NDArray[np.uint32]
+    certain: NDArray[np.bool_]
+    patch_genes: NDArray[np.int64]
+    patch_cells: NDArray[np.int64]
+    patch_values: NDArray[Any]
+
+
+def gather(blocks: Sequence[Path], block_cells: int, folder: Path) -> Gathered:
+    """Read what the tasks found out beside the blocks.
+
+    Parameters
+    ----------
+    blocks : sequence of Path
+        The files of all blocks, in order.
+    block_cells : int
+    folder : Path
+        Receives tables that `assemble_shard` reads.
+    """
+    found = [Packed.load(path) for path in blocks]
+    for name, arrays in ((_ENDS, [f.ends for f in found]), (_SUMS, [f.sums for f in found])):
+        with replacing(folder / name) as temporary, temporary.open("wb") as file:
+            np.save(file, np.stack(arrays))
+    genes = np.concatenate([f.patch_genes for f in found])
+    cells = np.concatenate([f.patch_cells + k * block_cells for k, f in enumerate(found)])
+    values = np.concatenate([f.patch_values for f in found])
+    present = np.sum([f.present for f in found], axis=0)
+    # a patch is a value of its gene too, unless it is the zero with a sign
+    present += np.bincount(genes[values != 0], minlength=len(present))
+    order = np.argsort(genes, kind="stable")
+    return Gathered(
+        present=present,
+        totals=np.concatenate([f.totals for f in found]),
+        certain=np.concatenate([f.certain for f in found]),
+        patch_genes=genes[order],
+        patch_cells=cells[order],
+        patch_values=values[order],
+    )
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Some genes of a store that are put together by one task.
+
+    Attributes
+    ----------
+    number : int
+        Shard: genes from ``number * SHARD_GENES``.
+    n_genes : int
+        Genes of the store.
+    n_cells, block_cells : int
+    dtype : str
+    layout : str
+        ``sharded`` or ``objects``.
+    blocks : tuple of str
+        Paths of the files of all blocks.
+    folder : str
+        Where `gather` wrote.
+    store : str
+        The unfinished store; its X has metadata already.
+    """
+
+    number: int
+    n_genes: int
+    n_cells: int
+    block_cells: int
+    dtype: str
+    layout: str
+    blocks: tuple[str, ...]
+    folder: str
+    store: str
+
+    @property
+    def genes(self) -> range:
+        """Genes of this shard."""
+        first = self.number * SHARD_GENES
+        return range(first, min(first + SHARD_GENES, self.n_genes))
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a whole block when decoded."""
+        return self.block_cells * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What is known of finished genes.
+
+    Attributes
+    ----------
+    number : int
+    sha256 : str
+        Of the shard's file; "" in the layout ``objects``.
+    offsets, sizes, checksums : tuple of int
+        Where each gene's chunk lies in its file, its bytes, and their CRC-32C.
+    """
+
+    number: int
+    sha256: str
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    checksums: tuple[int, ...]
+
+
+def assemble_shard(task: ShardTask) -> Shard:
+    """Put the blocks of some genes together, write them, and read them back.
+
+    Raises
+    ------
+    StoreError
+        If what zarr-python reads is not what the blocks were made of.
+    """
+    chunks = _chunks(task)
+    sizes = [len(chunk) for chunk in chunks]
+    checksums = [struct.unpack("<I", chunk[-4:])[0] for chunk in chunks]
+    folder = Path(task.store) / "X" / "c" / "0"
+    folder.mkdir(parents=True, exist_ok=True)
+    sha256 = ""
+    if task.layout == "objects":
+        offsets = [0] * len(chunks)
+        for gene, chunk in zip(task.genes, chunks, strict=True):
+            with replacing(folder / str(gene)) as temporary:
+                temporary.write_bytes(chunk)
+    else:
+        offsets = [0, *np.cumsum(sizes).tolist()[:-1]]
+        chunks.append(_shard_index(offsets, sizes))
+        digest = hashlib.sha256()
+        with (
+            replacing(folder / str(task.number)) as temporary,
+            temporary.open("wb") as file,
+        ):
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+        sha256 = digest.hexdigest()
+    del chunks
+    _read_back(task)
+    return Shard(task.number, sha256, tuple(offsets), tuple(sizes), tuple(checksums))
+
+
+def _chunks(task: ShardTask) -> list[bytes]:
+    """Return the chunk of each gene: a Blosc frame and its CRC-32C."""
+    genes = task.genes
+    ends = np.load(Path(task.folder) / _ENDS, mmap_mode="r")[
+        :, max(0, genes.start - 1) : genes.stop
+    ]
+    if not genes.start:
+        ends = np.concatenate([np.zeros((len(ends), 1), np.int64), ends], axis=1)
+    pieces = []
+    for number, path in enumerate(task.blocks):
+        low, high = int(ends[number, 0]), int(ends[number, -1])
+        with Path(path).open("rb", buffering=0) as file:
+            file.seek(low)
+            piece = file.read(high - low)
+        if len(piece) < high - low:
+            raise StoreError(f"{path} was cut short; run the command again")
+        pieces.append(memoryview(piece))
+    n_bytes = task.n_cells * np.dtype(task.dtype).itemsize
+    chunks = []
+    for k in range(len(genes)):
+        blocks = [
+            piece[int(e[k] - e[0]) : int(e[k + 1] - e[0])]
+            for piece, e in zip(pieces, ends, strict=True)
+        ]
+        frame = frame_of(blocks, n_bytes, task.block_bytes, np.dtype(task.dtype).itemsize)
+        chunks.append(with_checksum(b"".join(frame)))
+    return chunks
+
+
+def with_checksum(content: bytes) -> bytes:
+    """Append the CRC-32C of some bytes."""
+    import google_crc32c
+
+    return content + struct.pack("<I", google_crc32c.value(content))
+
+
+def _shard_index(offsets: list[int], sizes: list[int]) -> bytes:
+    index = np.full((SHARD_GENES, 2), _NOTHING, "<u8")
+    index[: len(sizes), 0] = offsets
+    index[: len(sizes), 1] = sizes
+    return with_checksum(index.tobytes())
+
+
+def _read_back(task: ShardTask) -> None:
+    """Compare what zarr-python reads with what the blocks were made of."""
+    import zarr
+
+    sums = np.load(Path(task.folder) / _SUMS, mmap_mode="r")[:, task.genes.start : task.genes.stop]
+    array = zarr.open_array(Path(task.store) / "X", mode="r")
+    genes = task.genes
+    step = max(1, _READ_BACK // (task.n_cells * array.dtype.itemsize))
+    for first in range(genes.start, genes.stop, step):
+        last = min(first + step, genes.stop)
+        columns = np.ascontiguousarray(np.asarray(array[:, first:last]).T)
+        for gene, values in zip(range(first, last), columns, strict=True):
+            for number, at in enumerate(range(0, task.n_cells, task.block_cells)):
+                read = weigh_values(values[at : at + task.block_cells])
+                if read != sums[number, gene - genes.start]:
+                    raise StoreError(
+                        f"{task.store}: gene {gene:,} reads back with other values in cells "
+                        f"{at:,} and after; look at the disk and run the command again"
+                    )

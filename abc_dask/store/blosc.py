@@ -1,0 +1,115 @@
+"""Blosc1 frames, taken apart and put together without a second compression.
+
+A frame is a header, the offsets of its blocks, and the blocks, each of which can be decoded
+alone (https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst)::
+
+    byte 0  version of the format: 2
+         1  version of the codec's format: 1
+         2  flags: 0x04 bitshuffle, 0x10 one stream a block, 0x80 Zstandard; 0x02 stored as it is
+         3  bytes of an element
+         4  uint32: bytes when decoded; bytes of a block when decoded; bytes of the frame
+        16  int32 (blocks,): where each block starts
+            a block: int32 length of its stream, the stream
+
+So the block that a task makes of its cells can stand in the frame of the whole gene.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_HEADER = struct.Struct("<BBBBIII")
+
+_VERSION, _ZSTD_VERSION, _FLAGS, _STORED = 2, 1, 0x94, 0x02
+
+# Bytes that a frame may have when decoded: Blosc's own limit is 2**31 - 17.
+MAX_BYTES = (1 << 31) - (1 << 20)
+
+LEVEL = 1
+
+
+def pack_block(values: NDArray[Any], block_bytes: int) -> bytes:
+    """Compress the values of one block.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        Contiguous; at most `block_bytes` in all.
+    block_bytes : int
+        Bytes of a whole block.
+
+    Returns
+    -------
+    bytes
+        The block as it stands in a frame.
+    """
+    frame = _compress(values, block_bytes)
+    if frame[2] & _STORED or values.nbytes < block_bytes:
+        # a short block, or one that does not become smaller, is packed as the last of two
+        first = np.zeros(block_bytes // values.itemsize, values.dtype)
+        frame = _compress(np.concatenate([first, values]), block_bytes)
+        (start,) = struct.unpack_from("<i", frame, 20)
+        return frame[start:]
+    return frame[20:]
+
+
+def _compress(values: NDArray[Any], block_bytes: int) -> bytes:
+    from numcodecs import blosc
+
+    size = values.itemsize
+    plain = values if size <= 8 else values.view(np.uint8)
+    frame: bytes = blosc.compress(plain, b"zstd", LEVEL, blosc.BITSHUFFLE, block_bytes, size)
+    return frame
+
+
+def frame_of(
+    blocks: list[memoryview], n_bytes: int, block_bytes: int, itemsize: int
+) -> list[bytes | memoryview]:
+    """Return the pieces of the frame that holds some blocks.
+
+    Parameters
+    ----------
+    blocks : list of memoryview
+        All but the last hold `block_bytes` when decoded.
+    n_bytes : int
+        Bytes of the frame when decoded.
+    block_bytes, itemsize : int
+    """
+    sizes = np.array([len(block) for block in blocks], np.int64)
+    starts = _HEADER.size + 4 * len(blocks) + np.append(0, np.cumsum(sizes))
+    whole = int(starts[-1])
+    if whole > MAX_BYTES or n_bytes > MAX_BYTES:
+        raise ValueError(f"a gene of {n_bytes:,} bytes does not fit one Blosc frame")
+    within = min(block_bytes, n_bytes)
+    head = _HEADER.pack(_VERSION, _ZSTD_VERSION, _FLAGS, itemsize, n_bytes, within, whole)
+    return [head, starts[:-1].astype("<i4").tobytes(), *blocks]
+
+
+def decode_frame(frame: bytes | memoryview, out: NDArray[Any]) -> None:
+    """Decode a frame into an array of just its size.
+
+    Raises
+    ------
+    ValueError
+        If it is no frame of this size.
+    """
+    from numcodecs import blosc
+
+    if len(frame) < _HEADER.size:
+        raise ValueError(f"{len(frame)} bytes are no Blosc frame")
+    version, _, _, itemsize, n_bytes, _, whole = _HEADER.unpack_from(frame)
+    if version != _VERSION or whole != len(frame) or n_bytes != out.nbytes:
+        raise ValueError(
+            f"a Blosc frame of {whole:,} bytes for {n_bytes:,}, expected {len(frame):,} for "
+            f"{out.nbytes:,}"
+        )
+    if itemsize != out.itemsize:
+        raise ValueError(f"elements of {itemsize} bytes, expected {out.itemsize}")
+    try:
+        blosc.decompress(frame, out)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,290 @@
+"""A store out of matrix files, block by block, in this process.
+
+`abc_dask.run` does the same on a cluster, with receipts; the steps are these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abc_dask.errors import StoreError
+from abc_dask.matrix.h5ad import MatrixFile, read_indptr
+from abc_dask.matrix.kernels import value_dtype
+from abc_dask.matrix.row_reader import RowRange
+from abc_dask.store.assemble import Gathered, ShardTask, assemble_shard, gather
+from abc_dask.store.description import LAYOUTS, SHARD_GENES, StoreInfo, StoreMatrix
+from abc_dask.store.layout import Cells, create_values, write_metadata
+from abc_dask.store.packing import WideCountsError, pack_block
+from abc_dask.store.rows import read_rows
+from abc_dask.store.tasks import PackTask, Segment, Values, blocks_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Cells of a Blosc block. 65,536 save a hundredth of the bytes and take twice the memory.
+BLOCK_CELLS = 32_768
+
+# Rows of a matrix that are looked at to know what its values are.
+_SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class Input:
+    """A matrix file as a store takes it in.
+
+    Attributes
+    ----------
+    dataset_label, feature_matrix_label : str
+    matrix : MatrixFile
+    genes : array of int32, shape (n_columns,)
+        Gene of each column in the store, -1 where it is left out.
+    kept : array of bool, shape (n_rows,), or None
+        Rows that are wanted; None: all.
+    sources : tuple of dict
+        Where the file comes from.
+    """
+
+    dataset_label: str
+    feature_matrix_label: str
+    matrix: MatrixFile
+    genes: NDArray[np.int32] = field(repr=False)
+    kept: NDArray[np.bool_] | None = field(repr=False, default=None)
+    sources: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def n_cells(self) -> int:
+        """Rows that are wanted."""
+        return self.matrix.n_rows if self.kept is None else int(self.kept.sum())
+
+
+def values_of(inputs: Sequence[Input], normalization: str) -> Values:
+    """Look at some rows of every matrix: whether values are made of counts, and their type.
+
+    Counts up to 65,535 are expected; `WideCountsError` tells of larger ones.
+    """
+    kinds = [_are_counts(one, normalization) for one in inputs if one.n_cells]
+    dtype = np.result_type(*(value_dtype(np.dtype(one.matrix.dtype)) for one in inputs))
+    if kinds and all(kinds):
+        return Values("counts", "uint16", normalization, dtype.name)
+    return Values("floats", dtype.name, normalization, dtype.name)
+
+
+def _are_counts(one: Input, normalization: str) -> bool:
+    """Tell whether nearly all values of some rows are made of counts."""
+    from abc_dask.store.counts_loops import count_of, find_total
+
+    n = fits = 0
+    pointers = row_pointers(one.matrix)
+    for start in range(0, one.matrix.n_rows, max(1, one.matrix.n_rows // 8)):
+        stop = min(start + _SAMPLE // 8, one.matrix.n_rows)
+        for rows in read_rows(one.matrix, RowRange(start, pointers[start : stop + 1])):
+            for low, high in zip(rows.indptr[:-1], rows.indptr[1:], strict=True):
+                data = rows.data[low:high]
+                data = data[data != 0]
+                n += len(data)
+                if normalization == "raw":
+                    fits += int(((data >= 0) & (data == np.floor(data)) & (data < 2**32)).sum())
+                elif total := find_total(data, 0, len(data), True):  # noqa: FBT003
+                    fits += sum(count_of(value, total) != 0 for value in data[:256])
+                    n -= max(0, len(data) - 256)
+    return fits >= 0.9 * n
+
+
+def row_pointers(matrix: MatrixFile) -> NDArray[np.int64]:
+    """Return the number of each row's first stored value, and of the one behind all."""
+    if matrix.layout != "csr":
+        return np.zeros(matrix.n_rows + 1, np.int64)
+    return read_indptr(matrix)
+
+
+def segments_of(inputs: Sequence[Input], folder: Path) -> list[Segment]:
+    """Write what tasks must know of each matrix, and return their rows as segments."""
+    starts = [0, *accumulate(one.n_cells for one in inputs)]
+    found = []
+    for number, one in enumerate(inputs):
+        slots = folder / f"slots-{number}.npy"
+        np.save(slots, one.genes.astype(np.int32))
+        kept = ""
+        if one.kept is not None:
+            kept = str(folder / f"kept-{number}.npy")
+            np.save(kept, one.kept)
+        pointers = ""
+        if one.matrix.layout == "csr":
+            pointers = str(folder / f"pointers-{number}.npy")
+            np.save(pointers, row_pointers(one.matrix))
+        found.append(
+            Segment(
+                one.matrix, one.feature_matrix_label, 0, one.matrix.n_rows, starts[number],
+                one.n_cells, kept, pointers, str(slots),
+            )
+        )  # fmt: skip
+    return found
+
+
+def absent_genes(inputs: Sequence[Input], n_genes: int) -> NDArray[np.bool_]:
+    """Return whether each matrix lacks each gene, shape (n_genes, n_matrices)."""
+    absent = np.ones((n_genes, len(inputs)), bool)
+    for number, one in enumerate(inputs):
+        absent[one.genes[one.genes >= 0], number] = False
+    return absent
+
+
+def matrices_of(inputs: Sequence[Input]) -> tuple[StoreMatrix, ...]:
+    """Return which cells of the store belong to which matrix."""
+    starts = [0, *accumulate(one.n_cells for one in inputs)]
+    return tuple(
+        StoreMatrix(
+            one.dataset_label, one.feature_matrix_label, starts[k], starts[k + 1], one.sources
+        )
+        for k, one in enumerate(inputs)
+    )
+
+
+def shard_tasks(
+    blocks: Sequence[Path], task: PackTask, *, n_cells: int, layout: str, folder: Path, store: Path
+) -> list[ShardTask]:
+    """Return one task a shard.
+
+    Parameters
+    ----------
+    blocks : sequence of Path
+        Files of all blocks.
+    task : PackTask
+        Any of those that made them.
+    n_cells : int
+    layout : str
+    folder : Path
+        Where `gather` wrote.
+    store : Path
+        The unfinished store.
+    """
+    return [
+        ShardTask(
+            number=number,
+            n_genes=task.n_genes,
+            n_cells=n_cells,
+            block_cells=task.block_cells,
+            dtype=task.values.dtype,
+            layout=layout,
+            blocks=tuple(map(str, blocks)),
+            folder=str(folder),
+            store=str(store),
+        )
+        for number in range(-(-task.n_genes // SHARD_GENES))
+    ]
+
+
+def write_store(
+    store: Path,
+    inputs: Sequence[Input],
+    genes: pd.DataFrame,
+    labels: NDArray[np.object_],
+    *,
+    normalization: str = "log2",
+    layout: str = "sharded",
+    block_cells: int = BLOCK_CELLS,
+    annotations: dict[str, Any] | None = None,
+    scratch: Path,
+) -> StoreInfo:
+    """Make a store here and now.
+
+    Parameters
+    ----------
+    store : Path
+        A folder that does not exist yet.
+    inputs : sequence of Input
+        In the order of their cells.
+    genes : pandas.DataFrame
+        gene_identifier, gene_symbol, ... of each gene.
+    labels : array of str
+        Label of each cell.
+    normalization, layout, block_cells
+    annotations : dict, optional
+        Columns of cells.
+    scratch : Path
+        Folder for what is needed on the way.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be made.
+    """
+    require_layout(layout, block_cells)
+    values = values_of(inputs, normalization)
+    segments = segments_of(inputs, scratch)
+    try:
+        tasks, blocks = _pack(segments, block_cells, len(genes), values, scratch)
+    except WideCountsError:
+        values = Values("counts", "uint32", normalization, values.source_dtype)
+        tasks, blocks = _pack(segments, block_cells, len(genes), values, scratch)
+    n_cells = sum(one.n_cells for one in inputs)
+    create_values(store, (n_cells, len(genes)), values, block_cells=block_cells, layout=layout)
+    gathered = gather(blocks, block_cells, scratch)
+    todo = shard_tasks(
+        blocks, tasks[0], n_cells=n_cells, layout=layout, folder=scratch, store=store
+    )
+    shards = [assemble_shard(task) for task in todo]
+    info = described(
+        values, inputs, gathered, layout=layout, block_cells=block_cells, provenance={}
+    )
+    cells = Cells(labels, info.matrices, annotations or {})
+    absent = absent_genes(inputs, len(genes))
+    return write_metadata(
+        store, info, cells=cells, genes=genes, absent=absent, gathered=gathered, shards=shards
+    )
+
+
+def described(
+    values: Values,
+    inputs: Sequence[Input],
+    gathered: Gathered,
+    *,
+    layout: str,
+    block_cells: int,
+    provenance: dict[str, Any],
+) -> StoreInfo:
+    """Return a store's description, without digests."""
+    return StoreInfo(
+        n_cells=len(gathered.totals),
+        n_genes=len(gathered.present),
+        n_values=int(gathered.present.sum()),
+        n_patches=len(gathered.patch_genes),
+        n_uncertain=int((~gathered.certain).sum()),
+        kind=values.kind,
+        dtype=values.dtype,
+        normalization=values.normalization,
+        source_dtype=values.source_dtype,
+        layout=layout,
+        block_cells=block_cells,
+        matrices=matrices_of(inputs),
+        provenance=provenance,
+    )
+
+
+def require_layout(layout: str, block_cells: int) -> None:
+    """Refuse options that make no store."""
+    if layout not in LAYOUTS:
+        raise StoreError(f"layout {layout!r} is neither 'sharded' nor 'objects'")
+    if block_cells < 64 or block_cells > 65_536 or block_cells % 64:
+        raise StoreError(
+            f"{block_cells:,} cells a block are not a multiple of 64 between 64 and 65,536"
+        )
+
+
+def _pack(
+    segments: list[Segment], block_cells: int, n_genes: int, values: Values, scratch: Path
+) -> tuple[list[PackTask], list[Path]]:
+    tasks = list(blocks_of(segments, block_cells, n_genes, values))
+    if not tasks:
+        raise StoreError("no cell of these matrices is wanted")
+    blocks = [scratch / f"block-{task.number:05d}" for task in tasks]
+    for task, target in zip(tasks, blocks, strict=True):
+        pack_block(task, target)
+    return tasks, blocks

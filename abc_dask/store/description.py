@@ -1,0 +1,137 @@
+"""What a store says of itself, and what is read of it before any gene."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from abc_dask.errors import StoreError
+
+# Changes when a reader of today would misread what is written; kept in zarr.json and uns.
+STORE_VERSION = 1
+
+# Genes of a shard.
+SHARD_GENES = 128
+
+FORMULA = "float32(log2(count / total * 1e6 + 1)), computed in float64 and rounded once"
+
+LAYOUTS = ("sharded", "objects")
+
+NORMALIZATIONS = ("log2", "raw")
+
+KINDS = ("counts", "floats")
+
+
+@dataclass(frozen=True)
+class StoreMatrix:
+    """One feature matrix of a store: consecutive cells.
+
+    Attributes
+    ----------
+    dataset_label, feature_matrix_label : str
+    first, stop : int
+        Its cells in the store, half-open.
+    sources : tuple of dict
+        The files that were read: path under the atlas's folder, size, hash.
+    """
+
+    dataset_label: str
+    feature_matrix_label: str
+    first: int
+    stop: int
+    sources: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """The description in ``uns["abc_dask"]``.
+
+    Attributes
+    ----------
+    n_cells, n_genes : int
+    n_values : int
+        Values that are not zero, patches among them.
+    n_patches, n_uncertain : int
+        Values that counts do not give back; cells whose counts are not certain.
+    kind : str
+        ``counts`` or ``floats``.
+    dtype : str
+        Type of X.
+    normalization : str
+        What was read: ``log2`` or ``raw``. Where X holds counts, both can be had.
+    source_dtype : str
+        Type of the values that were read, and of log2 values that are given back.
+    layout : str
+        ``sharded`` or ``objects``.
+    block_cells : int
+        Cells of a Blosc block.
+    matrices : tuple of StoreMatrix
+    shards : tuple of str
+        SHA-256 of each shard; empty in the layout ``objects``.
+    files : dict
+        SHA-256 of every other file but this one and the root's zarr.json.
+    provenance : dict
+        Release, versions, what else is known.
+    """
+
+    n_cells: int
+    n_genes: int
+    n_values: int
+    n_patches: int
+    n_uncertain: int
+    kind: str
+    dtype: str
+    normalization: str
+    source_dtype: str
+    layout: str
+    block_cells: int
+    matrices: tuple[StoreMatrix, ...]
+    shards: tuple[str, ...] = field(repr=False, default=())
+    files: dict[str, str] = field(repr=False, default_factory=dict)
+    provenance: dict[str, Any] = field(repr=False, default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the text of ``uns["abc_dask"]``."""
+        said = {"store_version": STORE_VERSION, "formula": FORMULA, "shard_genes": SHARD_GENES}
+        return json.dumps(said | asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> Self:
+        """Read it.
+
+        Raises
+        ------
+        StoreError
+            If it is no description of a store of this version.
+        """
+        try:
+            said = json.loads(text)
+            version = said.pop("store_version")
+            require_version(version, name)
+            for key in ("formula", "shard_genes"):
+                del said[key]
+            said["matrices"] = tuple(
+                StoreMatrix(**m | {"sources": tuple(m["sources"])}) for m in said["matrices"]
+            )
+            info = cls(**said | {"shards": tuple(said["shards"])})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise StoreError(
+                f"{name}: uns/abc_dask does not describe a store; make it anew"
+            ) from None
+        if info.kind not in KINDS or info.layout not in LAYOUTS:
+            raise StoreError(f"{name}: uns/abc_dask does not describe a store; make it anew")
+        return info
+
+
+def require_version(version: object, name: str) -> None:
+    """Raise `StoreError` if a store is of a version that is not known here."""
+    if version != STORE_VERSION:
+        raise StoreError(
+            f"{name} is a store of version {version!r}, this abc_dask reads version "
+            f"{STORE_VERSION}; make it anew, or install the abc_dask that made it"
+        )
+
+
+def _no_description(name: str) -> StoreError:
+    return StoreError(f"{name}: uns/abc_dask does not describe a store; make it anew")

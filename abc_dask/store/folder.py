@@ -1,0 +1,106 @@
+"""Where a store lies: a folder on this machine."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from abc_dask.disk.files import cannot_read
+from abc_dask.errors import StoreError
+
+# Files that are open at a time.
+_OPEN = 64
+
+
+class LocalFolder:
+    """A store's files, read by ranges; the last ones stay open.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, _File] = OrderedDict()
+
+    @property
+    def name(self) -> str:
+        """Path of the folder."""
+        return str(self._path)
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes.
+
+        Raises
+        ------
+        StoreError
+            If it is missing.
+        UnavailableFileError, DamagedFileError
+            If its disk does not answer, or it cannot be read.
+        """
+        try:
+            return (self._path / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._missing(path) from None
+        except OSError as error:
+            raise cannot_read(self._path / path, error) from None
+
+    def read_range(self, path: str, start: int, size: int) -> bytes:
+        """Return some bytes of a file.
+
+        Raises
+        ------
+        StoreError
+            If it is missing, or ends before.
+        UnavailableFileError, DamagedFileError
+            If its disk does not answer, or it cannot be read.
+        """
+        try:
+            file = self._file(path)
+            found = os.pread(file.descriptor, size, start)
+            while 0 < len(found) < size:
+                more = os.pread(file.descriptor, size - len(found), start + len(found))
+                if not more:
+                    break
+                found += more
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._missing(path) from None
+        except OSError as error:
+            raise cannot_read(self._path / path, error) from None
+        if len(found) < size:
+            raise StoreError(
+                f"{self._path / path} ends at {start + len(found):,}, expected {start + size:,}; "
+                "make the store anew, or copy it again"
+            )
+        return found
+
+    def _file(self, path: str) -> _File:
+        with self._lock:
+            file = self._open.get(path)
+            if file is None:
+                file = self._open[path] = _File(self._path / path)
+                if len(self._open) > _OPEN:
+                    self._open.popitem(last=False)
+            else:
+                self._open.move_to_end(path)
+            return file
+
+    def _missing(self, path: str) -> StoreError:
+        if not self._path.exists():
+            return StoreError(f"{self._path} is missing; `abc-dask store build` makes a store")
+        return StoreError(f"{self._path / path} is missing; make the store anew, or copy it again")
+
+
+class _File:
+    """An open file; closed when nobody reads it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
