@@ -22,7 +22,9 @@ from typing import Any, NoReturn
 import click
 
 from abc_dask._version import __version__
+from abc_dask.cli.command import echo, lost_output, open_standard_streams
 from abc_dask.errors import AbcDaskError
+from abc_dask.terminal import Stream, printable
 
 VERBOSE = "abc_dask.verbose"
 
@@ -68,23 +70,23 @@ class Commands(click.Group):
         )
         return command
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> None:
         """Run a command; whatever goes wrong is one line and an exit code."""
         signals = _Signals()
         try:
             signals.watch()
-            return super().invoke(ctx)
+            super().invoke(ctx)
+            _report_loss(ctx)
         except AbcDaskError as error:
             _fail(ctx, str(error), error.exit_code)
         except (KeyboardInterrupt, Terminated) as stop:
             number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
             with signals.saying():
                 _fail(ctx, *_STOPPED[number])
-        except BrokenPipeError:
-            # the reader of our output has seen enough
-            sys.stderr.close()
-            ctx.exit(141)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:
+            vars(error)["message"] = printable(error.message)
+            raise
+        except (click.exceptions.Exit, click.Abort):
             raise
         except MemoryError:
             _fail(ctx, "out of memory; try a smaller --block-size or fewer genes at a time", 1)
@@ -160,7 +162,8 @@ class _Signals:
             return
         if self._has_come:
             if not self._is_said:
-                os.write(2, f"abc-dask: error: {message}\n".encode())
+                with contextlib.suppress(OSError):
+                    os.write(2, f"abc-dask: error: {message}\n".encode())
             os._exit(code)
         self._has_come = True
         # what it would say of tasks that are broken off now, zarr's among them, is no news
@@ -182,12 +185,22 @@ class _Signals:
             os.kill(os.getpid(), number)
 
 
+def _report_loss(ctx: click.Context) -> None:
+    """End as other programs do where the output could not be written; the work is done."""
+    error = lost_output(ctx)
+    if isinstance(error, BrokenPipeError):  # the reader has seen enough
+        ctx.exit(141)
+    if error is not None:
+        reason = getattr(error, "strerror", None) or error
+        _fail(ctx, f"the output could not be printed: {reason}; nothing else failed", 1)
+
+
 def _fail(ctx: click.Context, message: str, code: int) -> None:
     if ctx.meta.get(VERBOSE):
         import traceback
 
-        traceback.print_exc()
-    click.echo(f"abc-dask: error: {message}", err=True)
+        echo(traceback.format_exc(), err=True, nl=False)
+    echo(f"abc-dask: error: {message}", err=True)
     ctx.exit(code)
 
 
@@ -205,6 +218,7 @@ _GC_THRESHOLD = 50_000
 def main() -> NoReturn:
     """Run the command ``abc-dask``."""
     gc.set_threshold(_GC_THRESHOLD)
+    open_standard_streams()
     code = 1
     try:
         cli(prog_name="abc-dask")
@@ -218,10 +232,7 @@ def main() -> NoReturn:
         atexit._run_exitfuncs()  # noqa: SLF001
     except KeyboardInterrupt:
         code = code or 130
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):  # what was printed may have got lost
-        code = code or 1
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.flush()
-    os._exit(code)
+    out = Stream(sys.stdout)
+    out.flush()
+    Stream(sys.stderr).flush()
+    os._exit(code or int(out.error is not None))

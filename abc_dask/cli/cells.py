@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import (
     annotate,
     atlas_options,
@@ -18,7 +19,7 @@ from abc_dask.cli.options import (
 )
 
 
-@click.command()
+@command()
 @click.argument("genes", metavar="[GENE]...", nargs=-1)
 @atlas_options
 @normalization
@@ -60,4 +61,4 @@ def cells(genes: tuple[str, ...], output: str, *, quiet: bool, **options: Any) -
     if not quiet:
         from abc_dask.cli.text import subset_text
 
-        click.echo(subset_text(made))
+        echo(subset_text(made))

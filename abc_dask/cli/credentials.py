@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import verbose
 
 
-@click.command()
+@command()
 @click.argument("folder", metavar="DIR")
 @verbose
 def credentials(folder: str) -> None:
@@ -22,4 +23,4 @@ def credentials(folder: str) -> None:
 
     path = Path(folder).expanduser().absolute()
     write_credentials(path)
-    click.echo(f"export DASK_CONFIG={path}")
+    echo(f"export DASK_CONFIG={path}")

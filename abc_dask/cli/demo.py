@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import verbose
 from abc_dask.cli.text import extraction_text, matrices_text, next_steps
 from abc_dask.errors import ViewError
@@ -23,7 +24,7 @@ ATLAS = "atlas"
 VIEW = "ten_genes.parquet"
 
 
-@click.command()
+@command()
 @click.option(
     "-o",
     "--output",
@@ -42,7 +43,7 @@ VIEW = "ten_genes.parquet"
 @verbose
 def demo(output: str, scale: float) -> None:
     """Make a small synthetic atlas, extract ten genes from it, check the result."""
-    run_demo(Path(output), scale=scale, say=click.echo)
+    run_demo(Path(output), scale=scale, say=echo)
 
 
 def run_demo(folder: Path, *, scale: float, say: Callable[[str], None]) -> View:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import (
     annotate,
     atlas_options,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
 
 
-@click.command()
+@command()
 @click.argument("genes", metavar="GENE...", nargs=-1)
 @atlas_options
 @normalization
@@ -99,7 +100,7 @@ def extract(
     if options["print_job_script"]:
         from abc_dask.run.cluster.connect import job_script
 
-        click.echo(job_script(Path(output).expanduser().absolute(), **cluster), nl=False)
+        echo(job_script(Path(output).expanduser().absolute(), **cluster), nl=False)
         return
     asked = [*genes, *(read_genes_file(genes_file) if genes_file else [])]
     if not asked:
@@ -132,7 +133,7 @@ def extract(
     if not quiet:
         from abc_dask.cli.text import extraction_text
 
-        click.echo(extraction_text(view))
+        echo(extraction_text(view))
 
 
 def _plan_only(atlas: Atlas, genes: list[str], output: str, options: dict[str, Any]) -> None:
@@ -146,7 +147,7 @@ def _plan_only(atlas: Atlas, genes: list[str], output: str, options: dict[str, A
     annotate = split_names(options["annotate"])
     plan = atlas.plan(genes, annotate=annotate, **{name: options[name] for name in names})
     todo = write_plan(plan, path, format_, overwrite=overwrite)
-    click.echo(
+    echo(
         f"{plural(len(plan.blocks), 'block')}, {todo:,} to do: "
         f"abc-dask extract-part {output} --index I --of N for each I from 0 to N-1, "
         f"then abc-dask finalize {output}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import as_json as as_json_option
 from abc_dask.cli.options import (
     entry_json,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from abc_dask.release.release import Release
 
 
-@click.command()
+@command()
 @click.argument("names", metavar="[DATASET[/KIND[/TAG]]]...", nargs=-1)
 @needed_base_option
 @release_option
@@ -164,7 +165,7 @@ class _Job:
             progress=self.progress,
             remove_damaged=self.remove_damaged,
         )
-        click.echo(describe(report), err=True)
+        echo(describe(report), err=True)
         return report
 
 
@@ -219,16 +220,16 @@ def _write_plan(plan: FetchPlan, release: Release, unknown: list[str], *, as_jso
         rows = [
             (f.entry.relative_path, format_bytes(f.entry.size), f.action.value) for f in plan.files
         ]
-        click.echo(text_table(("file", "size", "action"), rows, "<><"))
-        click.echo(
+        echo(text_table(("file", "size", "action"), rows, "<><"))
+        echo(
             f"{plural(len(plan.files), 'file')} of release {release.version}: "
             f"{format_bytes(plan.bytes_total)}, {format_bytes(plan.bytes_to_fetch)} to fetch, "
             f"{format_bytes(plan.bytes_free)} free"
         )
     if plan.bytes_to_fetch > plan.bytes_free:
-        click.echo("there is not enough space for that", err=True)
+        echo("there is not enough space for that", err=True)
     for name in unknown:
-        click.echo(
+        echo(
             f"the matrices of {name} are known once its cell_metadata is on disk: "
             f"fetch {name}/metadata/cell_metadata first",
             err=True,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import verbose
 
 
-@click.command("extract-part")
+@command("extract-part")
 @click.argument("output", metavar="OUT")
 @click.option("--index", type=int, required=True, metavar="I", help="This share, from 0.")
 @click.option("--of", type=int, required=True, metavar="N", help="Number of shares.")
@@ -21,10 +22,10 @@ def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
     from abc_dask.run.job_array import extract_part as make
 
     made, kept = make(output, index, of, threads=threads)
-    click.echo(f"share {index} of {of}: {made:,} blocks made, {kept:,} were there")
+    echo(f"share {index} of {of}: {made:,} blocks made, {kept:,} were there")
 
 
-@click.command()
+@command()
 @click.argument("output", metavar="OUT")
 @click.option(
     "--overwrite", is_flag=True, help="Replace OUT; it stays until the new view is complete."
@@ -36,4 +37,4 @@ def finalize(output: str, overwrite: bool) -> None:  # noqa: FBT001 - a flag
     from abc_dask.run.job_array import finalize as commit
     from abc_dask.view import open_view
 
-    click.echo(extraction_text(open_view(commit(output, overwrite=overwrite))))
+    echo(extraction_text(open_view(commit(output, overwrite=overwrite))))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from abc_dask.cli import VERBOSE
+from abc_dask.cli.command import echo
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
@@ -146,7 +147,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progres
 
 def write_json(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def entry_json(entry: FileEntry) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from abc_dask.cli.command import echo, group
 from abc_dask.cli.options import split_names, verbose
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -91,7 +92,7 @@ def groups_options(command: Command) -> Command:
     return command
 
 
-@click.group()
+@group()
 def plot() -> None:
     """Draw pictures of a finished view."""
 
@@ -164,4 +165,4 @@ def _save(out: str, output: str, draw: Callable[[Any], Any]) -> None:
 
     path = picture_path(output)  # before any work
     picture = draw(open_view(out))
-    click.echo(f"{picture.save(path)} written")
+    echo(f"{picture.save(path)} written")

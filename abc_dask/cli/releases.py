@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import as_json as as_json_option
 from abc_dask.cli.options import (
     base_option,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from abc_dask.release.manifest import Manifest
 
 
-@click.command()
+@command()
 @base_option
 @as_json_option
 @verbose
@@ -43,7 +44,7 @@ def releases(download_base: Path | None, *, as_json: bool) -> None:
         on_server, problem = [], str(error)
     versions = sorted({*on_server, *on_disk})
     if problem is not None:
-        click.echo(f"only what is on disk: {problem}", err=True)
+        echo(f"only what is on disk: {problem}", err=True)
     if as_json:
         write_json(
             [
@@ -57,10 +58,10 @@ def releases(download_base: Path | None, *, as_json: bool) -> None:
         )
         return
     for version in versions:
-        click.echo(f"{version}  on disk" if version in on_disk else version)
+        echo(f"{version}  on disk" if version in on_disk else version)
 
 
-@click.command()
+@command()
 @release_option
 @base_option
 @as_json_option
@@ -80,8 +81,8 @@ def datasets(release: str | None, download_base: Path | None, *, as_json: bool) 
         (dataset, kind, norm or "", count, format_bytes(size))
         for dataset, kind, norm, count, size in rows
     ]
-    click.echo(f"release {manifest.version}")
-    click.echo(text_table(("dataset", "kind", "normalization", "files", "size"), shown, "<<<>>"))
+    echo(f"release {manifest.version}")
+    echo(text_table(("dataset", "kind", "normalization", "files", "size"), shown, "<<<>>"))
 
 
 def _dataset_rows(manifest: Manifest) -> list[tuple[str, str, str | None, int, int]]:
@@ -93,7 +94,7 @@ def _dataset_rows(manifest: Manifest) -> list[tuple[str, str, str | None, int, i
     return [(*key, len(sizes), sum(sizes)) for key, sizes in ordered]
 
 
-@click.command()
+@command()
 @click.argument("old", metavar="V1")
 @click.argument("new", metavar="V2")
 @base_option
@@ -120,14 +121,14 @@ def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> No
         return
     for word, entries in (("added", found.added), ("removed", found.removed)):
         for entry in entries:
-            click.echo(f"{word:8}{entry.relative_path}  {format_bytes(entry.size)}")
+            echo(f"{word:8}{entry.relative_path}  {format_bytes(entry.size)}")
     for word, both in (("changed", found.changed), ("moved", found.moved)):
         for was, now in both:
             path = now.relative_path
             if was.relative_path != path:
                 path = f"{was.relative_path} -> {path}"
-            click.echo(f"{word:8}{path}  {format_bytes(was.size)} -> {format_bytes(now.size)}")
-    click.echo(
+            echo(f"{word:8}{path}  {format_bytes(was.size)} -> {format_bytes(now.size)}")
+    echo(
         f"{len(found.added):,} added ({format_bytes(sum(e.size for e in found.added))}), "
         f"{len(found.removed):,} removed, {len(found.changed):,} changed, "
         f"{len(found.moved):,} moved",
@@ -135,7 +136,7 @@ def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> No
     )
 
 
-@click.command()
+@command()
 @needed_base_option
 @release_option
 @click.option("--rehash", is_flag=True, help="Read every file again.")
@@ -165,16 +166,16 @@ def check(
         for state in (State.DAMAGED, State.PARTIAL, State.UNVERIFIED, State.COMPLETE):
             for file in report.of(state):
                 reason = f" ({file.reason})" if file.reason else ""
-                click.echo(f"{state.value:11}{file.entry.relative_path}{reason}")
+                echo(f"{state.value:11}{file.entry.relative_path}{reason}")
         missing = report.of(State.MISSING)
         if missing:
             names = sorted({file.entry.dataset_label for file in missing})
             size = format_bytes(sum(file.entry.size for file in missing))
-            click.echo(
+            echo(
                 f"{'missing':11}{plural(len(missing), 'file')} ({size}) of: "
                 f"{enumerate_names(names)}"
             )
         counts = [f"{len(report.of(s)):,} {s.value}" for s in State if report.of(s)]
-        click.echo(f"release {opened.version}: {', '.join(counts)}", err=True)
+        echo(f"release {opened.version}: {', '.join(counts)}", err=True)
     if report.of(State.DAMAGED):
         click.get_current_context().exit(1)

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import split_names, verbose
 from abc_dask.cli.plot import download_base, palette
 
 
-@click.command()
+@command()
 @click.argument("out", metavar="VIEW")
 @click.option("-o", "--output", required=True, metavar="F.html", help="Path of the page.")
 @click.option(
@@ -48,4 +49,4 @@ def report(
         color=split_names(color) or None,
         **options,
     )
-    click.echo(f"{path} written")
+    echo(f"{path} written")

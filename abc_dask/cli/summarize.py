@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import as_json, split_names, verbose
 
 
-@click.command()
+@command()
 @click.argument("view", metavar="VIEW")
 @click.option(
     "--by",
@@ -63,8 +64,8 @@ def summarize(
     if place is not None:
         write_summary(summary, place)
     if as_json:
-        click.echo(json.dumps(summary_record(summary), indent=1))
+        echo(json.dumps(summary_record(summary), indent=1))
     else:
-        click.echo(summary_text(summary))
+        echo(summary_text(summary))
         if place is not None:
-            click.echo(f"{place} written")
+            echo(f"{place} written")

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import as_json, atlas_options, normalization, open_atlas, verbose
 
 
-@click.command()
+@command()
 @atlas_options
 @normalization
 @as_json
@@ -20,14 +21,14 @@ def matrices(normalization: str, as_json: bool, **options: Any) -> None:  # noqa
     table = open_atlas(options).list_matrices(normalization)
     if as_json:
         records = json.loads(table.reset_index().to_json(orient="records"))
-        click.echo(json.dumps(records, indent=1))
+        echo(json.dumps(records, indent=1))
     else:
         from abc_dask.cli.text import matrices_text
 
-        click.echo(matrices_text(table))
+        echo(matrices_text(table))
 
 
-@click.command()
+@command()
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
 @atlas_options
 @click.option("--most", default=20, show_default=True, help="Matches shown for a text.")
@@ -45,7 +46,7 @@ def genes(texts: tuple[str, ...], most: int, as_json: bool, **options: Any) -> N
             text: json.loads(table.reset_index().to_json(orient="records"))
             for text, table in found.items()
         }
-        click.echo(json.dumps(records, indent=1))
+        echo(json.dumps(records, indent=1))
     else:
         rows = []
         for text, table in found.items():
@@ -55,7 +56,7 @@ def genes(texts: tuple[str, ...], most: int, as_json: bool, **options: Any) -> N
             if len(table) > most:
                 rows.append([text, "...", f"{len(table) - most:,} more", ""])
         if rows:
-            click.echo(text_table(["text", "gene_symbol", "gene_identifier", ""], rows, "<<<<"))
+            echo(text_table(["text", "gene_symbol", "gene_identifier", ""], rows, "<<<<"))
     unknown = [text for text, table in found.items() if table.empty]
     if unknown:
         symbols = atlas.genes["gene_symbol"].dropna()

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from abc_dask.cli.command import echo, group
 from abc_dask.cli.options import annotate, as_json, split_names, verbose
 
 
-@click.group()
+@group()
 def view() -> None:
     """Show, verify or export a finished view."""
 
@@ -25,11 +26,11 @@ def info(out: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
 
     opened = open_view(out)
     if as_json:
-        click.echo(json.dumps(opened.provenance, indent=1))
+        echo(json.dumps(opened.provenance, indent=1))
     else:
         from abc_dask.cli.text import extraction_text
 
-        click.echo(extraction_text(opened))
+        echo(extraction_text(opened))
 
 
 @view.command()
@@ -44,7 +45,7 @@ def verify(out: str) -> None:
     opened.verify()
     files = opened.info["files"]
     size = format_bytes(sum(file["size"] for file in files))
-    click.echo(f"{opened.path} is as it was written: {plural(len(files), 'file')}, {size}")
+    echo(f"{opened.path} is as it was written: {plural(len(files), 'file')}, {size}")
 
 
 @view.command()
@@ -66,4 +67,4 @@ def export(
     from abc_dask.view import open_view
 
     path = open_view(out).export(target, format_, annotate=split_names(annotate), **options)
-    click.echo(f"{path} written")
+    echo(f"{path} written")

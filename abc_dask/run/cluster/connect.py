@@ -25,6 +25,7 @@ from abc_dask.messages import enumerate_names
 from abc_dask.run.cluster.jobqueue import JobRequest, configured, job_cluster
 from abc_dask.run.cluster.jobqueue import job_script as _job_script
 from abc_dask.run.cluster.queues import CLUSTERS
+from abc_dask.terminal import echo
 from abc_dask.views.description import partial_path
 
 if TYPE_CHECKING:
@@ -352,7 +353,8 @@ def _say_dashboard(cluster: Any) -> None:
 
     port = cluster.scheduler.http_server.port
     here = f"{getpass.getuser()}@{socket.getfqdn()}"
-    sys.stderr.write(
+    echo(
         f"dashboard: http://127.0.0.1:{port}/status; from another machine: "
-        f"ssh -N -L 8787:127.0.0.1:{port} {here}, then http://127.0.0.1:8787/status\n"
+        f"ssh -N -L 8787:127.0.0.1:{port} {here}, then http://127.0.0.1:8787/status",
+        err=True,
     )
