@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from abc_dask.errors import UsageError
+from abc_dask.terminal import quoted, without_password
 
 _DEFAULTS = Path(__file__).with_name("abc_dask.yaml")
 
@@ -30,14 +33,134 @@ def setting(name: str) -> Any:
     ----------
     name : str
         Kebab-case key, such as ``block-size``, with dots into deeper sections.
+
+    Returns
+    -------
+    object
+        Numbers as numbers, even where they were written as text.
+
+    Raises
+    ------
+    UsageError
+        If the value is of a wrong type; the message names the setting.
     """
     import dask.config
 
     default: Any = _defaults()["abc-dask"]
+    section = "abc-dask"
     for key in name.split("."):
+        if not isinstance(dask.config.get(section, {}), dict | None):
+            raise UsageError(
+                f"{section} {quoted(dask.config.get(section))} is not a section of settings"
+            )
         default = default[key]
+        section = f"{section}.{key}"
     # a `with dask.config.set(...)` that came before us takes the whole section with it
-    return dask.config.get(f"abc-dask.{name}", default)
+    value = dask.config.get(f"abc-dask.{name}", default)
+    if value is None and default is None:
+        return None
+    expected, convert = _KINDS[name]
+    try:
+        return convert(value)
+    except (TypeError, ValueError, OverflowError):
+        shown = quoted(without_password(value) if isinstance(value, str) else value)
+        raise UsageError(f"abc-dask.{name} {shown} is not {expected}") from None
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+        raise ValueError
+    return number
+
+
+def _positive(value: Any) -> float:
+    if not _number(value) > 0:
+        raise ValueError
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if _number(value) != int(value):
+        raise ValueError
+    return int(value)
+
+
+def _count(value: Any) -> int:
+    if _whole(value) < 1:
+        raise ValueError
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _size(value: Any) -> int | str:
+    if isinstance(value, bool):
+        raise TypeError
+    parse_bytes(value, option="")
+    return value  # type: ignore[no-any-return]
+
+
+def _memory(value: Any) -> Any:
+    if value != "auto" and not isinstance(value, float):
+        _size(value)
+    return value
+
+
+def _duration(value: Any) -> Any:
+    from dask.utils import parse_timedelta
+
+    _positive(parse_timedelta(value))
+    return value
+
+
+_SECONDS = ("a number of seconds above 0", _positive)
+
+_BYTES = ("a number of bytes, such as '256 MiB'", _size)
+
+_FROM_0 = ("a whole number from 0", _whole)
+
+_FROM_1 = ("a whole number from 1", _count)
+
+_NUMBER = ("a number of seconds from 0", _number)
+
+_KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "cache-directory": ("the path of a folder", _text),
+    "block-size": _BYTES,
+    "read.retries": _FROM_0,
+    "read.backoff": _NUMBER,
+    "workers": _FROM_1,
+    "threads-per-worker": _FROM_1,
+    "memory-limit": ("a number of bytes, such as '2 GB', or 'auto'", _memory),
+    "connect-timeout": _SECONDS,
+    "base-url": ("the address of a server", _text),
+    "download.workers": _FROM_1,
+    "download.range-size": _BYTES,
+    "download.connect-timeout": _SECONDS,
+    "download.stall-timeout": _SECONDS,
+    "download.stall-bytes": _BYTES,
+    "download.retries": _FROM_0,
+    "download.backoff": _NUMBER,
+    "download.longest-wait": _NUMBER,
+    "download.ask-above": _BYTES,
+    "cluster.kind": ("the name of a kind of cluster", _text),
+    "cluster.adapt": ("MIN:MAX in quotes, such as '0:8'", _text),
+    "cluster.worker-timeout": _SECONDS,
+    "cluster.wait-for-workers": ("true or false", _flag),
+    "cluster.queue-interval": _SECONDS,
+    "cluster.lost-worker-timeout": ("a time, such as '30 s'", _duration),
+    "cluster.allowed-failures": _FROM_0,
+}
 
 
 def parse_bytes(value: int | str, *, option: str) -> int:
@@ -52,7 +175,7 @@ def parse_bytes(value: int | str, *, option: str) -> int:
 
     try:
         size = int(dask.utils.parse_bytes(value)) if value else 0
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         size = 0
     if size < 1:
         raise UsageError(f"{option} {value!r} is not a number of bytes, such as '256 MiB'")

@@ -8,6 +8,7 @@ loses its text and stops nothing.
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from typing import Any
 
@@ -45,6 +46,35 @@ def one_line(text: object) -> str:
     a\nb
     """
     return printable(str(text), keep=frozenset())
+
+
+_quote = reprlib.Repr()
+_quote.maxlevel = 3
+_quote.maxstring = _quote.maxother = _quote.maxlong = 120
+
+
+def quoted(value: object) -> str:
+    """Return a value as errors quote it: cut before it is rendered, however large it is.
+
+    Examples
+    --------
+    >>> quoted("Tac2"), quoted([[[[[]]]]])
+    ("'Tac2'", '[[[...]]]')
+    """
+    return _quote.repr(value)
+
+
+def without_password(address: str) -> str:
+    """Return an address without the name and password that it may hold.
+
+    Examples
+    --------
+    >>> without_password("https://user:secret@host/path")
+    'https://***@host/path'
+    """
+    before, at, host = address.rpartition("@")
+    scheme, colon, _ = before.partition("://")
+    return f"{scheme}{colon}***@{host}" if colon else f"{'***@' if at else ''}{host}"
 
 
 def _is_control(character: str) -> bool:

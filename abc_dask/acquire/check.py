@@ -99,7 +99,7 @@ def check(
             return CheckedFile(entry, State.DAMAGED, str(error))
 
     progress.begin(len(wanted), sum(e.size for e in wanted if release.is_present(e)))
-    pool = ThreadPoolExecutor(int(setting("download.workers")), "abc_dask-check")
+    pool = ThreadPoolExecutor(setting("download.workers"), "abc_dask-check")
     try:
         return CheckReport(tuple(pool.map(one, wanted)))
     finally:

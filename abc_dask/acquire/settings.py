@@ -43,6 +43,6 @@ class FetchSettings:
         """Read the settings ``abc-dask.base-url`` and ``abc-dask.download``."""
         return cls(
             http=HttpSettings.from_config(),
-            workers=int(setting("download.workers")) if workers is None else workers,
+            workers=setting("download.workers") if workers is None else workers,
             range_size=parse_bytes(setting("download.range-size"), option="range-size"),
         )

@@ -31,10 +31,10 @@ def patiently(act: Callable[[], T]) -> T:
 
 def again(act: Callable[[], T], error: UnavailableFileError) -> T:
     """Do as `patiently` after a first try that failed with an error."""
-    for number in range(int(setting("read.retries"))):
+    for number in range(setting("read.retries")):
         if error.was_retried:
             break
-        time.sleep(float(setting("read.backoff")) * 2**number)
+        time.sleep(setting("read.backoff") * 2**number)
         try:
             return act()
         except UnavailableFileError as next_error:

@@ -19,10 +19,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from abc_dask.errors import DownloadError
@@ -117,6 +119,11 @@ def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
 class Client:
     """A session with the configured server; any thread may use it.
 
@@ -132,7 +139,6 @@ class Client:
         self.settings = settings
         self.stopping = threading.Event()
         self._session = requests.Session()
-        self._session.auth = _anonymous
         self._session.headers["Accept-Encoding"] = "identity"
         self._session.headers["User-Agent"] = "abc_dask"
         adapter = _Adapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
@@ -240,6 +246,12 @@ class Client:
             return response
         raise DownloadError(f"{url} redirects more than {_MAX_REDIRECTS} times")
 
+    def _auth(self, url: str) -> Any:
+        """Return how a request identifies itself: by a password to the configured server alone."""
+        credentials = self.settings.credentials
+        known = credentials and _origin(url) == _origin(self.settings.base_url)
+        return HTTPBasicAuth(*credentials) if credentials and known else _anonymous
+
     def _once(self, url: str, headers: dict[str, str], watch: _Watch) -> requests.Response:
         watch.since, watch.count, watch.sock, watch.reading = time.monotonic(), 0, None, True
         _in_flight.watch = watch
@@ -251,6 +263,7 @@ class Client:
                 headers=headers,
                 stream=True,
                 allow_redirects=False,
+                auth=self._auth(url),
                 timeout=(self.settings.connect_timeout, self.settings.stall_timeout),
             )
         except _BROKEN as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
 
 from abc_dask.errors import DownloadError
+from abc_dask.terminal import quoted, without_password
 
 
 def checked_redirect(
@@ -34,7 +35,7 @@ def checked_redirect(
         http, or from a public server to a private address.
     """
     private = is_private or is_private_host
-    refuse = f"{current} redirects to {location!r}: "
+    refuse = f"{current} redirects to {quoted(without_password(location))}: "
     try:
         target = urljoin(current, location)
         new, old, root = urlsplit(target), urlsplit(current), urlsplit(base)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from abc_dask.config import parse_bytes, setting
 from abc_dask.errors import UsageError
+from abc_dask.terminal import quoted, without_password
 
 
 @dataclass(frozen=True)
 class HttpSettings:
-    """How to talk to the server; see abc_dask.yaml for the meaning and the defaults."""
+    """How to talk to the server; see abc_dask.yaml for the meaning and the defaults.
+
+    Attributes
+    ----------
+    base_url : str
+        Without the name and the password that it may be given with.
+    credentials : tuple of str or None
+        That name and password; sent to the server of `base_url` alone, and never shown.
+    """
 
     base_url: str
     connect_timeout: float = 10.0
@@ -21,41 +30,45 @@ class HttpSettings:
     retries: int = 6
     backoff: float = 0.5
     longest_wait: float = 120.0
+    credentials: tuple[str, str] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+        try:
+            parts = urlsplit(self.base_url)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if (
+            not host
+            or parts.scheme not in {"http", "https"}
+            or parts.query
+            or parts.fragment
+            or "@" in parts.path
+            or not self.base_url.isprintable()
+        ):
             raise UsageError(
-                f"abc-dask.base-url {self.base_url!r} is not the address of a server; "
-                "expected https://host/ or https://host/path/"
+                f"abc-dask.base-url {quoted(without_password(self.base_url))} is not the address "
+                "of a server; expected https://host/ or https://host/path/"
             )
-        if not self.base_url.endswith("/"):
-            object.__setattr__(self, "base_url", self.base_url + "/")
+        if "@" in parts.netloc:
+            login = (unquote(parts.username or ""), unquote(parts.password or ""))
+            object.__setattr__(self, "credentials", login)
+        plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        object.__setattr__(self, "base_url", plain if plain.endswith("/") else plain + "/")
 
     @classmethod
     def from_config(cls) -> Self:
         """Read the settings ``abc-dask.base-url`` and ``abc-dask.download``."""
         return cls(
-            base_url=str(setting("base-url")),
-            connect_timeout=_seconds("connect-timeout"),
-            stall_timeout=_seconds("stall-timeout"),
+            base_url=setting("base-url"),
+            connect_timeout=setting("download.connect-timeout"),
+            stall_timeout=setting("download.stall-timeout"),
             stall_bytes=parse_bytes(setting("download.stall-bytes"), option="stall-bytes"),
-            retries=int(setting("download.retries")),
-            backoff=float(setting("download.backoff")),
-            longest_wait=float(setting("download.longest-wait")),
+            retries=setting("download.retries"),
+            backoff=setting("download.backoff"),
+            longest_wait=setting("download.longest-wait"),
         )
 
     def url(self, relative_path: str) -> str:
         """Return the address of a file of the bucket."""
         return self.base_url + quote(relative_path, safe="/")
-
-
-def _seconds(name: str) -> float:
-    value = setting(f"download.{name}")
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not seconds > 0:
-        raise UsageError(f"abc-dask.download.{name} {value!r} is not a number of seconds above 0")
-    return seconds

@@ -23,6 +23,7 @@ from typing import Any
 
 from abc_dask.errors import ManifestError, ReleaseError
 from abc_dask.messages import nearest
+from abc_dask.terminal import quoted
 
 EXPRESSION_MATRICES = "expression_matrices"
 
@@ -143,7 +144,7 @@ class Manifest:
         top = _mapping(raw, source, "the manifest")
         version = top.get("version")
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
-            raise ManifestError(f"{source}: version {_short(version)} is not a release name")
+            raise ManifestError(f"{source}: version {quoted(version)} is not a release name")
         listing = _mapping(top.get("file_listing"), source, "file_listing")
         files = tuple(_entries(listing, source))
         seen: dict[str, str] = {}
@@ -151,12 +152,12 @@ class Manifest:
             # case-folded: two such names are one file on macOS
             folded = entry.relative_path.casefold()
             if folded in seen:
-                raise ManifestError(f"{source} lists {_short(entry.relative_path)} twice")
+                raise ManifestError(f"{source} lists {quoted(entry.relative_path)} twice")
             seen[folded] = entry.relative_path
         for folded, path in seen.items():
             above = next((p for p in _parents(folded) if p in seen), None)
             if above is not None:
-                raise ManifestError(f"{source}: {_short(seen[above])} cannot hold {_short(path)}")
+                raise ManifestError(f"{source}: {quoted(seen[above])} cannot hold {quoted(path)}")
         return cls(version=version, resource_uri=str(top.get("resource_uri", "")), files=files)
 
     @cached_property
@@ -239,22 +240,22 @@ def _entry(
     dataset, kind, tag, normalization, extension = names
     for name in names:
         if name is not None and (not name or not name.isprintable() or len(name) > 255):
-            raise ManifestError(f"{source}: {_short(name)} is not a usable name")
+            raise ManifestError(f"{source}: {quoted(name)} is not a usable name")
     path = _safe_path(record.get("relative_path"), source)
     size = record.get("size")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _LARGEST_SIZE:
         raise ManifestError(
-            f"{source}: size {_short(size)} of {_short(path)} is not a number of bytes"
+            f"{source}: size {quoted(size)} of {quoted(path)} is not a number of bytes"
         )
     file_hash = record.get("file_hash") or None
     if file_hash is not None and not (isinstance(file_hash, str) and _MD5.fullmatch(file_hash)):
         raise ManifestError(
-            f"{source}: file_hash {_short(file_hash)} of {_short(path)} is not an MD5"
+            f"{source}: file_hash {quoted(file_hash)} of {quoted(path)} is not an MD5"
         )
     url = record.get("url", "")
     version = record.get("version", "")
     if not isinstance(url, str) or not isinstance(version, str):
-        raise ManifestError(f"{source}: url and version of {_short(path)} must be text")
+        raise ManifestError(f"{source}: url and version of {quoted(path)} must be text")
     return FileEntry(
         dataset_label=dataset,
         kind=kind,
@@ -272,7 +273,7 @@ def _entry(
 def _safe_path(path: object, source: str) -> str:
     """Accept only a plain relative path of printable names joined by '/'."""
     if not isinstance(path, str) or not path or len(path) > 4096:
-        raise ManifestError(f"{source}: relative_path {_short(path)} is not a path")
+        raise ManifestError(f"{source}: relative_path {quoted(path)} is not a path")
     unsafe = (
         "\\" in path
         or not path.isprintable()
@@ -281,10 +282,10 @@ def _safe_path(path: object, source: str) -> str:
         or any(part in {"", ".", ".."} for part in path.split("/"))
     )
     if path.partition("/")[0].casefold() in _OWN_FOLDERS:
-        raise ManifestError(f"{source}: relative_path {_short(path)} is not a place for data")
+        raise ManifestError(f"{source}: relative_path {quoted(path)} is not a place for data")
     if unsafe:
         raise ManifestError(
-            f"{source}: relative_path {_short(path)} does not stay under download_base"
+            f"{source}: relative_path {quoted(path)} does not stay under download_base"
         )
     return path
 
@@ -297,13 +298,8 @@ def _parents(path: str) -> Iterator[str]:
 
 def _mapping(value: object, source: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ManifestError(f"{source}: {_short(where)} is not a JSON object")
+        raise ManifestError(f"{source}: {quoted(where)} is not a JSON object")
     return value
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def _one_line(error: BaseException) -> str:

@@ -165,7 +165,7 @@ class _Run:
         self.progress.state(self._state(), now=cluster.jobs.lost > self.told_lost)
         self.told_lost = cluster.jobs.lost
         cluster.jobs.check(cluster.logs)
-        limit = float(setting("cluster.worker-timeout"))
+        limit = setting("cluster.worker-timeout")
         if time.monotonic() < cluster.jobs.alone_since + limit:
             return
         said = f"no worker for {limit:g} s: {cluster.jobs.alone()}"
@@ -185,7 +185,7 @@ class _Run:
 
     def _require_scheduler(self) -> None:
         """Wait a while for a scheduler that went away: tasks handed to it would wait forever."""
-        timeout = float(setting("connect-timeout")) / 2  # then Dask closes the client, and logs it
+        timeout = setting("connect-timeout") / 2  # then Dask closes the client, and logs it
         deadline = time.monotonic() + timeout
         while self.client.status != "running":
             if self.client.status == "closed" or time.monotonic() > deadline:

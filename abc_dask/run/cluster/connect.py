@@ -180,7 +180,7 @@ def _numbers(asked: ClusterOptions) -> tuple[int, int]:
         if jobs < 1:
             raise UsageError(f"--jobs {jobs} is not a positive number")
         return 0, jobs
-    text = str(setting("cluster.adapt") if adapt is None else adapt)
+    text = setting("cluster.adapt") if adapt is None else adapt
     match = re.fullmatch(r"(\d+):(\d+)", text)
     if match is None or int(match[2]) < max(1, int(match[1])):
         raise UsageError(f"--adapt {text!r} is not MIN:MAX, such as 0:8")
@@ -222,7 +222,7 @@ def _joined(scheduler: str, *, allow_tcp: bool) -> Iterator[Client]:
         file = Path(scheduler).expanduser()
         address, security = _address_in(file), credentials_beside(file)
     _refuse_open(address, allow_tcp=allow_tcp)
-    timeout = float(setting("connect-timeout"))
+    timeout = setting("connect-timeout")
     try:
         client = Client(address, timeout=timeout, set_as_default=False, security=security)
     except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
@@ -333,7 +333,7 @@ def _jobs(request: JobRequest, asked: ClusterOptions) -> Iterator[Client]:
     if request.dashboard:
         _require_dashboard()
     with job_cluster(request) as cluster, Client(cluster, set_as_default=False) as client:
-        cluster.patient = asked.get("wait_for_workers") or bool(setting("cluster.wait-for-workers"))
+        cluster.patient = asked.get("wait_for_workers") or setting("cluster.wait-for-workers")
         if request.dashboard:
             _say_dashboard(cluster)
         yield client

@@ -298,7 +298,7 @@ def _scheduler_options(request: JobRequest) -> dict[str, Any]:
 
     configured_ones = dask.config.get(f"jobqueue.{request.kind}.scheduler-options") or {}
     return {
-        "allowed_failures": int(setting("cluster.allowed-failures")),
+        "allowed_failures": setting("cluster.allowed-failures"),
         **configured_ones,
         "dashboard_address": DASHBOARD,
         "dashboard": request.dashboard,

@@ -251,7 +251,7 @@ class WatchedCluster:
     def begin(self: Any, jobs: Jobs, minimum: int, logs: Path) -> None:
         """Start to adapt the number of jobs to the work."""
         self.jobs, self._minimum, self.logs = jobs, minimum, logs
-        self._interval = float(setting("cluster.queue-interval"))
+        self._interval = setting("cluster.queue-interval")
         self.adapt(Adaptive=_Adaptive, minimum=0, interval="1s", wait_count=3)
 
     def want(self, blocks: int, *, finished: int = 0) -> None:
