@@ -13,6 +13,7 @@ import hashlib
 import secrets
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
 LOGS = "logs"
 
 _WORKER = "distributed.cli.dask_worker"
+
+# A worker listens on the one address by which it reaches the scheduler, found in its job.
+_ADDRESS = "abc_dask.run.cluster.address"
+
+_ADDRESS_OPTIONS = {"--host", "--interface", "--listen-address"}
+
+_HOST = "ABC_DASK_HOST"
+
+_SCHEDULER = "SCHEDULER"
 
 _WORKER_CLASS = "abc_dask.run.cluster.nodes.PrivateWorker"
 
@@ -122,19 +132,33 @@ def configured(config: str | None) -> Iterator[None]:
         yield
 
 
-def job_options(request: JobRequest, security: Security) -> dict[str, Any]:
-    """Return the arguments of dask-jobqueue's Job class; the rest is configured."""
+def job_options(
+    request: JobRequest, security: Security, scheduler: str = _SCHEDULER
+) -> dict[str, Any]:
+    """Return the arguments of dask-jobqueue's Job class; the rest is configured.
+
+    Parameters
+    ----------
+    request : JobRequest
+    security : Security
+    scheduler : str
+        Host of the scheduler.
+    """
     import dask.config
 
     section: dict[str, Any] = dask.config.get(f"jobqueue.{request.kind}")
     extra = list(section.get("worker-extra-args") or [])
+    prologue = list(section.get("job-script-prologue") or [])
     if section.get("worker-command", _WORKER) == _WORKER:
         extra += ["--worker-class", _WORKER_CLASS, "--no-dashboard"]
         walltime = request.walltime or section.get("walltime")
         life = lifetime(request.kind, walltime) if walltime else None
         if life and "--lifetime" not in extra:
             extra += ["--lifetime", f"{life[0]}s", "--lifetime-stagger", f"{life[1]}s"]
-    prologue = list(section.get("job-script-prologue") or [])
+        if not (section.get("interface") or _ADDRESS_OPTIONS & {str(word) for word in extra}):
+            python = section.get("python") or sys.executable
+            prologue.append(f"{_HOST}=`{python} -m {_ADDRESS} {scheduler}` || exit 1")
+            extra += ["--host", f"${_HOST}"]
     prologue.append("export HDF5_USE_FILE_LOCKING=BEST_EFFORT")
     options: dict[str, Any] = {
         "protocol": "tls://",
@@ -173,7 +197,7 @@ def job_script(request: JobRequest) -> str:
         cluster = getattr(classes, f"{CLUSTERS[request.kind]}Cluster")
         options = job_options(request, read_credentials(request.folder / "tls"))
         with _plain_errors(request.kind):
-            job = cluster.job_cls("tls://SCHEDULER:PORT", name="abc-dask-0", **options)
+            job = cluster.job_cls(f"tls://{_SCHEDULER}:PORT", name="abc-dask-0", **options)
     script: str = job.job_script()
     for path in made:  # dask-jobqueue makes the folder of the logs
         with contextlib.suppress(OSError):
@@ -185,7 +209,7 @@ def job_script(request: JobRequest) -> str:
 def _plain_errors(kind: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         what = enumerate_names([f"jobqueue.{kind}.{key}" for key in ("cores", "memory")])
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
@@ -246,10 +270,11 @@ def _start(request: JobRequest) -> Any:
 
     made, job = _classes(request.kind)
     credentials = request.folder / f"tls-{secrets.token_hex(4)}"
-    options = job_options(request, read_credentials(credentials))
+    scheduler = _scheduler_options(request)
+    options = job_options(request, read_credentials(credentials), _host_of(scheduler))
     try:
         with _plain_errors(request.kind):
-            job("tls://SCHEDULER:PORT", name="abc-dask-0", **options)  # whether it can be made
+            job(f"tls://{_SCHEDULER}:PORT", name="abc-dask-0", **options)  # whether it can be made
     except OSError as error:
         raise ClusterError(f"{request.folder} cannot be written: {error.strerror}") from None
     write_credentials(credentials)
@@ -259,7 +284,7 @@ def _start(request: JobRequest) -> Any:
         cluster = made(
             name="abc-dask",
             scheduler_cls=_scheduler_class(dashboard=request.dashboard),
-            scheduler_options=_scheduler_options(request),
+            scheduler_options=scheduler,
             silence_logs="CRITICAL",
             **options,
         )
@@ -292,14 +317,28 @@ def _scheduler_class(*, dashboard: bool) -> Any:
 
 
 def _scheduler_options(request: JobRequest) -> dict[str, Any]:
+    """Return the arguments of the scheduler, which listens on one address of this machine."""
     import dask.config
+    from distributed.utils import get_ip
 
     from abc_dask.run.cluster.local import DASHBOARD
 
-    configured_ones = dask.config.get(f"jobqueue.{request.kind}.scheduler-options") or {}
+    section = dask.config.get(f"jobqueue.{request.kind}")
+    named = section.get("scheduler-options") or {}
+    if not ({"host", "interface"} & set(named) or section.get("interface")):
+        named = {**named, "host": get_ip()}
     return {
         "allowed_failures": setting("cluster.allowed-failures"),
-        **configured_ones,
+        **named,
         "dashboard_address": DASHBOARD,
         "dashboard": request.dashboard,
     }
+
+
+def _host_of(scheduler: dict[str, Any]) -> str:
+    """Return the host by which workers reach a scheduler with these options."""
+    from distributed.utils import get_ip, get_ip_interface
+
+    if scheduler.get("interface"):
+        return str(get_ip_interface(scheduler["interface"]))
+    return str(scheduler.get("host") or get_ip())

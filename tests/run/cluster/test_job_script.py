@@ -20,7 +20,12 @@ FOLDER = "/shared/lab/v.parquet.partial"
 NAME = job_name(Path(FOLDER))
 
 
-def worker(*, memory="29.80GiB", life="--lifetime 1560s --lifetime-stagger 60s ", interface=""):
+def worker(
+    *,
+    memory="29.80GiB",
+    life="--lifetime 1560s --lifetime-stagger 60s ",
+    interface="--host $ABC_DASK_HOST ",
+):
     return (
         f"{sys.executable} -m distributed.cli.dask_worker tls://SCHEDULER:PORT --name abc-dask-0 "
         f"--nthreads 8 --memory-limit {memory} --nanny --death-timeout 60 "
@@ -31,6 +36,7 @@ def worker(*, memory="29.80GiB", life="--lifetime 1560s --lifetime-stagger 60s "
 
 
 COMMON = "cores: 8, memory: 32 GB"
+ADDRESS = f"ABC_DASK_HOST=`{sys.executable} -m abc_dask.run.cluster.address SCHEDULER` || exit 1"
 LOCKING = "export HDF5_USE_FILE_LOCKING=BEST_EFFORT"
 
 
@@ -64,6 +70,7 @@ SCRIPTS = {
 #PBS -e {FOLDER}/logs/
 #PBS -o {FOLDER}/logs/
 module load python
+{ADDRESS}
 {LOCKING}
 {worker()}
 """,
@@ -76,6 +83,7 @@ module load python
 #PBS -l walltime=02:00:00
 #PBS -e {FOLDER}/logs/
 #PBS -o {FOLDER}/logs/
+{ADDRESS}
 {LOCKING}
 {worker(life="--lifetime 6800s --lifetime-stagger 100s ")}
 """,
@@ -96,6 +104,7 @@ module load python
 #$ -cwd
 #$ -j y
 #$ -pe smp 8
+{ADDRESS}
 {LOCKING}
 {worker()}
 """,
@@ -112,6 +121,7 @@ module load python
 #BSUB -R "span[hosts=1]"
 #BSUB -M 32000
 #BSUB -W 00:30
+{ADDRESS}
 {LOCKING}
 {worker()}
 """,
@@ -123,6 +133,7 @@ module load python
 #OAR -q long
 #OAR --project brains
 #OAR -l /nodes=1/core=8,walltime=00:30:00
+{ADDRESS}
 {LOCKING}
 {worker()}
 """,
@@ -146,7 +157,7 @@ Log = $(LogDirectory)/worker-$(ClusterId).log
 Stream_Output = True
 Stream_Error = True
 
-Arguments = "-c '{LOCKING}; {worker(life="")}'"
+Arguments = "-c '{ADDRESS}; {LOCKING}; {worker(life="")}'"
 Executable = /bin/sh
 
 Queue

@@ -417,3 +417,20 @@ def test_scheduler_file_beside_its_credentials(job, content, tmp_path):
             process.wait(20)
     assert result.returncode == 0, result.stderr
     assert_done(job, content)
+
+
+def test_without_an_interface_all_listen_on_one_address(job, content):
+    """Not on all networks of a node, be it TLS."""
+    job.adjust("    interface: lo\n", "")
+    with s.Running(*job(MANY, "--jobs", "1")) as run:
+        run.reaches(job.output, 1)
+        command = [run.process.pid]
+        workers = [pid for pid, _ in s.worker_processes()]
+        workers += [child.pid for w in workers for child in psutil.Process(w).children(True)]
+        for pids in (command, workers):
+            hosts = {address.rpartition(":")[0] for address in listening(pids)}
+            assert len(hosts) == 1, hosts
+            assert not hosts & {"0.0.0.0", "[::]", "*"}, hosts
+        code, errors = run.ends()
+    assert code == 0, errors
+    assert_done(job, content)
