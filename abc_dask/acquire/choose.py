@@ -196,8 +196,8 @@ def diff(old: Manifest, new: Manifest) -> Difference:
     Files are the same entry if dataset, kind, tag, normalization and extension are.
     Where one of the two has no hash, another path or size counts as another content.
     """
-    before = {_name(entry): entry for entry in old.files}
-    after = {_name(entry): entry for entry in new.files}
+    before = {entry.name: entry for entry in old.files}
+    after = {entry.name: entry for entry in new.files}
     changed, moved = [], []
     for name, entry in after.items():
         if name not in before:
@@ -216,7 +216,3 @@ def diff(old: Manifest, new: Manifest) -> Difference:
         changed=tuple(changed),
         moved=tuple(moved),
     )
-
-
-def _name(entry: FileEntry) -> tuple[str | None, ...]:
-    return (entry.dataset_label, entry.kind, entry.tag, entry.normalization, entry.extension)

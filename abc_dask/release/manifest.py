@@ -79,6 +79,11 @@ class FileEntry:
     size: int
     file_hash: str | None
 
+    @property
+    def name(self) -> tuple[str, str, str, str | None, str]:
+        """What the manifest calls the file, wherever it lies."""
+        return (self.dataset_label, self.kind, self.tag, self.normalization, self.extension)
+
 
 @dataclass(frozen=True)
 class FeatureMatrix:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from abc_dask.disk.files import cannot_read
-from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError
+from abc_dask.errors import DamagedFileError, ManifestError, MissingFileError, ReleaseError
 from abc_dask.messages import enumerate_names, nearest, plural
 from abc_dask.release.manifest import FileEntry, Manifest
 
@@ -125,7 +126,7 @@ class Release:
             try:
                 status = path.stat()
             except (FileNotFoundError, NotADirectoryError):
-                missing.append(entry.relative_path)
+                missing.append(entry)
                 continue
             except OSError as error:
                 raise cannot_read(path, error) from None
@@ -139,6 +140,20 @@ class Release:
         if missing:
             raise MissingFileError(
                 f"{plural(len(missing), 'file')} of release {self.version} missing under "
-                f"{str(self.download_base)!r}: {enumerate_names(missing)}; "
-                "fetch them to these paths and run the command again"
+                f"{str(self.download_base)!r}: "
+                f"{enumerate_names([entry.relative_path for entry in missing])}; "
+                f"fetch them to these paths and run the command again{self._elsewhere(missing)}"
             )
+
+    def _elsewhere(self, missing: list[FileEntry]) -> str:
+        """Return the tail of a message that names a release on disk that has these files."""
+        asked = {entry.name for entry in missing}
+        for version in reversed(list_releases(self.download_base)):
+            if version == self.version:
+                continue
+            with contextlib.suppress(ReleaseError, ManifestError):
+                other = Release.open(self.download_base, version)
+                found = [entry for entry in other.manifest.files if entry.name in asked]
+                if len(found) == len(asked) and all(map(other.is_present, found)):
+                    return f", or read release {version}, which has them all: --release {version}"
+        return ""

@@ -236,14 +236,34 @@ def _joined(scheduler: str, *, allow_tcp: bool) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keep a logger of Dask's silent: what happens is told once, by who asked for it."""
+    """Keep a logger of Dask's silent: what happens is reported once, by the caller.
+
+    It and the loggers beneath it are left as they were found. Dask changes the levels of their
+    handlers, and leaves handlers of closed nodes behind.
+    """
+    from distributed.utils import DequeHandler
+
     logger = logging.getLogger(name)
     before = logger.level
+    levels = {handler: handler.level for one in _beneath(name) for handler in one.handlers}
     logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         logger.setLevel(before)
+        for one in _beneath(name):
+            for handler in list(one.handlers):
+                if handler in levels:
+                    handler.setLevel(levels[handler])
+                elif isinstance(handler, DequeHandler):
+                    one.removeHandler(handler)
+
+
+def _beneath(name: str) -> list[logging.Logger]:
+    """Return a logger with those beneath it."""
+    known = list(logging.Logger.manager.loggerDict)
+    names = [name, *(other for other in known if other.startswith(f"{name}."))]
+    return [logging.getLogger(one) for one in names]
 
 
 def _address_in(file: Path) -> str:
@@ -276,7 +296,7 @@ def _refuse_open(address: str, *, allow_tcp: bool) -> None:
 def _local(asked: ClusterOptions) -> Iterator[Client]:
     from dask.system import CPU_COUNT
 
-    from abc_dask.run.cluster.local import PrivateClient, running_loop
+    from abc_dask.run.cluster.local import PrivateClient, require_main_guard, running_loop
 
     def option(name: str) -> Any:
         given = {**asked}.get(name)
@@ -292,6 +312,8 @@ def _local(asked: ClusterOptions) -> Iterator[Client]:
     dashboard = asked.get("dashboard", False)
     if dashboard:
         _require_dashboard()
+    if not in_process:
+        require_main_guard()
     with (
         _quiet("distributed"),  # also where a start is broken off
         running_loop() as loop,
@@ -332,7 +354,11 @@ def _jobs(request: JobRequest, asked: ClusterOptions) -> Iterator[Client]:
 
     if request.dashboard:
         _require_dashboard()
-    with job_cluster(request) as cluster, Client(cluster, set_as_default=False) as client:
+    with (
+        _quiet("distributed"),
+        job_cluster(request) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
         cluster.patient = asked.get("wait_for_workers") or setting("cluster.wait-for-workers")
         if request.dashboard:
             _say_dashboard(cluster)

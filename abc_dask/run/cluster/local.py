@@ -6,12 +6,17 @@ is on loopback, if one is asked for.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
+import multiprocessing
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import dask
@@ -20,6 +25,7 @@ from distributed.core import Status
 from distributed.security import Security
 from tornado.ioloop import IOLoop
 
+from abc_dask.errors import UsageError
 from abc_dask.run.cluster.nodes import PrivateNanny, PrivateScheduler, PrivateWorker
 
 DASHBOARD = "127.0.0.1:0"
@@ -112,6 +118,39 @@ class PrivateCluster(LocalCluster):
     async def _start(self) -> None:
         self.scheduler_spec["cls"] = self._scheduler_class
         await super()._start()
+
+
+def require_main_guard() -> None:
+    """Raise `UsageError` where worker processes would run the user's script once more.
+
+    A worker process imports the script that started it. One whose work stands at the top, not
+    under ``if __name__ == "__main__":``, would begin from the start in each of them.
+    """
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    is_import = getattr(multiprocessing.current_process(), "_inheriting", False)
+    if is_import or (script and _is_at_the_top(script)):
+        raise UsageError(
+            f"{script or 'this script'} starts worker processes, and each of them imports it and "
+            "would start it again: put what it does under if __name__ == '__main__':, "
+            "or leave out workers and memory_limit, which uses threads"
+        )
+
+
+def _is_at_the_top(script: str) -> bool:
+    """Return whether a script runs right now what its import would run."""
+    try:
+        tree = ast.parse(Path(script).read_bytes())
+    except (OSError, ValueError, SyntaxError):
+        return False
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - there is no other way
+    while frame is not None and not (
+        frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__"
+    ):
+        frame = frame.f_back
+    if frame is None or Path(frame.f_code.co_filename).absolute() != Path(script).absolute():
+        return False
+    now = [node for node in tree.body if node.lineno <= frame.f_lineno <= (node.end_lineno or 0)]
+    return bool(now) and "__name__" not in ast.dump(now[0])
 
 
 class PrivateClient(Client):
