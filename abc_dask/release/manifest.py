@@ -14,6 +14,8 @@ and one level more for expression matrices: ``[TAG][log2|raw].files.h5ad``.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import re
 from collections.abc import Iterator
@@ -40,6 +42,9 @@ _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
 # Manifests themselves, and what this package keeps beside an atlas.
 _OWN_FOLDERS = {"releases", ".abc_dask"}
+
+# Nearly all paths; the others are looked at part by part.
+_PLAIN_PATH = re.compile(r"\w[\w.+-]{0,126}(?:/\w[\w.+-]{0,126}){0,30}", re.ASCII)
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -142,6 +147,11 @@ class Manifest:
             For anything that is not a manifest, or that names a path outside of
             `download_base`, a file twice, or an impossible size.
         """
+        with _without_collection():
+            return cls._read(content, source)
+
+    @classmethod
+    def _read(cls, content: bytes | str, source: str) -> Manifest:
         try:
             raw = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -152,17 +162,7 @@ class Manifest:
             raise ManifestError(f"{source}: version {quoted(version)} is not a release name")
         listing = _mapping(top.get("file_listing"), source, "file_listing")
         files = tuple(_entries(listing, source))
-        seen: dict[str, str] = {}
-        for entry in files:
-            # case-folded: two such names are one file on macOS
-            folded = entry.relative_path.casefold()
-            if folded in seen:
-                raise ManifestError(f"{source} lists {quoted(entry.relative_path)} twice")
-            seen[folded] = entry.relative_path
-        for folded, path in seen.items():
-            above = next((p for p in _parents(folded) if p in seen), None)
-            if above is not None:
-                raise ManifestError(f"{source}: {quoted(seen[above])} cannot hold {quoted(path)}")
+        _require_apart(files, source)
         return cls(version=version, resource_uri=str(top.get("resource_uri", "")), files=files)
 
     @cached_property
@@ -222,30 +222,66 @@ class Manifest:
             )
 
 
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Let Python not look for garbage meanwhile: a long manifest makes millions of objects."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _require_apart(files: tuple[FileEntry, ...], source: str) -> None:
+    """Raise `ManifestError` if two files are one, or one is a folder of another."""
+    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for entry in files:
+        path = entry.relative_path
+        folded = path.casefold()  # two such names are one file on macOS
+        if folded in seen:
+            raise ManifestError(f"{source} lists {quoted(path)} twice")
+        seen[folded] = path
+        folder = folded.rpartition("/")[0]
+        while folder and folder not in folders:  # those above a known one are known
+            folders[folder] = path
+            folder = folder.rpartition("/")[0]
+    for folder in folders.keys() & seen.keys():
+        raise ManifestError(
+            f"{source}: {quoted(seen[folder])} cannot hold {quoted(folders[folder])}"
+        )
+
+
 def _entries(listing: dict[str, Any], source: str) -> Iterator[FileEntry]:
+    known: set[str | None] = {None}  # names that were found to be usable
     for dataset, kinds in listing.items():
         for kind, tags in _mapping(kinds, source, dataset).items():
-            for tag, node in _mapping(tags, source, f"{dataset}/{kind}").items():
-                where = f"{dataset}/{kind}/{tag}"
-                node_map = _mapping(node, source, where)
-                if "files" in node_map:
-                    variants: list[tuple[str | None, Any]] = [(None, node_map)]
-                else:
-                    variants = list(node_map.items())
-                for normalization, variant in variants:
-                    files = _mapping(variant, source, where).get("files")
-                    for extension, record in _mapping(files, source, f"{where}: files").items():
+            for tag, node in _mapping(tags, source, dataset, kind).items():
+                node_map = _mapping(node, source, dataset, kind, tag)
+                variants = node_map if "files" not in node_map else {None: node_map}
+                for normalization, variant in variants.items():
+                    record_of = _mapping(variant, source, dataset, kind, tag).get("files")
+                    files = _mapping(record_of, source, dataset, kind, tag, "files")
+                    for extension, record in files.items():
                         names = (dataset, kind, tag, normalization, extension)
-                        yield _entry(names, _mapping(record, source, where), source)
+                        if not known.issuperset(names):
+                            _check_names(names, source)
+                            known.update((dataset, kind, normalization, extension))
+                        yield _entry(names, _mapping(record, source, dataset, kind, tag), source)
+
+
+def _check_names(names: tuple[str | None, ...], source: str) -> None:
+    for name in names:
+        if name is not None and (not name or not name.isprintable() or len(name) > 255):
+            raise ManifestError(f"{source}: {quoted(name)} is not a usable name")
 
 
 def _entry(
     names: tuple[str, str, str, str | None, str], record: dict[str, Any], source: str
 ) -> FileEntry:
     dataset, kind, tag, normalization, extension = names
-    for name in names:
-        if name is not None and (not name or not name.isprintable() or len(name) > 255):
-            raise ManifestError(f"{source}: {quoted(name)} is not a usable name")
     path = _safe_path(record.get("relative_path"), source)
     size = record.get("size")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _LARGEST_SIZE:
@@ -279,6 +315,10 @@ def _safe_path(path: object, source: str) -> str:
     """Accept only a plain relative path of printable names joined by '/'."""
     if not isinstance(path, str) or not path or len(path) > 4096:
         raise ManifestError(f"{source}: relative_path {quoted(path)} is not a path")
+    if path.partition("/")[0].casefold() in _OWN_FOLDERS:
+        raise ManifestError(f"{source}: relative_path {quoted(path)} is not a place for data")
+    if _PLAIN_PATH.fullmatch(path):
+        return path
     unsafe = (
         "\\" in path
         or not path.isprintable()
@@ -286,8 +326,6 @@ def _safe_path(path: object, source: str) -> str:
         or any(len(part.encode("utf-8", "replace")) > 255 for part in path.split("/"))
         or any(part in {"", ".", ".."} for part in path.split("/"))
     )
-    if path.partition("/")[0].casefold() in _OWN_FOLDERS:
-        raise ManifestError(f"{source}: relative_path {quoted(path)} is not a place for data")
     if unsafe:
         raise ManifestError(
             f"{source}: relative_path {quoted(path)} does not stay under download_base"
@@ -295,15 +333,9 @@ def _safe_path(path: object, source: str) -> str:
     return path
 
 
-def _parents(path: str) -> Iterator[str]:
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
-
-
-def _mapping(value: object, source: str, where: str) -> dict[str, Any]:
+def _mapping(value: object, source: str, *names: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ManifestError(f"{source}: {quoted(where)} is not a JSON object")
+        raise ManifestError(f"{source}: {quoted('/'.join(names))} is not a JSON object")
     return value
 
 
