@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import annotate, split_names, verbose
 
 if TYPE_CHECKING:
     from abc_dask.explore.contents import Contents
 
 
-@click.command()
+@command()
 @click.argument("source", metavar="VIEW")
 @click.option(
     "--genes", multiple=True, metavar="GENE,...", help="Some of the genes; all by default."
@@ -84,7 +85,7 @@ def explore(
                 progress=tell,
             )
     if static is not None:
-        click.echo(static_lines(place))
+        echo(static_lines(place))
     else:
         _serve(contents, port=options["port"], opens=not options["no_browser"], quiet=quiet)
 
@@ -106,7 +107,7 @@ def _serve(contents: Contents, *, port: int, opens: bool, quiet: bool) -> None:
         )
     try:
         number = page.url.split(":")[2].partition("/")[0]
-        click.echo(
+        echo(
             f"{page.url}\n"
             f"  {contents.n_cells:,} cells, {len(contents.genes):,} genes; only this machine can "
             "open it, and only by this address; Ctrl-C stops\n"
@@ -119,7 +120,7 @@ def _serve(contents: Contents, *, port: int, opens: bool, quiet: bool) -> None:
             webbrowser.open(page.url)
         page.serve()
     except KeyboardInterrupt:
-        click.echo("stopped")
+        echo("stopped")
     finally:
         page.free()
 
