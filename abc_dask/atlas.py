@@ -8,15 +8,13 @@ from threading import Thread
 from typing import TYPE_CHECKING, Unpack
 
 from abc_dask.catalog import Catalog
-from abc_dask.config import parse_bytes, setting
 from abc_dask.errors import UsageError
 from abc_dask.matrix.kernels import load_loops
-from abc_dask.messages import names_of
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.prepare import prepare
+from abc_dask.plan.request import Request, RequestOptions
 from abc_dask.progress import Progress
 from abc_dask.release.matrices import Assignment
-from abc_dask.release.selection import CellChoice
 from abc_dask.view import View, open_view
 
 if TYPE_CHECKING:
@@ -73,40 +71,20 @@ class Atlas(Catalog):
         genes: Iterable[str],
         normalization: str = "log2",
         *,
-        columns: str = "gene_symbol",
-        block_size: int | str | None = None,
-        annotate: Iterable[str] = (),
-        where: str | None = None,
-        cells: Iterable[str] | str | Path | None = None,
         progress: bool = False,
+        **asked: Unpack[RequestOptions],
     ) -> Plan:
         """Plan an extraction: which rows of which file, and what is missing.
 
         Parameters are those of `extract`.
         """
-        return prepare(
-            self._source,
-            names_of(genes),
-            normalization=normalization,
-            columns=columns,
-            block_size=_block_bytes(block_size),
-            annotate=names_of(annotate),
-            cells=CellChoice.of(where, cells),
-            progress=_index_bar if progress else None,
-        )
+        request = Request.of(genes, normalization, **asked)
+        return prepare(self._inputs, request, progress=_index_bar if progress else None)
 
     def expression(
-        self,
-        genes: Iterable[str],
-        normalization: str = "log2",
-        *,
-        columns: str = "gene_symbol",
-        block_size: int | str | None = None,
-        annotate: Iterable[str] = (),
-        where: str | None = None,
-        cells: Iterable[str] | str | Path | None = None,
+        self, genes: Iterable[str], normalization: str = "log2", **asked: Unpack[RequestOptions]
     ) -> dd.DataFrame:
-        """Give the expression of genes in all cells, lazily.
+        """Return the expression of genes in all cells, lazily.
 
         Parameters
         ----------
@@ -114,17 +92,9 @@ class Atlas(Catalog):
             Symbols or identifiers.
         normalization : str
             ``log2`` (log2 of counts per million plus one) or ``raw`` (counts).
-        columns : str
-            ``gene_symbol`` or ``gene_identifier``: what names the columns.
-        block_size : int or str, optional
-            Bytes of stored values that one partition reads.
-        annotate : iterable of str
-            Columns of annotations, as for `View.annotate`; they come after the genes.
-        where : str, optional
-            Condition on columns of the metadata, as for `pandas.DataFrame.query`: only
-            cells that fit, such as ``"class == '01 IT-ET Glut' and x > 3"``.
-        cells : iterable of str, or path, optional
-            Only these cells: labels, or a CSV file with cell_label or abc_sample_id.
+        **asked
+            columns, annotate, where, cells, block_size, as for `extract`; a partition has
+            the rows of a block.
 
         Returns
         -------
@@ -140,16 +110,7 @@ class Atlas(Catalog):
         """
         from abc_dask.run.dataframe import expression_frame
 
-        plan = self.plan(
-            genes,
-            normalization,
-            columns=columns,
-            block_size=block_size,
-            annotate=annotate,
-            where=where,
-            cells=cells,
-        )
-        return expression_frame(plan)
+        return expression_frame(self.plan(genes, normalization, **asked))
 
     def extract(
         self,
@@ -157,7 +118,7 @@ class Atlas(Catalog):
         output: str | Path,
         *,
         normalization: str = "log2",
-        format: str | None = None,  # noqa: A002 - the word of the command line
+        format: str | None = None,
         columns: str = "gene_symbol",
         annotate: Iterable[str] = (),
         where: str | None = None,
@@ -227,50 +188,60 @@ class Atlas(Catalog):
         from abc_dask.run.extraction import check_output, run
 
         if discard and not fetch:
-            raise UsageError("discard removes what fetch fetched; give both")
-        path, chosen = check_output(output, format, overwrite=overwrite)
+            raise UsageError(
+                "discard removes files that were fetched; pass fetch=True (--fetch) as well"
+            )
+        path, format = check_output(output, format, overwrite=overwrite)
+        request = Request.of(
+            genes,
+            normalization,
+            columns=columns,
+            annotate=annotate,
+            where=where,
+            cells=cells,
+            block_size=block_size,
+        )
         if runs_here(**cluster):
             # the first task would wait for it; meanwhile tables are read
             Thread(target=load_loops, daemon=True).start()
         if fetch:
-            from abc_dask.acquire.progress import FetchProgress
-            from abc_dask.run.fetching import Request, extract_while_fetching
-
-            request = Request(
-                source=self._source,
-                genes=tuple(names_of(genes)),
-                normalization=normalization,
-                columns=columns,
-                block_size=_block_bytes(block_size),
-                annotate=tuple(names_of(annotate)),
-                cells=CellChoice.of(where, cells),
+            self._extract_while_fetching(
+                request, path, format, cluster, overwrite=overwrite, discard=discard, shown=progress
             )
-            shown = FetchProgress(quiet=not progress)
-            request.fetch_tables(shown)
-            with connected(output=path, **cluster) as client:
-                extract_while_fetching(
-                    request,
-                    path,
-                    chosen,
-                    client,
-                    overwrite=overwrite,
-                    discard=discard,
-                    progress=shown,
-                )
             return open_view(path)
-        plan = self.plan(
-            genes,
-            normalization,
-            columns=columns,
-            block_size=block_size,
-            annotate=annotate,
-            where=where,
-            cells=cells,
-            progress=progress,
-        )
+        plan = prepare(self._inputs, request, progress=_index_bar if progress else None)
         with connected(output=path, **cluster) as client:
-            run(plan, path, chosen, client, overwrite=overwrite, progress=progress)
+            run(plan, path, format, client, overwrite=overwrite, progress=progress)
         return open_view(path)
+
+    def _extract_while_fetching(
+        self,
+        request: Request,
+        output: Path,
+        format: str,
+        cluster: ClusterOptions,
+        *,
+        overwrite: bool,
+        discard: bool,
+        shown: bool,
+    ) -> None:
+        from abc_dask.acquire.progress import FetchProgress
+        from abc_dask.run.cluster.connect import connected
+        from abc_dask.run.fetching import extract_while_fetching, fetch_tables
+
+        progress = FetchProgress(quiet=not shown)
+        fetch_tables(self._inputs, request, progress)
+        with connected(output=output, **cluster) as client:
+            extract_while_fetching(
+                self._inputs,
+                request,
+                output,
+                client,
+                format=format,
+                overwrite=overwrite,
+                discard=discard,
+                progress=progress,
+            )
 
     def subset(
         self,
@@ -282,7 +253,7 @@ class Atlas(Catalog):
         normalization: str = "log2",
         annotate: Iterable[str] = (),
         genes_in_common: bool = False,
-        format: str | None = None,  # noqa: A002 - the word of the command line
+        format: str | None = None,
         overwrite: bool = False,
         block_size: int | str | None = None,
         progress: bool = False,
@@ -327,23 +298,18 @@ class Atlas(Catalog):
         from abc_dask.run.extraction import check_output
         from abc_dask.run.subset import FORMATS, run_subset
 
-        path, chosen = check_output(output, format, overwrite=overwrite, known=FORMATS)
-        wish = plan_subset(
-            self._source,
-            CellChoice.of(where, cells),
-            None if genes is None else names_of(genes),
-            normalization=normalization,
-            annotate=names_of(annotate),
-            in_common=genes_in_common,
-            block_size=_block_bytes(block_size),
+        path, format = check_output(output, format, overwrite=overwrite, known=FORMATS)
+        request = Request.of(
+            genes,
+            normalization,
+            annotate=annotate,
+            where=where,
+            cells=cells,
+            block_size=block_size,
         )
+        plan = plan_subset(self._inputs, request, in_common=genes_in_common)
         with connected(output=path, **cluster) as client:
-            return run_subset(wish, path, chosen, client, overwrite=overwrite, progress=progress)
-
-
-def _block_bytes(block_size: int | str | None) -> int:
-    size = setting("block-size") if block_size is None else block_size
-    return parse_bytes(size, option="--block-size")
+            return run_subset(plan, path, format, client, overwrite=overwrite, progress=progress)
 
 
 def _index_bar(assignments: Iterable[Assignment], total: int) -> Iterable[Assignment]:

@@ -11,7 +11,7 @@ from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIE
 from abc_dask.config import setting
 from abc_dask.disk.cache import Cache
 from abc_dask.messages import html_table, names_of
-from abc_dask.plan.inputs import Source
+from abc_dask.plan.inputs import Inputs
 from abc_dask.release.genes import find_genes
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import metadata_directory
@@ -38,7 +38,7 @@ class Catalog:
         self.release = Release.open(download_base, release)
         manifest = self.release.manifest
         self.metadata = metadata_directory(manifest, metadata)
-        self._source = Source(
+        self._inputs = Inputs(
             release=self.release,
             metadata=self.metadata,
             gene_directory=gene_directory,
@@ -66,7 +66,7 @@ class Catalog:
         Raises
         ------
         DownloadError
-            If something cannot be brought.
+            If something cannot be fetched.
         """
         from abc_dask.acquire.fetch import fetch
         from abc_dask.acquire.remote import fetch_manifest
@@ -80,7 +80,7 @@ class Catalog:
             dataset=dataset,
             taxonomy=taxonomy,
         )
-        fetch(atlas.release, atlas._source.tables)
+        fetch(atlas.release, atlas._inputs.tables)
         return atlas
 
     @property
@@ -102,7 +102,7 @@ class Catalog:
         return self.list_matrices("log2")
 
     def list_matrices(self, normalization: str) -> pd.DataFrame:
-        """Give `feature_matrices` for another normalization."""
+        """Return `feature_matrices` for another normalization."""
         import pandas as pd
 
         rows = [
@@ -114,7 +114,7 @@ class Catalog:
                 "size": a.feature_matrix.file.size,
                 "present": self.release.is_present(a.feature_matrix.file),
             }
-            for a in self._source.assignments(normalization)
+            for a in self._inputs.assignments(normalization)
         ]
         names = [DATASET_LABEL, FEATURE_MATRIX_LABEL, "cell_count", "file", "size", "present"]
         frame = pd.DataFrame(rows, columns=names).set_index(names[:2])
@@ -128,28 +128,28 @@ class Catalog:
         where: str | None = None,
         cells: Iterable[str] | str | Path | None = None,
     ) -> list[FileEntry]:
-        """Give the manifest's entries of the matrices that hold the cells, or chosen ones.
+        """Return the manifest's entries of the matrices that hold the cells, or chosen ones.
 
         Tables that the choice needs are fetched where they are not on disk.
         """
-        wish = CellChoice.of(where, cells)
-        if wish is not None:
+        choice = CellChoice.of(where, cells)
+        if choice is not None:
             from abc_dask.acquire.fetch import fetch
 
-            fetch(self.release, self._source.annotations.entries(wish.columns))
-        selection = self._source.choose(wish)
-        assignments = self._source.assignments(normalization, selection)
+            fetch(self.release, self._inputs.annotations.entries(choice.columns))
+        selection = self._inputs.choose(choice)
+        assignments = self._inputs.assignments(normalization, selection)
         return [a.feature_matrix.file for a in assignments]
 
     @cached_property
     def cells(self) -> pd.DataFrame:
         """The cell_metadata table: index cell_label, all columns, in its own order."""
-        return self._source.cells.to_pandas()
+        return self._inputs.cells.to_pandas()
 
     @cached_property
     def genes(self) -> pd.DataFrame:
         """The gene table: index gene_identifier, column gene_symbol and what else it has."""
-        frame: pd.DataFrame = self._source.genes().to_pandas()
+        frame: pd.DataFrame = self._inputs.genes().to_pandas()
         return frame.set_index(GENE_IDENTIFIER)
 
     def find_genes(self, names: Iterable[str]) -> pd.DataFrame:
@@ -173,12 +173,12 @@ class Catalog:
         """
         import pandas as pd
 
-        found = find_genes(self._source.genes(), names_of(names))
+        found = find_genes(self._inputs.genes(), names_of(names))
         index = pd.Index([gene.identifier for gene in found], name=GENE_IDENTIFIER)
         return pd.DataFrame({GENE_SYMBOL: [gene.symbol for gene in found]}, index=index)
 
     def search_genes(self, text: str) -> pd.DataFrame:
-        """Give the genes whose symbol or identifier contains a text.
+        """Return the genes whose symbol or identifier contains a text.
 
         Returns
         -------
@@ -188,7 +188,7 @@ class Catalog:
         """
         import pandas as pd
 
-        names = self._source.gene_names()
+        names = self._inputs.gene_names()
         found = names.search(text)
         index = pd.Index([gene.identifier for gene in found], name=GENE_IDENTIFIER, dtype="str")
         return pd.DataFrame(
@@ -200,7 +200,7 @@ class Catalog:
         )
 
     def __repr__(self) -> str:
-        """Say in one line which atlas this is."""
+        """Return one line that names the atlas."""
         what = f"release {self.release.version}, {self.metadata}"
         return f"<{type(self).__name__} {str(self.download_base)!r}: {what}>"
 
@@ -210,7 +210,7 @@ class Catalog:
             "download_base": str(self.download_base),
             "release": self.release.version,
             "metadata": self.metadata,
-            "cells": f"{self._source.cells.n_cells:,}",
+            "cells": f"{self._inputs.cells.n_cells:,}",
             "feature matrices": f"{len(matrices):,}, {matrices['present'].sum():,} present",
         }
         return html_table(rows)

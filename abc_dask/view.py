@@ -391,7 +391,7 @@ class View:
     def export(
         self,
         target: str | Path,
-        format: str | None = None,  # noqa: A002 - the word of the command line
+        format: str | None = None,
         *,
         annotate: Iterable[str] = (),
         download_base: str | Path | None = None,

@@ -27,7 +27,7 @@ from abc_dask.disk.cache import Cache
 from abc_dask.matrix.index import MatrixIndex
 from abc_dask.matrix.kernels import value_dtype
 from abc_dask.plan.plan import Plan, PlannedMatrix, plan_blocks, row_costs
-from abc_dask.plan.row_table import MatrixRows
+from abc_dask.plan.row_table import AlignedRows
 from abc_dask.release.genes import Gene
 from abc_dask.release.manifest import Manifest
 from abc_dask.release.release import Release
@@ -182,7 +182,7 @@ def _solid(array: np.ndarray) -> np.ndarray:
 
 def index_of(
     path: Path, folder: Path, wanted: Sequence[str] | None = None
-) -> tuple[MatrixIndex, MatrixRows]:
+) -> tuple[MatrixIndex, AlignedRows]:
     """Look at a file and align its rows with the wanted labels (all that it has if None)."""
     cache = Cache((folder / "cache",))
     # nothing here outlives the test: hundreds of flushes to disk are saved
@@ -190,7 +190,7 @@ def index_of(
         index = MatrixIndex.of(path, cache)
         names = labels_of(index.matrix.n_rows) if wanted is None else list(wanted)
         cells = np.arange(len(names), dtype=np.int64)
-        rows = MatrixRows.of(index, lambda: pa.array(names, pa.string()), cells, names, cache)
+        rows = AlignedRows.of(index, lambda: pa.array(names, pa.string()), cells, names, cache)
     return index, rows
 
 
@@ -224,7 +224,7 @@ def plan_of(
                 positions=index.positions(list(genes)),
                 value_dtype=dtype.name,
                 n_asked=rows.n_asked,
-                n_found=rows.n_found,
+                n_found=int(rows.wanted.sum()),
                 n_extra=rows.n_extra,
             ),
         ),

@@ -1,4 +1,4 @@
-"""Where cells, genes and values of a request come from."""
+"""What a request reads: cells, genes and values of one release."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from abc_dask.release.verified import Memory
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where cells, genes and values of a request come from.
+class Inputs:
+    """What a request reads: cells, genes and values of one release.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Source:
         return [cells] if genes is None else [cells, genes]
 
     def is_verified(self, entry: FileEntry, memory: Memory) -> bool:
-        """Tell whether a file on disk was found to have the manifest's hash."""
+        """Return whether a file on disk was found to have the manifest's hash."""
         if entry.file_hash is None:
             return False
         fingerprint = Fingerprint.of(self.release.path(entry))
@@ -73,7 +73,7 @@ class Source:
         """The annotations of the cells."""
         return Annotations(self.release, self.metadata, self.cells, self.cache, self.taxonomy)
 
-    @memoized  # noqa: B019 - a source lives as long as its Atlas
+    @memoized  # noqa: B019 - inputs live as long as their Atlas
     def choose(self, cells: CellChoice | None) -> Selection | None:
         """Choose cells; None: all.
 
@@ -110,7 +110,7 @@ class Source:
         """Look at a matrix file."""
         return MatrixIndex.of(self.release.path(matrix.file), self.cache)
 
-    @memoized  # noqa: B019 - a source lives as long as its Atlas
+    @memoized  # noqa: B019 - inputs live as long as their Atlas
     def genes(self, normalization: str = "log2") -> pa.Table:
         """Read the gene table, or the genes of the matrices where there is none."""
         entry = choose_gene_table(self.release.manifest, self.metadata, self.gene_directory)
@@ -121,7 +121,7 @@ class Source:
         self.release.require(matrix.file for matrix in matrices)
         return union_of_genes({matrix: self.index(matrix) for matrix in matrices})
 
-    @memoized  # noqa: B019 - a source lives as long as its Atlas
+    @memoized  # noqa: B019 - inputs live as long as their Atlas
     def gene_names(self) -> GeneNames:
-        """Give the look-up of genes by symbol or identifier."""
+        """Return the look-up of genes by symbol or identifier."""
         return GeneNames.of(self.genes())

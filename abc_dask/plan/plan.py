@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from abc_dask._version import FORMAT_VERSION
 from abc_dask.matrix.h5ad import MatrixFile
+from abc_dask.records import from_json, to_json
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.genes import Gene
 
@@ -98,6 +97,23 @@ class PlannedMatrix:
     n_extra: int
     details: str = ""
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a result tells of it."""
+        return {
+            "dataset_label": self.dataset_label,
+            "feature_matrix_label": self.feature_matrix_label,
+            "file": self.relative_path,
+            "size": self.matrix.fingerprint.size,
+            "md5": self.file_hash,
+            "md5_verified": self.verified,
+            "cells_asked": self.n_asked,
+            "cells_found": self.n_found,
+            "cells_missing": self.n_asked - self.n_found,
+            "rows_without_metadata": self.n_extra,
+            "genes_absent": sum(position < 0 for position in self.positions),
+        }
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -131,6 +147,9 @@ class Plan:
         Columns of annotations, in the order asked.
     selection : dict or None
         How cells were chosen, with counts; None: all.
+    coordinates : str or None
+        What the annotations x and y are, ``X_umap`` or ``spatial``; None where they are not
+        asked for, or nobody can tell.
     kind : str
         ``rows`` where parts hold whole rows; "" where they hold chosen genes.
     """
@@ -150,6 +169,7 @@ class Plan:
     taxonomy: str | None = None
     annotations: tuple[Annotation, ...] = ()
     selection: Mapping[str, Any] | None = None
+    coordinates: str | None = None
     kind: str = ""
 
     @property
@@ -178,7 +198,7 @@ class Plan:
 
     @property
     def _choices(self) -> dict[str, Any]:
-        """What is told only where it is used: plans without it are as they ever were."""
+        """Optional parts of the identity, left out when unused so that old digests stay valid."""
         kind = {"kind": self.kind} if self.kind else {}
         return kind | annotations_identity(self.annotations)
 
@@ -188,9 +208,54 @@ class Plan:
         text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What is known of the result before it is made, JSON-serialisable; not to be changed."""
+        return {
+            "release": self.release,
+            "metadata": self.metadata,
+            "normalization": self.normalization,
+            "dtype": self.dtype,
+            "genes": [] if self.kind else self._described_genes(),
+            "counts": {
+                "cells_asked": self.n_asked,
+                "cells": self.n_cells,
+                "cells_missing": self.n_asked - self.n_cells,
+                "cells_without_matrix": self.n_asked - sum(m.n_asked for m in self.matrices),
+                "rows_without_metadata": sum(m.n_extra for m in self.matrices),
+                "blocks": len(self.blocks),
+            },
+            "matrices": [matrix.provenance for matrix in self.matrices],
+            "plan": self.digest,
+            "block_size": self.block_size,
+            "atlas": {"download_base": self.download_base, "taxonomy": self.taxonomy},
+        } | self._described_choices()
+
+    def _described_genes(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "column": column,
+                "gene_identifier": gene.identifier,
+                "gene_symbol": gene.symbol,
+                "absent_in": [m.feature_matrix_label for m in self.matrices if m.positions[k] < 0],
+            }
+            for k, (gene, column) in enumerate(zip(self.genes, self.columns, strict=True))
+        ]
+
+    def _described_choices(self) -> dict[str, Any]:
+        """Return what was chosen, where something was; terms and colours are not told here."""
+        chosen: dict[str, Any] = {}
+        if self.annotations:
+            chosen["annotations"] = [{"name": a.name, "source": a.source} for a in self.annotations]
+        if self.coordinates:
+            chosen["places"] = self.coordinates
+        if self.selection is not None:
+            chosen["selection"] = dict(self.selection)
+        return chosen
+
 
 def annotations_identity(annotations: Sequence[Annotation]) -> dict[str, Any]:
-    """Give what tells columns of annotations from others; nothing where there are none."""
+    """Return what tells columns of annotations from others; nothing where there are none."""
     named = [[annotation.name, Path(annotation.table).name] for annotation in annotations]
     return {"annotations": named} if named else {}
 
@@ -288,53 +353,21 @@ def plan_blocks(
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """Give a plan as JSON-serialisable values; blocks as lists, since there are many."""
-    shallow = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan)}
-    blocks = [[b.matrix, b.start, b.stop, b.n_cells] for b in shallow.pop(_BLOCKS)]
-    return {name: _to_json(value) for name, value in shallow.items()} | {_BLOCKS: blocks}
+    """Return a plan as JSON-serialisable values; blocks as lists, since there are many."""
+    blocks = [[b.matrix, b.start, b.stop, b.n_cells] for b in plan.blocks]
+    described: dict[str, Any] = to_json(dataclasses.replace(plan, blocks=()))
+    return described | {_BLOCKS: blocks}
 
 
 def plan_from_json(values: Mapping[str, Any]) -> Plan:
-    """Give the plan that `plan_to_json` described.
+    """Return the plan that `plan_to_json` described.
 
     Raises
     ------
     KeyError, TypeError, ValueError
         If the values are not those of a plan.
     """
-    blocks = tuple(RowBlock(number, *block) for number, block in enumerate(values[_BLOCKS]))
-    hints = typing.get_type_hints(Plan)
-    rest = {
-        f.name: _from_json(hints[f.name], values[f.name])
-        for f in dataclasses.fields(Plan)
-        if f.name != _BLOCKS
-    }
-    return Plan(**rest, blocks=blocks)
-
-
-def _to_json(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, list | tuple):
-        return [_to_json(one) for one in value]
-    if isinstance(value, Mapping):
-        return {name: _to_json(one) for name, one in value.items()}
-    return value
-
-
-def _from_json(hint: Any, value: Any) -> Any:
-    """Build what a type hint says out of JSON values."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
-        return hint(**{name: _from_json(hints[name], one) for name, one in value.items()})
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in {typing.Union, types.UnionType}:
-        if value is None:
-            return None
-        (other,) = (a for a in arguments if a is not type(None))
-        return _from_json(other, value)
-    if origin is tuple:
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_from_json(arguments[0], one) for one in value)
-        return tuple(_from_json(a, one) for a, one in zip(arguments, value, strict=True))
-    return value
+    listed = from_json(tuple[tuple[int, int, int, int], ...], values[_BLOCKS])
+    plan = from_json(Plan, {**values, _BLOCKS: []})
+    blocks = tuple(RowBlock(number, *block) for number, block in enumerate(listed))
+    return dataclasses.replace(plan, blocks=blocks)

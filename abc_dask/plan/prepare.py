@@ -11,47 +11,34 @@ import numpy as np
 from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.errors import GeneError, UsageError
 from abc_dask.messages import enumerate_names, plural
-from abc_dask.plan.alignment import Progress, align_rows, selection_digest
-from abc_dask.plan.inputs import Source
+from abc_dask.plan.alignment import Looking, align_rows, selection_digest
+from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import Plan, plan_blocks, row_costs
+from abc_dask.plan.request import Request
 from abc_dask.release.annotation import Annotation
+from abc_dask.release.coordinates import XY, coordinates_of
 from abc_dask.release.genes import Gene, find_genes
 from abc_dask.release.matrices import Assignment
-from abc_dask.release.selection import CellChoice
+from abc_dask.release.selection import Selection
 
 COLUMN_NAMES = ("gene_symbol", "gene_identifier")
 
 
 def prepare(
-    source: Source,
-    genes: Sequence[str],
+    inputs: Inputs,
+    request: Request,
     *,
-    normalization: str = "log2",
-    columns: str = "gene_symbol",
-    block_size: int,
-    annotate: Sequence[str] = (),
-    cells: CellChoice | None = None,
     only: Assignment | None = None,
-    progress: Progress | None = None,
+    progress: Looking | None = None,
 ) -> Plan:
     """Plan an extraction.
 
     Parameters
     ----------
-    source : Source
+    inputs : Inputs
         Release, tables and cache.
-    genes : sequence of str
-        Symbols or identifiers.
-    normalization : str
-        ``log2`` or ``raw``.
-    columns : str
-        ``gene_symbol`` or ``gene_identifier``: what names the columns.
-    block_size : int
-        Bytes of stored values that one task reads.
-    annotate : sequence of str
-        Columns of annotations.
-    cells : CellChoice, optional
-        Which cells; all where not given.
+    request : Request
+        With genes.
     only : Assignment, optional
         Plan this one of the matrices; a gene may be absent from it.
     progress : callable, optional
@@ -68,14 +55,12 @@ def prepare(
     ReleaseError, MissingFileError, DamagedFileError, TableError
         If tables or matrices are missing, damaged or do not fit.
     """
-    if columns not in COLUMN_NAMES:
-        raise UsageError(f"columns {columns!r} is not one of {enumerate_names(COLUMN_NAMES)}")
-    found = find_genes(source.genes(), genes)
-    names = column_names(found, columns)
-    selection = source.choose(cells)
-    annotations = find_annotations(source, annotate, names)
-    assignments = source.assignments(normalization, selection) if only is None else [only]
-    aligned = align_rows(source, assignments, selection, annotations, progress)
+    found = find_genes(inputs.genes(), request.genes or ())
+    names = column_names(found, request.columns)
+    selection = inputs.choose(request.cells)
+    annotations = find_annotations(inputs, request.annotate, names)
+    assignments = inputs.assignments(request.normalization, selection) if only is None else [only]
+    aligned = align_rows(inputs, assignments, selection, annotations, progress)
     identifiers = [gene.identifier for gene in found]
     planned = [rows.planned(rows.index.positions(identifiers)) for rows in aligned]
     if only is None:
@@ -86,27 +71,46 @@ def prepare(
         (row_costs(rows.index.matrix, rows.sizes, len(found), dtype.itemsize), rows.wanted)
         for rows in aligned
     ]
-    return Plan(
-        release=source.release.version,
-        metadata=source.metadata,
-        normalization=normalization,
+    return plan_of(
+        inputs,
+        request,
+        selection,
+        annotations,
         genes=tuple(found),
         columns=names,
         dtype=dtype.name,
-        cell_selection=selection_digest(source, selection),
-        n_asked=source.cells.n_cells if selection is None else selection.n_chosen,
-        block_size=block_size,
         matrices=tuple(planned),
-        blocks=plan_blocks(costs, block_size, trim=selection is not None),
-        download_base=str(source.release.download_base),
-        taxonomy=source.taxonomy,
+        blocks=plan_blocks(costs, request.block_size, trim=selection is not None),
+    )
+
+
+def plan_of(
+    inputs: Inputs,
+    request: Request,
+    selection: Selection | None,
+    annotations: tuple[Annotation, ...],
+    **found: Any,
+) -> Plan:
+    """Return a plan: what was asked, and what was found for it."""
+    has_xy = {annotation.name for annotation in annotations} >= XY
+    return Plan(
+        release=inputs.release.version,
+        metadata=inputs.metadata,
+        normalization=request.normalization,
+        cell_selection=selection_digest(inputs, selection),
+        n_asked=inputs.cells.n_cells if selection is None else selection.n_chosen,
+        block_size=request.block_size,
+        download_base=str(inputs.release.download_base),
+        taxonomy=inputs.taxonomy,
         annotations=annotations,
         selection=None if selection is None else selection.report,
+        coordinates=coordinates_of(inputs.annotations) if has_xy else None,
+        **found,
     )
 
 
 def find_annotations(
-    source: Source, annotate: Sequence[str], columns: Sequence[str]
+    inputs: Inputs, annotate: Sequence[str], columns: Sequence[str]
 ) -> tuple[Annotation, ...]:
     """Find columns of annotations for a view with these columns.
 
@@ -118,7 +122,7 @@ def find_annotations(
     for name in annotate:
         if name in {*columns, CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL}:
             raise UsageError(f"the view has a column {name!r} already; leave it out of --annotate")
-    return source.annotations.find(annotate) if annotate else ()
+    return inputs.annotations.find(annotate) if annotate else ()
 
 
 def column_names(genes: list[Gene], columns: str) -> tuple[str, ...]:
@@ -126,9 +130,13 @@ def column_names(genes: list[Gene], columns: str) -> tuple[str, ...]:
 
     Raises
     ------
+    UsageError
+        If `columns` is not one of `COLUMN_NAMES`.
     GeneError
         If two genes would share a name.
     """
+    if columns not in COLUMN_NAMES:
+        raise UsageError(f"columns {columns!r} is not one of {enumerate_names(COLUMN_NAMES)}")
     by_symbol = columns == "gene_symbol"
     names = [g.symbol if by_symbol and g.symbol else g.identifier for g in genes]
     for name, count in Counter(names).items():
@@ -160,63 +168,3 @@ def require_somewhere(genes: Sequence[Gene], absent: Sequence[Sequence[bool]]) -
         raise GeneError(
             f"{plural(len(nowhere), 'gene')} in none of the {matrices}: {enumerate_names(nowhere)}"
         )
-
-
-def provenance(plan: Plan) -> dict[str, Any]:
-    """Give what is known of a view before it is made, JSON-serialisable."""
-    return {
-        "release": plan.release,
-        "metadata": plan.metadata,
-        "normalization": plan.normalization,
-        "dtype": plan.dtype,
-        "genes": [] if plan.kind else _genes(plan),
-        "counts": {
-            "cells_asked": plan.n_asked,
-            "cells": plan.n_cells,
-            "cells_missing": plan.n_asked - plan.n_cells,
-            "cells_without_matrix": plan.n_asked - sum(m.n_asked for m in plan.matrices),
-            "rows_without_metadata": sum(m.n_extra for m in plan.matrices),
-            "blocks": len(plan.blocks),
-        },
-        "matrices": [
-            {
-                "dataset_label": m.dataset_label,
-                "feature_matrix_label": m.feature_matrix_label,
-                "file": m.relative_path,
-                "size": m.matrix.fingerprint.size,
-                "md5": m.file_hash,
-                "md5_verified": m.verified,
-                "cells_asked": m.n_asked,
-                "cells_found": m.n_found,
-                "cells_missing": m.n_asked - m.n_found,
-                "rows_without_metadata": m.n_extra,
-                "genes_absent": sum(position < 0 for position in m.positions),
-            }
-            for m in plan.matrices
-        ],
-        "plan": plan.digest,
-        "block_size": plan.block_size,
-        "atlas": {"download_base": plan.download_base, "taxonomy": plan.taxonomy},
-    } | _choices(plan)
-
-
-def _genes(plan: Plan) -> list[dict[str, Any]]:
-    return [
-        {
-            "column": column,
-            "gene_identifier": gene.identifier,
-            "gene_symbol": gene.symbol,
-            "absent_in": [m.feature_matrix_label for m in plan.matrices if m.positions[k] < 0],
-        }
-        for k, (gene, column) in enumerate(zip(plan.genes, plan.columns, strict=True))
-    ]
-
-
-def _choices(plan: Plan) -> dict[str, Any]:
-    """Give what was chosen, where something was; terms and colours are not told here."""
-    chosen: dict[str, Any] = {}
-    if plan.annotations:
-        chosen["annotations"] = [{"name": a.name, "source": a.source} for a in plan.annotations]
-    if plan.selection is not None:
-        chosen["selection"] = dict(plan.selection)
-    return chosen

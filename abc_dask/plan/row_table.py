@@ -14,7 +14,7 @@ A task reads all that it must know of its rows from the second, so that no task 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +29,47 @@ from abc_dask.disk.kept_table import read_cached, read_cached_rows, write_cached
 from abc_dask.errors import DamagedFileError
 from abc_dask.matrix.h5ad import MatrixFile, read_labels, read_row_sizes
 from abc_dask.matrix.index import MatrixIndex, duplicates
+from abc_dask.matrix.kernels import value_dtype
 from abc_dask.messages import plural
+from abc_dask.plan.plan import PlannedMatrix
 from abc_dask.release.annotation import Annotation
+from abc_dask.release.manifest import FeatureMatrix
 
 
 @dataclass(frozen=True)
-class MatrixRows:
-    """The rows of a matrix and whose they are.
+class AlignedRows:
+    """The rows of a matrix, whose they are, and which are wanted.
 
     Attributes
     ----------
+    index : MatrixIndex
+        The file.
     table : Path
-        Kept table: cell_label, cell, size, first.
-    n_asked, n_found, n_extra : int
-        Cells that the metadata assigns to the matrix, how many of them it holds, and
-        rows that the metadata does not list.
-    sizes, cells : arrays of int64, shape (n_rows,)
-        Stored values and cell (position in cell_metadata, -1: not wanted) of every row.
+        Kept table of the rows: cell_label, cell, size, first.
+    cells : array of int64, shape (n_rows,)
+        Position of each row's cell in cell_metadata, -1 where it is not listed.
+    sizes : array of int64, shape (n_rows,)
+        Stored values of each row; where cells are chosen, those of other rows count 0.
+    wanted : array of bool, shape (n_rows,)
+    n_asked : int
+        Cells that are asked of the matrix.
+    matrix : FeatureMatrix or None
+        Its entry in the manifest.
+    verified : bool
+        Whether the file was found to have the manifest's hash.
+    details : str
+        As in `PlannedMatrix`.
     """
 
+    index: MatrixIndex
     table: Path
-    n_asked: int
-    n_found: int
-    n_extra: int
-    sizes: NDArray[np.int64] = field(repr=False, compare=False)
     cells: NDArray[np.int64] = field(repr=False, compare=False)
+    sizes: NDArray[np.int64] = field(repr=False, compare=False)
+    wanted: NDArray[np.bool_] = field(repr=False, compare=False)
+    n_asked: int
+    matrix: FeatureMatrix | None = None
+    verified: bool = False
+    details: str = ""
 
     @classmethod
     def of(
@@ -63,15 +79,14 @@ class MatrixRows:
         cells: NDArray[np.int64] | None,
         state: object,
         cache: Cache,
-    ) -> MatrixRows:
-        """Align a matrix's rows with cells by label.
+    ) -> AlignedRows:
+        """Align a matrix's rows with cells by label; all rows that are listed are wanted.
 
         Parameters
         ----------
         index : MatrixIndex
-            The matrix.
         labels : callable
-            Gives the label of every cell of cell_metadata, each once; called only where
+            Returns the label of every cell of cell_metadata, each once; called only where
             no earlier run has aligned the same two files.
         cells : array of int64 or None
             Positions of the cells that are in this matrix; None: any may be.
@@ -92,10 +107,53 @@ class MatrixRows:
         )
         rows = read_cached(table, ["size", "cell"])
         cell = rows["cell"].to_numpy()
-        n_found = int((cell >= 0).sum())
-        n_asked = n_found if cells is None else len(cells)
-        sizes = rows["size"].to_numpy()
-        return cls(table, n_asked, n_found, matrix.n_rows - n_found, sizes, cell)
+        wanted = cell >= 0
+        n_asked = int(wanted.sum()) if cells is None else len(cells)
+        return cls(index, table, cell, rows["size"].to_numpy(), wanted, n_asked)
+
+    @property
+    def label(self) -> str:
+        """feature_matrix_label."""
+        return self.matrix.feature_matrix_label if self.matrix else ""
+
+    @property
+    def n_extra(self) -> int:
+        """Rows that the metadata does not list."""
+        return int((self.cells < 0).sum())
+
+    def chosen(self, mask: NDArray[np.bool_], cells: NDArray[np.int64] | None) -> AlignedRows:
+        """Return the rows with only some cells wanted.
+
+        Parameters
+        ----------
+        mask : array of bool, shape (n_cells,)
+            Of all cells in cell_metadata.
+        cells : array of int64 or None
+            Those that are assigned to this matrix; None: those that it holds.
+        """
+        wanted = self.wanted & mask[self.cells]
+        of_matrix = self.cells[self.cells >= 0] if cells is None else cells
+        sizes = np.where(wanted, self.sizes, 0)
+        return replace(self, wanted=wanted, sizes=sizes, n_asked=int(mask[of_matrix].sum()))
+
+    def planned(self, positions: tuple[int, ...]) -> PlannedMatrix:
+        """Return what a plan says of it."""
+        assert self.matrix is not None
+        return PlannedMatrix(
+            dataset_label=self.matrix.dataset_label,
+            feature_matrix_label=self.matrix.feature_matrix_label,
+            relative_path=self.matrix.file.relative_path,
+            file_hash=self.matrix.file.file_hash,
+            verified=self.verified,
+            matrix=self.index.matrix,
+            rows=str(self.table),
+            positions=positions,
+            value_dtype=value_dtype(np.dtype(self.index.matrix.dtype)).name,
+            n_asked=self.n_asked,
+            n_found=int(self.wanted.sum()),
+            n_extra=self.n_extra,
+            details=self.details,
+        )
 
 
 def _write_rows(
@@ -147,7 +205,7 @@ def write_details(
 
 
 def _beside(name: str) -> str:
-    """Keep names of annotations apart from our own."""
+    """Return the column of an annotation, apart from our own names."""
     return f"annotation:{name}"
 
 

@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.disk.kept_table import read_cached, write_cached
 from abc_dask.errors import UsageError
-from abc_dask.plan.alignment import AlignedRows, align_rows, selection_digest
-from abc_dask.plan.inputs import Source
+from abc_dask.plan.alignment import align_rows
+from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import Plan, plan_blocks, row_costs
-from abc_dask.plan.prepare import find_annotations, require_somewhere
+from abc_dask.plan.prepare import find_annotations, plan_of, require_somewhere
+from abc_dask.plan.request import Request
+from abc_dask.plan.row_table import AlignedRows
 from abc_dask.release.genes import Gene, find_genes
-from abc_dask.release.selection import CellChoice
 
 _SLOT = "slot"
 
 
 def write_slots(slots: NDArray[np.int32], target: Path) -> None:
-    """Keep which gene of the result each column of a matrix is, -1 for none."""
+    """Write which gene of the result each column of a matrix is, -1 for none."""
     write_cached(pa.table({_SLOT: pa.array(slots)}), target)
 
 
@@ -49,7 +50,7 @@ class Genes:
     slots: tuple[str, ...]
 
     def of_matrix(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Give the gene of each column (-1: none), and the genes that the matrix lacks."""
+        """Return the gene of each column (-1: none), and the genes that the matrix lacks."""
         slots: NDArray[np.int32] = read_cached(self.slots[number], [_SLOT])[_SLOT].to_numpy()
         here = np.zeros(self.n_genes, np.bool_)
         here[slots[slots >= 0]] = True
@@ -79,16 +80,7 @@ class SubsetPlan:
     n_uncommon: int
 
 
-def plan_subset(
-    source: Source,
-    cells: CellChoice | None,
-    genes: Sequence[str] | None,
-    *,
-    normalization: str,
-    annotate: Sequence[str],
-    in_common: bool,
-    block_size: int,
-) -> SubsetPlan:
+def plan_subset(inputs: Inputs, request: Request, *, in_common: bool) -> SubsetPlan:
     """Plan the reading of whole rows.
 
     Raises
@@ -98,16 +90,16 @@ def plan_subset(
     ReleaseError, MissingFileError, DamagedFileError, TableError
         If tables or matrices are missing, damaged or do not fit.
     """
-    if cells is None and genes is None:
+    if request.cells is None and request.genes is None:
         raise UsageError("all genes of all cells are the atlas itself; choose cells or genes")
-    selection = source.choose(cells)
-    annotations = find_annotations(source, annotate, ())
-    assignments = source.assignments(normalization, selection)
-    aligned = align_rows(source, assignments, selection, annotations, None)
-    wanted = _wanted_genes(source, genes, aligned)
+    selection = inputs.choose(request.cells)
+    annotations = find_annotations(inputs, request.annotate, ())
+    assignments = inputs.assignments(request.normalization, selection)
+    aligned = align_rows(inputs, assignments, selection, annotations, None)
+    wanted = _wanted_genes(inputs, request.genes, aligned)
     table = pd.Index([gene.identifier for gene in wanted])
     positions = np.array([_columns(rows).get_indexer(table) for rows in aligned])
-    if genes is not None and aligned:
+    if request.genes is not None and aligned:
         require_somewhere(wanted, (positions < 0).T.tolist())
     common: NDArray[np.bool_] = np.all(positions >= 0, axis=0)
     n_uncommon = int((~common).sum()) if in_common else 0
@@ -118,9 +110,7 @@ def plan_subset(
         raise UsageError("no gene is in all matrices of these cells")
     absent = {
         gene.identifier: [
-            rows.assignment.feature_matrix.feature_matrix_label
-            for rows, column in zip(aligned, positions, strict=True)
-            if column[k] < 0
+            rows.label for rows, column in zip(aligned, positions, strict=True) if column[k] < 0
         ]
         for k, gene in enumerate(wanted)
         if (positions[:, k] < 0).any()
@@ -130,26 +120,20 @@ def plan_subset(
         (_costs(rows, int((column < 0).sum()), dtype.itemsize), rows.wanted)
         for rows, column in zip(aligned, positions, strict=True)
     ]
-    plan = Plan(
-        release=source.release.version,
-        metadata=source.metadata,
-        normalization=normalization,
+    plan = plan_of(
+        inputs,
+        request,
+        selection,
+        annotations,
         genes=tuple(wanted),
         columns=tuple(gene.identifier for gene in wanted),
         dtype=dtype.name,
-        cell_selection=selection_digest(source, selection),
-        n_asked=source.cells.n_cells if selection is None else selection.n_chosen,
-        block_size=block_size,
         matrices=tuple(rows.planned(()) for rows in aligned),
-        blocks=plan_blocks(costs, block_size, trim=True),
-        download_base=str(source.release.download_base),
-        taxonomy=source.taxonomy,
-        annotations=annotations,
-        selection=None if selection is None else selection.report,
+        blocks=plan_blocks(costs, request.block_size, trim=True),
         kind="rows",
     )
     slots = tuple(
-        _keep_slots(source, rows, column, plan)
+        _keep_slots(inputs, rows, column, plan)
         for rows, column in zip(aligned, positions, strict=True)
     )
     return SubsetPlan(plan, Genes(len(wanted), dtype.name, slots), absent, n_uncommon)
@@ -161,12 +145,12 @@ def _columns(rows: AlignedRows) -> pd.Index[Any]:
 
 
 def _wanted_genes(
-    source: Source, genes: Sequence[str] | None, aligned: Sequence[AlignedRows]
+    inputs: Inputs, genes: Sequence[str] | None, aligned: Sequence[AlignedRows]
 ) -> list[Gene]:
-    """Give the genes asked for, else those of any matrix in the order of the gene table."""
+    """Return the genes asked for, else those of any matrix in the order of the gene table."""
     if genes is not None:
-        return find_genes(source.genes(), genes)
-    names = source.gene_names()
+        return find_genes(inputs.genes(), genes)
+    names = inputs.gene_names()
     held: dict[str, str] = {}
     for rows in aligned:
         table = rows.index.genes
@@ -178,7 +162,7 @@ def _wanted_genes(
 
 
 def _dtype(aligned: Sequence[AlignedRows], *, with_nan: bool) -> np.dtype[Any]:
-    """Give the type of the stored values, wide enough for all matrices and for NaN."""
+    """Return the type of the stored values, wide enough for all matrices and for NaN."""
     kinds = [np.dtype(rows.index.matrix.dtype).newbyteorder("=") for rows in aligned]
     dtype = np.result_type(*kinds) if kinds else np.dtype(np.float32)
     if with_nan and dtype.kind != "f":
@@ -196,11 +180,11 @@ def _costs(rows: AlignedRows, n_absent: int, itemsize: int) -> Any:
     return row_costs(matrix, np.where(rows.wanted, sizes, 0), 0, 0) + filled
 
 
-def _keep_slots(source: Source, rows: AlignedRows, column: Any, plan: Plan) -> str:
-    """Keep which gene of the result each column of a matrix is."""
+def _keep_slots(inputs: Inputs, rows: AlignedRows, column: Any, plan: Plan) -> str:
+    """Return where it is kept which gene of the result each column of a matrix is."""
     slots = np.full(rows.index.matrix.n_columns, -1, np.int32)
     present = np.flatnonzero(column >= 0)
     slots[column[present]] = present
     genes = hashlib.sha256("\n".join(plan.columns).encode()).hexdigest()
     state = [rows.index.table.name, genes]
-    return str(source.cache.get("slots", state, lambda target: write_slots(slots, target)))
+    return str(inputs.cache.get("slots", state, lambda target: write_slots(slots, target)))

@@ -58,7 +58,7 @@ def make_safely(work: Work, task: BlockTask, staging: str, plan: str) -> Receipt
 
 
 def jobs_of(client: Client) -> Any:
-    """Give the cluster of batch jobs that a client belongs to; None if it is another."""
+    """Return the cluster of batch jobs that a client belongs to; None if it is another."""
     cluster = getattr(client, "cluster", None)
     return cluster if hasattr(cluster, "jobs") and hasattr(cluster, "want") else None
 
@@ -196,7 +196,7 @@ class _Run:
             time.sleep(_LOOK / 5)
 
     def _receipt(self, future: Any, task: BlockTask) -> Receipt | None:
-        """Give a task's receipt; None if it was lost on the way.
+        """Return a task's receipt; None if it was lost on the way.
 
         It lies in the folder of the view as well, and is taken from there: what is in the
         memory of a worker goes away with it.

@@ -31,7 +31,7 @@ _SHARD = 1 << 22
 
 def write_store(
     path: Path,
-    format: str,  # noqa: A002 - the word of the command line
+    format: str,
     parts: Sequence[Path],
     *,
     obs: pd.DataFrame,

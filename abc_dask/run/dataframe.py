@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def to_frame(partition: Partition, columns: Sequence[str]) -> pd.DataFrame:
-    """Give a partition as a DataFrame: index cell_label, genes, then annotations."""
+    """Return a partition as a DataFrame: index cell_label, genes, then annotations."""
     import pandas as pd
 
     index = pd.Index(partition.labels.to_pandas(), name=CELL_LABEL)
@@ -39,14 +39,14 @@ def read_partition(task: BlockTask, columns: Sequence[str]) -> pd.DataFrame:
 def empty_frame(
     columns: Sequence[str], dtype: str, annotations: Sequence[Annotation] = ()
 ) -> pd.DataFrame:
-    """Give the meta of the Dask DataFrame."""
+    """Return the meta of the Dask DataFrame."""
     nothing = [(a, np.empty(0, a.dtype if a.is_numeric else np.int32)) for a in annotations]
     values = np.zeros((len(columns), 0), dtype)
     return to_frame(Partition(pa.array([], pa.string()), values, 0, nothing), columns)
 
 
 def expression_frame(plan: Plan) -> dd.DataFrame:
-    """Give the lazy Dask DataFrame of a plan, one partition a row block.
+    """Return the lazy Dask DataFrame of a plan, one partition a row block.
 
     Returns
     -------

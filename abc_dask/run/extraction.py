@@ -16,7 +16,6 @@ from abc_dask._version import FORMAT_VERSION, __version__
 from abc_dask.disk.kept_table import read_cached
 from abc_dask.errors import ReleaseError, ViewError
 from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
-from abc_dask.plan.prepare import provenance
 from abc_dask.progress import Progress
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.blocks import Work, run_tasks
@@ -37,7 +36,7 @@ _VERSIONS = ("dask", "distributed", "numpy", "pandas", "pyarrow", "h5py")
 
 def check_output(
     output: str | Path,
-    format: str | None,  # noqa: A002 - the word of the command line
+    format: str | None,
     *,
     overwrite: bool,
     known: tuple[str, ...] = FORMATS,
@@ -56,17 +55,17 @@ def check_output(
         If the format is unknown, or something is there and may not be replaced.
     """
     path = Path(output).expanduser().absolute()
-    chosen = format_of(path, format, known=known)
+    format = format_of(path, format, known=known)
     if path.name in {"", ".", ".."}:
         raise ViewError(f"{str(output)!r} is not a name for a view")
     refuse_existing(path, overwrite=overwrite)
-    return path, chosen
+    return path, format
 
 
 def run(
     plan: Plan,
     output: Path,
-    chosen: str,
+    format: str,
     client: Client,
     *,
     overwrite: bool = False,
@@ -79,7 +78,7 @@ def run(
     plan : Plan
     output : Path
         As `check_output` gives it.
-    chosen : str
+    format : str
         Format.
     client : distributed.Client
         Where tasks run; output and inputs must lie where its workers see them.
@@ -106,16 +105,16 @@ def run(
     with staging.locked():
         # what may have happened while we waited for nothing: another driver's commit
         refuse_existing(output, overwrite=overwrite)
-        begin(plan, staging, chosen, overwrite=overwrite)
+        begin(plan, staging, format, overwrite=overwrite)
         found, kept = make_parts(make_part, plan, staging, client, progress=progress)
-        complete(plan, found, staging, chosen, kept=kept, began=began)
+        complete(plan, found, staging, format, kept=kept, began=began)
     return output
 
 
 def begin(
     plan: Plan,
     staging: Staging,
-    chosen: str,
+    format: str,
     *,
     described: dict[str, Any] | None = None,
     overwrite: bool,
@@ -127,7 +126,7 @@ def begin(
     plan : Plan
     staging : Staging
         Locked by the caller.
-    chosen : str
+    format : str
         Format.
     described : dict, optional
         Provenance; that of a view where not given.
@@ -147,9 +146,9 @@ def begin(
         )
     try:
         staging.begin(plan.identity, plan.digest, overwrite=overwrite)
-        staging.begin_parts(provenance(plan) if described is None else described)
+        staging.begin_parts(plan.provenance if described is None else described)
         if not plan.kind:  # job arrays make views
-            staging.save_tasks({"format": chosen} | plan_to_json(plan))
+            staging.save_tasks({"format": format} | plan_to_json(plan))
     except OSError as error:
         raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
 
@@ -191,7 +190,7 @@ def complete(
     plan: Plan,
     found: dict[int, Receipt],
     staging: Staging,
-    chosen: str,
+    format: str,
     *,
     kept: int,
     began: float,
@@ -205,7 +204,7 @@ def complete(
         One a block.
     staging : Staging
         Locked by the caller.
-    chosen : str
+    format : str
         Format.
     kept : int
         Blocks that were there before.
@@ -215,12 +214,12 @@ def complete(
     receipts = in_order(plan, found, staging)
     content = sum(int(receipt.content, 16) for receipt in receipts)
     seconds = time.perf_counter() - began
-    info = provenance(plan) | run_info(measured(plan, receipts), content, kept, seconds)
-    _finish(plan, receipts, staging, chosen, info)
+    info = plan.provenance | run_info(measured(plan, receipts), content, kept, seconds)
+    _finish(plan, receipts, staging, format, info)
 
 
 def in_order(plan: Plan, found: dict[int, Receipt], staging: Staging) -> list[Receipt]:
-    """Give one receipt a block, in the plan's order.
+    """Return one receipt a block, in the plan's order.
 
     They are believed only if the parts are here: workers may see another file system.
     """
@@ -273,7 +272,7 @@ def _by_matrix(each: Sequence[_Of], plan: Plan) -> list[list[_Of]]:
 def run_info(
     matrices: list[dict[str, Any]], content: int, kept: int, seconds: float
 ) -> dict[str, Any]:
-    """Give what only the run can tell.
+    """Return what only the run can tell.
 
     Parameters
     ----------
@@ -303,16 +302,19 @@ def run_info(
 
 
 def measured(plan: Plan, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
-    """Give the provenance of each matrix with the time and bytes of its tasks."""
-    matrices: list[dict[str, Any]] = provenance(plan)["matrices"]
-    for matrix, own in zip(matrices, _by_matrix(receipts, plan), strict=True):
-        matrix["task_seconds"] = round(sum(receipt.seconds for receipt in own), 3)
-        matrix["bytes_read"] = sum(receipt.bytes_read for receipt in own)
-    return matrices
+    """Return the provenance of each matrix with the time and bytes of its tasks."""
+    return [
+        matrix
+        | {
+            "task_seconds": round(sum(receipt.seconds for receipt in own), 3),
+            "bytes_read": sum(receipt.bytes_read for receipt in own),
+        }
+        for matrix, own in zip(plan.provenance["matrices"], _by_matrix(receipts, plan), strict=True)
+    ]
 
 
 def _finish(
-    plan: Plan, receipts: Sequence[Receipt], staging: Staging, chosen: str, info: dict[str, Any]
+    plan: Plan, receipts: Sequence[Receipt], staging: Staging, format: str, info: dict[str, Any]
 ) -> None:
     parts = staging.folder / PARTS
     order = cell_order(plan, staging)
@@ -321,13 +323,13 @@ def _finish(
     )
     if annotations:
         info = info | {"annotations": [a.describe() for a in annotations]}
-    if chosen == "parquet":
+    if format == "parquet":
         save_order(parts, order)
         staging.sweep({CELL_ORDER, VIEW} | {receipt.name for receipt in receipts})
         rows = {receipt.name: receipt.rows for receipt in receipts}
         digests = {receipt.name: receipt.sha256 for receipt in receipts}
-        publish(staging, parts, chosen, info, rows=rows, digests=digests)
+        publish(staging, parts, format, info, rows=rows, digests=digests)
     else:
         paths = tuple(parts / receipt.name for receipt in receipts)
         reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype), annotations)
-        commit(staging, chosen, reader, info)
+        commit(staging, format, reader, info)

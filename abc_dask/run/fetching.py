@@ -24,21 +24,20 @@ from abc_dask.acquire.progress import FetchProgress
 from abc_dask.disk.files import Fingerprint, remove, write_whole
 from abc_dask.errors import AbcDaskError, GeneError, ReleaseError, TableError, ViewError
 from abc_dask.messages import plural
-from abc_dask.plan.inputs import Source
+from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import annotations_identity
 from abc_dask.plan.prepare import (
     column_names,
     find_annotations,
     prepare,
-    provenance,
     require_somewhere,
 )
+from abc_dask.plan.request import Request
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.genes import Gene, choose_gene_table
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import Assignment
 from abc_dask.release.release import Release
-from abc_dask.release.selection import CellChoice, Selection
 from abc_dask.run.extraction import run, run_info
 from abc_dask.views.description import load_info, part_paths
 from abc_dask.views.integrity import problems
@@ -51,95 +50,56 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked for.
+def fetch_tables(inputs: Inputs, request: Request, progress: FetchProgress) -> None:
+    """Fetch the tables that say which cells and genes there are.
 
-    Attributes
-    ----------
-    source : Source
-        Release, tables and cache.
-    genes : tuple of str
-        Symbols or identifiers.
-    normalization : str
-        ``log2`` or ``raw``.
-    columns : str
-        ``gene_symbol`` or ``gene_identifier``.
-    block_size : int
-        Bytes of stored values that one task reads.
-    annotate : tuple of str
-        Columns of annotations.
-    cells : CellChoice or None
-        Which cells; None: all.
+    Raises
+    ------
+    GeneError
+        If there is no gene table to look genes up in before matrices are there.
+    DownloadError
+        If they cannot be fetched.
     """
+    manifest = inputs.release.manifest
+    if choose_gene_table(manifest, inputs.metadata, inputs.gene_directory) is None:
+        raise GeneError(
+            f"{inputs.metadata} has no gene table of its own to look genes up in before its "
+            "matrices are fetched; name one with --gene-directory"
+        )
+    fetch(inputs.release, inputs.tables, progress=progress)
+    needed = [*request.annotate, *(request.cells.columns if request.cells else ())]
+    fetch(inputs.release, inputs.annotations.entries(needed), progress=progress)
 
-    source: Source
-    genes: tuple[str, ...]
-    normalization: str
-    columns: str
-    block_size: int
-    annotate: tuple[str, ...] = ()
-    cells: CellChoice | None = None
 
-    def fetch_tables(self, progress: FetchProgress) -> None:
-        """Bring the tables that say which cells and genes there are.
-
-        Raises
-        ------
-        GeneError
-            If there is no gene table to look genes up in before matrices are there.
-        DownloadError
-            If they cannot be brought.
-        """
-        source = self.source
-        manifest = source.release.manifest
-        if choose_gene_table(manifest, source.metadata, source.gene_directory) is None:
-            raise GeneError(
-                f"{source.metadata} has no gene table of its own to look genes up in before its "
-                "matrices are fetched; name one with --gene-directory"
-            )
-        fetch(source.release, source.tables, progress=progress)
-        needed = [*self.annotate, *(self.cells.columns if self.cells else ())]
-        fetch(source.release, source.annotations.entries(needed), progress=progress)
-
-    @property
-    def selection(self) -> Selection | None:
-        """The chosen cells; None: all."""
-        return self.source.choose(self.cells)
-
-    def assignments(self) -> list[Assignment]:
-        """Group the chosen cells by feature matrix."""
-        return self.source.assignments(self.normalization, self.selection)
-
-    def matrix_files(self) -> list[FileEntry]:
-        """Give the matrix files, in the order in which they are read."""
-        return [a.feature_matrix.file for a in self.assignments()]
-
-    def identity(self, genes: list[Gene]) -> dict[str, Any]:
-        """Give what tells this request from another; files count by size and hash."""
-        names = column_names(genes, self.columns)
-        annotations = find_annotations(self.source, self.annotate, names)
-        chosen = {"selection": self.selection.digest} if self.selection else {}
-        return {
-            "format_version": FORMAT_VERSION,
-            "release": self.source.release.version,
-            "metadata": self.source.metadata,
-            "normalization": self.normalization,
-            "genes": [gene.identifier for gene in genes],
-            "columns": list(names),
-            "cell_selection": list(self.source.cells.state),
-            "block_size": self.block_size,
-            "inputs": {e.relative_path: [e.size, e.file_hash] for e in self.matrix_files()},
-            "matrix by matrix": True,
-        } | (annotations_identity(annotations) | chosen)
+def _identity(
+    inputs: Inputs, request: Request, genes: list[Gene], assignments: list[Assignment]
+) -> dict[str, Any]:
+    """Return what tells this request from another; files count by size and hash."""
+    names = column_names(genes, request.columns)
+    annotations = find_annotations(inputs, request.annotate, names)
+    selection = inputs.choose(request.cells)
+    files = [a.feature_matrix.file for a in assignments]
+    return {
+        "format_version": FORMAT_VERSION,
+        "release": inputs.release.version,
+        "metadata": inputs.metadata,
+        "normalization": request.normalization,
+        "genes": [gene.identifier for gene in genes],
+        "columns": list(names),
+        "cell_selection": list(inputs.cells.state),
+        "block_size": request.block_size,
+        "inputs": {file.relative_path: [file.size, file.file_hash] for file in files},
+        "matrix by matrix": True,
+    } | (annotations_identity(annotations) | ({"selection": selection.digest} if selection else {}))
 
 
 def extract_while_fetching(
+    inputs: Inputs,
     request: Request,
     output: Path,
-    chosen: str,
     client: Client,
     *,
+    format: str,
     overwrite: bool,
     discard: bool,
     progress: FetchProgress,
@@ -148,9 +108,10 @@ def extract_while_fetching(
 
     Parameters
     ----------
+    inputs : Inputs
+        Their tables are on disk.
     request : Request
-        Its tables are on disk.
-    output, chosen, client, overwrite
+    output, client, format, overwrite
         As in `abc_dask.run.extraction.run`.
     discard : bool
         Remove each matrix file that this call fetched, or one before it that was stopped,
@@ -169,8 +130,10 @@ def extract_while_fetching(
         As `run` and `fetch`; the same call goes on where this one stopped.
     """
     began = time.perf_counter()
-    genes = request.source.gene_names().find(request.genes)
-    identity = request.identity(genes)
+    genes = inputs.gene_names().find(request.genes or ())
+    selection = inputs.choose(request.cells)
+    assignments = inputs.assignments(request.normalization, selection)
+    identity = _identity(inputs, request, genes, assignments)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     staging = Staging.beside(output)
     with staging.locked():
@@ -180,33 +143,30 @@ def extract_while_fetching(
             (staging.folder / MATRICES).mkdir(exist_ok=True)
         except OSError as error:
             raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
-        assignments = request.assignments()
         places = {
             a.feature_matrix.file: staging.folder / MATRICES / f"{number:05d}.parquet"
             for number, a in enumerate(assignments)
         }
-        brought = _Brought(request.source.release, places) if discard else None
+        arrived = _Fetched(inputs.release, places) if discard else None
         todo = []
         for assignment in assignments:
             file = assignment.feature_matrix.file
             if _load(places[file]) is None:
                 todo.append(assignment)
-            elif brought is not None:
-                brought.discard(file)
+            elif arrived is not None:
+                arrived.discard(file)
         kept = len(assignments) - len(todo)
-        _extract_each(request, todo, places, client, brought, progress=progress)
+        _extract_each(inputs, request, todo, places, client, arrived=arrived, progress=progress)
         parts = [_load(places[a.feature_matrix.file]) for a in assignments]
         _publish(
             staging,
-            chosen,
+            format,
             [part for part in parts if part is not None],
             genes,
             described={
                 "plan": digest,
                 "block_size": request.block_size,
-                "cells_asked": request.selection.n_chosen
-                if request.selection
-                else request.source.cells.n_cells,
+                "cells_asked": selection.n_chosen if selection else inputs.cells.n_cells,
                 "kept": kept,
                 "seconds": time.perf_counter() - began,
             },
@@ -215,53 +175,45 @@ def extract_while_fetching(
 
 
 def _extract_each(
+    inputs: Inputs,
     request: Request,
     todo: list[Assignment],
     places: dict[FileEntry, Path],
     client: Client,
-    brought: _Brought | None,
     *,
+    arrived: _Fetched | None,
     progress: FetchProgress,
 ) -> None:
-    """Make the views of the matrices that have none; with `brought`, discard what came."""
+    """Make the views of the matrices that have none; with `arrived`, discard their files."""
     assigned = {a.feature_matrix.file: a for a in todo}
-    release = request.source.release
+    release = inputs.release
     arriving = fetch_each(
         release,
         list(assigned),
         progress=progress,
-        ahead=None if brought is None else 1,
-        placing=None if brought is None else brought.note,
+        ahead=None if arrived is None else 1,
+        placing=None if arrived is None else arrived.note,
     )
     with contextlib.closing(arriving):
         for fetched in arriving:
             place = places[fetched.entry]
             remove(place)
-            plan = prepare(
-                request.source,
-                request.genes,
-                normalization=request.normalization,
-                columns=request.columns,
-                block_size=request.block_size,
-                annotate=request.annotate,
-                cells=request.cells,
-                only=assigned[fetched.entry],
-            )
+            plan = prepare(inputs, request, only=assigned[fetched.entry])
             if plan.blocks:
                 run(plan, place, "parquet", client, overwrite=True)
             else:
-                write_whole(_without_cells(place), json.dumps(provenance(plan)).encode())
+                write_whole(_without_cells(place), json.dumps(plan.provenance).encode())
             cells = plural(plan.n_cells, "cell")
             progress.note(f"{plan.matrices[0].feature_matrix_label}: {cells} extracted")
-            if brought is not None:
-                brought.discard(fetched.entry)
+            if arrived is not None:
+                arrived.discard(fetched.entry)
 
 
-class _Brought:
+class _Fetched:
     """Which matrix files were fetched for this view, by this run or one that was stopped.
 
     What lay there before, or was put there by somebody else, is never discarded: a file
-    counts as brought only while it is the very one that was noted as it got its name.
+    counts as fetched only while it is the very one that was noted as it got its name.
     """
 
     def __init__(self, release: Release, places: dict[FileEntry, Path]) -> None:
@@ -277,7 +229,7 @@ class _Brought:
             raise ViewError(f"{place} cannot be written: {error.strerror}") from None
 
     def discard(self, entry: FileEntry) -> None:
-        """Remove a file if it was brought."""
+        """Remove a file if it was fetched here."""
         path, place = self._release.path(entry), self._notes[entry]
         try:
             noted = Fingerprint(**json.loads(place.read_bytes()))
@@ -323,7 +275,7 @@ def _load(place: Path) -> _Part | None:
 
 def _publish(
     staging: Staging,
-    chosen: str,
+    format: str,
     parts: list[_Part],
     genes: list[Gene],
     described: dict[str, Any],
@@ -349,11 +301,11 @@ def _publish(
     if annotations:
         info["annotations"] = [annotation.describe() for annotation in annotations]
     info |= run_info(matrices, content, described["kept"], described["seconds"])
-    commit(staging, chosen, reader, info)
+    commit(staging, format, reader, info)
 
 
 def _annotations(infos: list[dict[str, Any]]) -> tuple[Annotation, ...]:
-    """Give the columns of annotations of all matrices, their missing values added up."""
+    """Return the columns of annotations of all matrices, their missing values added up."""
     described = [info.get("annotations", []) for info in infos]
     return tuple(
         Annotation.from_description(same[0]).counted(sum(one["cells_missing"] for one in same))
@@ -382,7 +334,7 @@ def _together(
         "rows_without_metadata": sum(matrix["rows_without_metadata"] for matrix in matrices),
         "blocks": sum(info["counts"]["blocks"] for info in infos),
     }
-    kept = ("release", "metadata", "normalization", "atlas", "selection")
+    kept = ("release", "metadata", "normalization", "atlas", "selection", "places")
     return {name: first[name] for name in kept if name in first} | {
         "genes": genes,
         "counts": counts,

@@ -23,7 +23,7 @@ from abc_dask.views.publish import refuse_existing
 from abc_dask.views.staging import Staging
 
 
-def write_plan(plan: Plan, output: Path, chosen: str, *, overwrite: bool = False) -> int:
+def write_plan(plan: Plan, output: Path, format: str, *, overwrite: bool = False) -> int:
     """Write a plan into the folder of the unfinished view; nothing is read yet.
 
     Parameters
@@ -31,7 +31,7 @@ def write_plan(plan: Plan, output: Path, chosen: str, *, overwrite: bool = False
     plan : Plan
     output : Path
         As `abc_dask.run.extraction.check_output` gives it.
-    chosen : str
+    format : str
         Format.
     overwrite : bool
         Remove what was done for another request.
@@ -49,7 +49,7 @@ def write_plan(plan: Plan, output: Path, chosen: str, *, overwrite: bool = False
     staging = Staging.beside(output)
     with staging.locked():
         refuse_existing(output, overwrite=overwrite)
-        begin(plan, staging, chosen, overwrite=overwrite)
+        begin(plan, staging, format, overwrite=overwrite)
         return len(plan.blocks) - len(trusted_receipts(staging, plan))
 
 
@@ -153,7 +153,7 @@ def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
     path = Path(output).expanduser().absolute()
     staging = Staging.beside(path)
     refuse_existing(path, overwrite=overwrite)
-    plan, chosen = _opened(staging)
+    plan, format = _opened(staging)
     with staging.locked():
         for matrix in plan.matrices:
             matrix.matrix.fingerprint.require(matrix.matrix.path)
@@ -165,14 +165,14 @@ def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
                 f"{len(plan.blocks):,} missing: {enumerate_names(missing, most=5)}; "
                 "run abc-dask extract-part again for their indices"
             )
-        complete(plan, found, staging, chosen, kept=len(found), began=began)
+        complete(plan, found, staging, format, kept=len(found), began=began)
     return path
 
 
 def _opened(staging: Staging) -> tuple[Plan, str]:
-    plan, chosen = read_plan(staging)
+    plan, format = read_plan(staging)
     staging.begin(plan.identity, plan.digest, overwrite=False)
-    return plan, chosen
+    return plan, format
 
 
 def _missing(plan: Plan, found: dict[int, Receipt]) -> Iterator[str]:

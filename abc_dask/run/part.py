@@ -82,7 +82,7 @@ class Receipt:
 
 
 def receipt_path(staging: Path, number: int) -> Path:
-    """Give the place of a block's receipt."""
+    """Return the place of a block's receipt."""
     return staging / RECEIPTS / f"{number:05d}.json"
 
 
@@ -176,7 +176,7 @@ def part_content(task: BlockTask, partition: Partition, staging: Path) -> PartCo
 
 @lru_cache(maxsize=1)
 def _carried(path: Path, _mtime_ns: int) -> tuple[list[dict[str, Any]], bytes]:
-    """Give the matrices, and the provenance that a part carries: without a long list of them."""
+    """Return the matrices, and the provenance that a part carries: without a long list of them."""
     content = path.read_bytes()
     provenance = json.loads(content)
     matrices = provenance["matrices"]

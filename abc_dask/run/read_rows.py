@@ -132,7 +132,7 @@ def canonical(
     n_genes: int,
     absent: NDArray[np.int32],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
-    """Bring entries into canonical CSR form.
+    """Sort entries into canonical CSR form.
 
     Parameters
     ----------

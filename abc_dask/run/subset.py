@@ -21,7 +21,6 @@ from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.disk.files import cannot_write
 from abc_dask.disk.retry import patiently
 from abc_dask.errors import ReleaseError
-from abc_dask.plan.prepare import provenance
 from abc_dask.plan.subset import Genes, SubsetPlan
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.csr_anndata import CELL, write_store
@@ -124,9 +123,9 @@ def _batch(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def run_subset(
-    wish: SubsetPlan,
+    asked: SubsetPlan,
     output: Path,
-    chosen: str,
+    format: str,
     client: Client,
     *,
     overwrite: bool = False,
@@ -144,20 +143,20 @@ def run_subset(
         If a block cannot be read or written; finished blocks are kept, and the same
         call completes the work.
     """
-    plan = wish.plan
+    plan = asked.plan
     if not plan.blocks:
         raise ReleaseError(f"none of the {plan.n_asked:,} cells chosen is in a feature matrix")
     began = time.perf_counter()
-    described = _described(wish)
+    described = _described(asked)
     staging = Staging.beside(output)
     with staging.locked():
         refuse_existing(output, overwrite=overwrite)
-        begin(plan, staging, chosen, described=described, overwrite=overwrite)
-        work = MakeRows(wish.genes)
+        begin(plan, staging, format, described=described, overwrite=overwrite)
+        work = MakeRows(asked.genes)
         found, held = make_parts(work, plan, staging, client, progress=progress)
         receipts = in_order(plan, found, staging)
         order = cell_order(plan, staging)
-        matrices = [m | {"genes_absent": n} for m, n in _absent(measured(plan, receipts), wish)]
+        matrices = [m | {"genes_absent": n} for m, n in _absent(measured(plan, receipts), asked)]
         info = described | run_info(matrices, 0, held, time.perf_counter() - began)
         del info["content"]
         values = [(a, a.values()[order]) for a in plan.annotations]
@@ -170,7 +169,7 @@ def run_subset(
             obs[name] = _owner_column(owners, names)
         place = staging.finished()
         try:
-            write_store(place, chosen, paths, obs=obs, var=_var(wish), info=info)
+            write_store(place, format, paths, obs=obs, var=_var(asked), info=info)
             staging.publish(place)
         except OSError as error:
             raise cannot_write(output, error) from error
@@ -178,33 +177,33 @@ def run_subset(
 
 
 def _owner_column(owners: NDArray[np.int16], names: list[str]) -> pd.Categorical[Any]:
-    """Give the name of each cell's matrix; several matrices may share one."""
+    """Return the name of each cell's matrix; several matrices may share one."""
     categories = list(dict.fromkeys(names))
     codes = np.array([categories.index(name) for name in names], dtype=np.int64)
     of_cells: NDArray[np.int64] = codes[owners]
     return pd.Categorical.from_codes(of_cells, dtype=pd.CategoricalDtype(categories))
 
 
-def _absent(matrices: list[dict[str, Any]], wish: SubsetPlan) -> list[tuple[dict[str, Any], int]]:
+def _absent(matrices: list[dict[str, Any]], asked: SubsetPlan) -> list[tuple[dict[str, Any], int]]:
     labels = [m["feature_matrix_label"] for m in matrices]
-    counts = [sum(label in lacking for lacking in wish.absent.values()) for label in labels]
+    counts = [sum(label in lacking for lacking in asked.absent.values()) for label in labels]
     return list(zip(matrices, counts, strict=True))
 
 
-def _var(wish: SubsetPlan) -> pd.DataFrame:
-    genes = wish.plan.genes
+def _var(asked: SubsetPlan) -> pd.DataFrame:
+    genes = asked.plan.genes
     index = pd.Index([gene.identifier for gene in genes], dtype=object, name=GENE_IDENTIFIER)
     symbols = np.array([gene.symbol for gene in genes], dtype=object)
-    lacking = np.array([len(wish.absent.get(gene.identifier, [])) for gene in genes])
+    lacking = np.array([len(asked.absent.get(gene.identifier, [])) for gene in genes])
     return pd.DataFrame({GENE_SYMBOL: symbols, "matrices_without": lacking}, index=index)
 
 
-def _described(wish: SubsetPlan) -> dict[str, Any]:
-    """Give what is known before any row is read; genes are in the table of genes."""
-    told = provenance(wish.plan)
-    told["counts"] |= {
-        "genes": len(wish.plan.genes),
-        "genes_absent_somewhere": len(wish.absent),
-        "genes_not_in_common": wish.n_uncommon,
+def _described(asked: SubsetPlan) -> dict[str, Any]:
+    """Return what is known before any row is read; genes are in the table of genes."""
+    told = asked.plan.provenance
+    counts = told["counts"] | {
+        "genes": len(asked.plan.genes),
+        "genes_absent_somewhere": len(asked.absent),
+        "genes_not_in_common": asked.n_uncommon,
     }
-    return told | {"absent": wish.absent}
+    return told | {"counts": counts, "absent": asked.absent}

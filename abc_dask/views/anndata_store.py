@@ -91,7 +91,7 @@ class AnnDataStore:
 
 
 @contextlib.contextmanager
-def new_store(target: Path, format: str, *, level: int) -> Iterator[AnnDataStore]:  # noqa: A002
+def new_store(target: Path, format: str, *, level: int) -> Iterator[AnnDataStore]:
     """Open a new AnnData for writing.
 
     Parameters

@@ -11,53 +11,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import AbcDaskError, UsageError
-from abc_dask.release.annotation import Annotation
+from abc_dask.errors import AbcDaskError
 from abc_dask.release.annotations import Annotations
+from abc_dask.release.coordinates import SECTION, SPATIAL, XY, coordinates_of, kind_of
 from abc_dask.views.reader import Reader, View
 
-SECTION = "brain_section_label"
-
-UMAP, SPATIAL = "X_umap", "spatial"
-
 PLACES = "places"  # in a view's description
-
-_XY = ("x", "y")
 
 # of a term that the atlas gives no colour
 _NO_COLOR = "#cccccc"
 
 
 def placed(reader: Reader, info: dict[str, Any]) -> dict[str, Any]:
-    """Give a view's description with what its x and y are, where it has both and does not say."""
-    if info.get(PLACES) or len({a.name for a in reader.annotations} & set(_XY)) < len(_XY):
+    """Return a view's description with what its x and y are, where it does not say.
+
+    A plan decides that for views with both; here x and y are added to a finished view.
+    """
+    if info.get(PLACES) or not {a.name for a in reader.annotations} >= XY:
         return info
-    kind = _own_places(reader) or _places_in_atlas(info)
-    return info | ({PLACES: kind} if kind else {})
-
-
-def _own_places(reader: Reader) -> str | None:
-    section = next((a for a in reader.annotations if a.name == SECTION), None)
-    return None if section is None else _kind(section, reader.n_cells)
-
-
-def _places_in_atlas(info: dict[str, Any]) -> str | None:
-    """Ask the tables that the view is from; None where nobody can tell."""
+    own = next((a for a in reader.annotations if a.name == SECTION), None)
+    if own is not None:
+        return info | {PLACES: kind_of(own, reader.n_cells)}
     atlas = info.get("atlas", {})
     try:
         tables = Annotations.open(
             atlas["download_base"], info["release"], info["metadata"], atlas.get("taxonomy")
         )
-        (section,) = tables.find([SECTION])
-    except UsageError:
-        return UMAP  # cells have no sections
     except (KeyError, AbcDaskError):
-        return None
-    return _kind(section, tables.cells.n_cells)
-
-
-def _kind(section: Annotation, n_cells: int) -> str:
-    return SPATIAL if section.n_missing < n_cells else UMAP
+        return info
+    kind = coordinates_of(tables)
+    return info | ({PLACES: kind} if kind else {})
 
 
 def are_sections(view: View, download_base: Any = None) -> bool:
@@ -77,10 +60,10 @@ def are_sections(view: View, download_base: Any = None) -> bool:
 
 def places(reader: Reader) -> NDArray[np.float64] | None:
     """Give x and y of every cell as an array of n_cells x 2; None if not among the annotations."""
-    found = {a.name: a for a in reader.annotations if a.name in _XY and a.is_numeric}
-    if len(found) < len(_XY):
+    found = {a.name: a for a in reader.annotations if a.name in XY and a.is_numeric}
+    if len(found) < len(XY):
         return None
-    columns = [reader.annotation(found[name]).astype(np.float64) for name in _XY]
+    columns = [reader.annotation(found[name]).astype(np.float64) for name in ("x", "y")]
     return np.stack(columns, axis=1)
 
 

@@ -13,7 +13,6 @@ from abc_dask.views.description import CELLS, VIEW, sealed_info, tree
 from abc_dask.views.formats import EXPORTS, WRITERS, format_of
 from abc_dask.views.integrity import require_whole
 from abc_dask.views.joined import handed_over
-from abc_dask.views.places import placed
 from abc_dask.views.reader import Reader, View, naming
 from abc_dask.views.staging import Staging
 
@@ -56,7 +55,6 @@ def commit(staging: Staging, chosen: str, reader: Reader, info: dict[str, Any]) 
     """
     place = staging.finished()
     try:
-        info = placed(reader, info)
         parts = WRITERS[chosen](place, reader, info)
         publish(staging, place, chosen, info, rows=parts)
     except OSError as error:
@@ -118,7 +116,7 @@ def publish(
 def export(
     view: View,
     target: str | Path,
-    format: str | None = None,  # noqa: A002 - the word of the command line
+    format: str | None = None,
     *,
     annotate: Iterable[str] = (),
     download_base: str | Path | None = None,

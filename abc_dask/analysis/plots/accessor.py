@@ -11,8 +11,9 @@ from abc_dask.analysis.plots.canvas import Picture
 from abc_dask.analysis.plots.colors import distinct_colors
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names, nearest, plural
+from abc_dask.release.coordinates import SECTION
 from abc_dask.views.joined import cells_table, joined_reader
-from abc_dask.views.places import SECTION, are_sections
+from abc_dask.views.places import are_sections
 
 if TYPE_CHECKING:
     import pandas as pd

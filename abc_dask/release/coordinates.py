@@ -1,0 +1,34 @@
+"""What x and y of the cells are: a UMAP, or places in brain sections.
+
+In the atlas's tables both are called x and y. Where cells have a brain_section_label they
+are places in that section.
+"""
+
+from __future__ import annotations
+
+from abc_dask.errors import AbcDaskError, UsageError
+from abc_dask.release.annotation import Annotation
+from abc_dask.release.annotations import Annotations
+
+SECTION = "brain_section_label"
+
+# The names that scanpy and its like give the two in obsm.
+UMAP, SPATIAL = "X_umap", "spatial"
+
+XY = frozenset({"x", "y"})
+
+
+def kind_of(section: Annotation, n_cells: int) -> str:
+    """Return ``spatial`` if any of the cells has a section, else ``X_umap``."""
+    return SPATIAL if section.n_missing < n_cells else UMAP
+
+
+def coordinates_of(tables: Annotations) -> str | None:
+    """Return what x and y of a release's cells are; None where a table that tells is missing."""
+    try:
+        (section,) = tables.find([SECTION])
+    except UsageError:
+        return UMAP  # there is no such column
+    except AbcDaskError:
+        return None
+    return kind_of(section, tables.cells.n_cells)
