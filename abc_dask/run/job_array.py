@@ -63,7 +63,8 @@ def read_plan(staging: Staging) -> tuple[Plan, str]:
     """
     values = staging.load_tasks()
     try:
-        return plan_from_json(values), str(values["format"])
+        format = str(values.pop("format"))
+        return plan_from_json(values), format
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ViewError(
             f"{staging.folder} holds a damaged plan, or that of another version; "
