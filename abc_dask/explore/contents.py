@@ -16,8 +16,9 @@ from abc_dask.errors import AbcDaskError, UsageError
 from abc_dask.messages import names_of, nearest
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
+from abc_dask.release.coordinates import SECTION
 from abc_dask.views.joined import joined_reader
-from abc_dask.views.places import SECTION, are_sections
+from abc_dask.views.places import are_sections
 from abc_dask.views.reader import Reader, View
 
 # What cells are coloured by where nobody says otherwise, as far as the atlas has it.
