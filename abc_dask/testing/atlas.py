@@ -152,7 +152,7 @@ def _labels(cells: Cells, positions: npt.NDArray[np.int64]) -> tuple[str, ...]:
 def _oddities(
     drawn: list[Cells], seed: int, quirks: Quirks
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], tuple[str, ...]]:
-    """Give the labels that the metadata lacks, that the matrices lack, and that stand twice."""
+    """Return the labels that the metadata lacks, that the matrices lack, and that stand twice."""
     unlisted: dict[str, tuple[str, ...]] = {}
     missing: list[str] = []
     duplicates: list[str] = []

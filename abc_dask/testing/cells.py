@@ -97,7 +97,7 @@ class MatrixPlan:
         return self.matrix.name
 
     def seeds(self, seed: int) -> list[np.random.SeedSequence]:
-        """Give the seeds of the cells, the genes' order, the counts and the quirks."""
+        """Return the seeds of the cells, the genes' order, the counts and the quirks."""
         return np.random.SeedSequence(seed, spawn_key=(self.number,)).spawn(4)
 
 
@@ -120,11 +120,11 @@ class Cells:
     rows: npt.NDArray[np.int64]
 
     def subclass(self) -> npt.NDArray[np.int64]:
-        """Give the subclass of each cell."""
+        """Return the subclass of each cell."""
         return taxonomy().cluster_subclass[self.cluster]
 
     def labels(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bytes_]:
-        """Give cell labels, unique over the atlas."""
+        """Return cell labels, unique over the atlas."""
         if self.integer_labels:
             first = _FIRST_INTEGER_LABEL + self.plan.number * 10_000_000
             return (first + positions).astype("S19")
@@ -132,7 +132,7 @@ class Cells:
         return np.char.add(self.barcodes(positions), samples[self.library[positions]])
 
     def barcodes(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bytes_]:
-        """Give cell barcodes, unique within a matrix; matrices share some, as libraries do."""
+        """Return cell barcodes, unique within a matrix; matrices share some, as libraries do."""
         mixed = (positions + 17 * self.plan.number).astype(np.uint32)
         # an invertible mix of 32 bits, hence no two alike
         for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
@@ -143,18 +143,18 @@ class Cells:
         return fours[mixed.astype("<u4").view(np.uint8)].view("S16")
 
     def library_keys(self) -> list[int]:
-        """Give the number, unique over the atlas, of each library of the matrix."""
+        """Return the number, unique over the atlas, of each library of the matrix."""
         first = self.plan.number * 64
         return list(range(first, first + int(self.library.max(initial=0)) + 1))
 
 
 def sample_label(key: int) -> str:
-    """Give barcoded_cell_sample_label of a library, like ``323_A02``."""
+    """Return barcoded_cell_sample_label of a library, like ``323_A02``."""
     return f"{100 + key // 8:03d}_{'ABCDEFGH'[key % 8]}{key * 5 % 12 + 1:02d}"
 
 
 def library_label(key: int) -> str:
-    """Give library_label, like ``L8TX_180907_01_A02``."""
+    """Return library_label, like ``L8TX_180907_01_A02``."""
     day = f"{17 + key // 400 % 4}{key // 28 % 12 + 1:02d}{key % 28 + 1:02d}"
     return f"L8TX_{day}_{key // 96 % 9 + 1:02d}_{sample_label(key)[-3:]}"
 
@@ -194,7 +194,7 @@ def _levels(
     n_genes: int,
     rng: np.random.Generator,
 ) -> npt.NDArray[np.int64]:
-    """Give the level of each cell at which it shows `aim` of the genes in the mean."""
+    """Return the level of each cell at which it shows `aim` of the genes in the mean."""
     between = rng.random(len(aim))
     levels = np.zeros(len(aim), dtype=np.int64)
     detection = detection_by_level(n_genes)

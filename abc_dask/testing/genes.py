@@ -66,7 +66,7 @@ class GeneTable:
 
 @cache
 def gene_table(n_genes: int) -> GeneTable:
-    """Give `n_genes` genes, the ten reference genes among them, some symbols shared by two."""
+    """Return `n_genes` genes, the ten reference genes among them, some symbols shared by two."""
     if n_genes < len(REFERENCE_GENES):
         raise ValueError(
             f"n_genes={n_genes}: the ten reference genes are always there, pass 10 or more"
@@ -94,7 +94,7 @@ def gene_table(n_genes: int) -> GeneTable:
 
 @cache
 def _grid() -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16], npt.NDArray[np.float64]]:
-    """Give per bin: the threshold, the quantiles of the counts (flat), the mean count."""
+    """Return per bin: the threshold, the quantiles of the counts (flat), the mean count."""
     rate = _LOWEST * 2.0 ** (np.arange(_N_BINS) / _PER_OCTAVE)
     threshold = np.minimum(np.rint(65536 * -np.expm1(-rate)), 65535).astype(np.uint16)
     counts = np.arange(1, 2_000)
@@ -111,7 +111,7 @@ def _grid() -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16], npt.NDArray
 
 @cache
 def _bins(n_genes: int) -> npt.NDArray[np.uint8]:
-    """Give the rate of each gene (columns) in each class (rows) as a bin of the grid."""
+    """Return the rate of each gene (columns) in each class (rows) as a bin of the grid."""
     threshold = _grid()[0]
     rng = np.random.default_rng(_SEED + n_genes)
     spread = rng.normal(0.0, 3.6 * _PER_OCTAVE, n_genes)
@@ -132,7 +132,7 @@ def _bins(n_genes: int) -> npt.NDArray[np.uint8]:
 
 @cache
 def detection_by_level(n_genes: int) -> npt.NDArray[np.float64]:
-    """Give the share of genes that a cell shows, by class (rows) and level (columns)."""
+    """Return the share of genes that a cell shows, by class (rows) and level (columns)."""
     threshold = _grid()[0] / 65536
     histogram = np.stack([np.bincount(row, minlength=_HIGHEST_BIN + 1) for row in _bins(n_genes)])
     shifted = np.stack([threshold[level : level + _HIGHEST_BIN + 1] for level in range(N_LEVELS)])
@@ -176,12 +176,12 @@ class _Noise:
         self._part = (self._part + 1) % self._PARTS
 
     def window(self) -> npt.NDArray[np.uint16]:
-        """Give the numbers of the next row."""
+        """Return the numbers of the next row."""
         start = self._bits.random_raw() % self._last
         return self._numbers[start : start + self._width]
 
     def octets(self, count: int) -> npt.NDArray[np.uint8]:
-        """Give `count` random bytes, at most the width."""
+        """Return `count` random bytes, at most the width."""
         start = self._bits.random_raw() % (8 * self._POOL - self._width)
         return self._octets[start : start + count]
 
@@ -283,7 +283,7 @@ class ExpressionModel:
 def matrix_columns(
     n_genes: int, missing: Collection[str], rng: np.random.Generator | None
 ) -> npt.NDArray[np.int64]:
-    """Give the genes of a matrix in column order: all but `missing`, shuffled by `rng` if given."""
+    """Return the genes of a matrix in column order, without `missing`; shuffled with an `rng`."""
     genes = gene_table(n_genes)
     lacked = set(missing)
     unknown = lacked.difference(genes.symbols, genes.identifiers) if lacked else lacked

@@ -57,7 +57,7 @@ class _Row(NamedTuple):
 
 
 def _log2_cpm(counts: npt.NDArray[np.uint16], steps: npt.NDArray[np.float64], dtype: str) -> Any:
-    """Give log2(CPM + 1), computed once per count that occurs."""
+    """Return log2(CPM + 1), computed once per count that occurs."""
     if not len(counts):
         return np.zeros(0, dtype=dtype)
     per_count = 1e6 / max(1, int(counts.sum()))
@@ -84,7 +84,7 @@ class _Disturbance:
         counts[self._rng.random(len(counts)) < self._quirks.explicit_zeros] = 0
 
     def apply(self, row: _Row, number: int, n_rows: int) -> _Row:
-        """Give the row with its oddities."""
+        """Return the row with its oddities."""
         quirks = self._quirks
         columns, counts, log2 = row
         if not len(columns):

@@ -107,7 +107,7 @@ class Quirks:
     string_encoding: StringEncoding = "string-array"
 
     def named_matrices(self) -> frozenset[str]:
-        """Give every feature matrix that an option names."""
+        """Return every feature matrix that an option names."""
         return frozenset().union(
             self.float64_matrices,
             self.missing_genes,

@@ -19,7 +19,7 @@ def reference_table(
     matrix_paths: dict[str, Path],
     genes: Sequence[str],
 ) -> pd.DataFrame:
-    """Give the expression of genes in all cells as the reference workflow does.
+    """Return the expression of genes in all cells as the reference workflow does.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def _arrow(names: tuple[str, ...]) -> Any:
 
 
 def _chosen(names: Iterable[str], codes: npt.NDArray[Any]) -> Any:
-    """Give the names by code as an Arrow column."""
+    """Return the names by code as an Arrow column."""
     return _arrow(tuple(names)).take(pa.array(codes))
 
 
@@ -53,7 +53,7 @@ def _text(values: npt.NDArray[np.bytes_]) -> Any:
 
 
 def _uuids(number: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bytes_]:
-    """Give a label per cell in the shape of a UUID, derived from matrix and position."""
+    """Return a label per cell in the shape of a UUID, derived from matrix and position."""
     words = (positions.astype(np.uint64) << np.uint64(8)) + np.uint64(number)
     mixed = np.stack(
         [words * np.uint64(0x9E3779B97F4A7C15), words * np.uint64(0xD6E8FEB86659FD93)], 1
@@ -68,7 +68,7 @@ def _uuids(number: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.byte
 
 
 def _identity_columns(cells: Cells, at: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Give the columns that depend on the matrix, for some of its cells."""
+    """Return the columns that depend on the matrix, for some of its cells."""
     keys = cells.library_keys()
     library = cells.library[at]
     donors = [key * 7 % _N_DONORS for key in keys]
@@ -99,7 +99,7 @@ def _identity_columns(cells: Cells, at: npt.NDArray[np.int64]) -> dict[str, Any]
 
 
 def _annotation_columns(cells: Cells, at: npt.NDArray[np.int64], missing: str) -> dict[str, Any]:
-    """Give the columns that the annotated view adds, for some cells of a matrix."""
+    """Return the columns that the annotated view adds, for some cells of a matrix."""
     kinds = taxonomy()
     cluster = cells.cluster[at]
     subclass = kinds.cluster_subclass[cluster]
@@ -266,13 +266,13 @@ def write_regions(directory: Path) -> None:
 
 
 def md5(path: Path) -> str:
-    """Give the MD5 of a file in hexadecimal."""
+    """Return the MD5 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def file_entry(path: Path, quirks: Quirks) -> dict[str, Any]:
-    """Give size and MD5 of a file, as the manifest lists them."""
+    """Return size and MD5 of a file, as the manifest lists them."""
     entry: dict[str, Any] = {"size": path.stat().st_size}
     if not quirks.no_hashes:
         entry["file_hash"] = md5(path)

@@ -193,7 +193,7 @@ class Taxonomy:
 
 @cache
 def palette(count: int, *, turn: float = 0.0) -> tuple[str, ...]:
-    """Give `count` colours, neighbours far apart, as ``#RRGGBB``."""
+    """Return `count` colours, neighbours far apart, as ``#RRGGBB``."""
     colours = []
     for number in range(count):
         hue = (turn + number * 0.618034) % 1.0
@@ -227,7 +227,7 @@ def _subclass_name(number: int, class_number: int, position: int) -> str:
 
 
 def _class_shares(division: str) -> npt.NDArray[np.float64]:
-    """Give the share of each class among the cells of a division."""
+    """Return the share of each class among the cells of a division."""
     share = np.zeros(len(CLASSES))
     others = {**_NON_NEURONS, 32: 1.0} if division == "OLF" else _NON_NEURONS
     for weights, part in (
