@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.errors import UsageError
+from abc_dask.explore.layout import z_curve
 
 # A value of 8 bits: zero, then steps of the range, then missing.
 ZERO, MISSING, STEPS = 0, 255, 254
@@ -138,11 +139,17 @@ def term_tiles(
 
 
 def place_tiles(places: NDArray[np.uint16], tiles: Sequence[int]) -> list[memoryview]:
-    """Return places tile by tile: all low bytes of x, high bytes of x, low and high ones of y."""
-    return [
-        memoryview(np.ascontiguousarray(part.astype("<u2").view(np.uint8).T).tobytes())
-        for part in np.split(places, np.cumsum(tiles)[:-1])
-    ]
+    """Return places tile by tile: how far each is along the Z curve from the one before.
+
+    Steps of uint32, the first one from 0: all their lowest bytes, then the second ones, ...
+    That is 1.4 bytes a cell for four million, where bytes of x and y are 2.2.
+    """
+    found = []
+    for part in np.split(z_curve(places), np.cumsum(tiles)[:-1]):
+        steps = np.diff(part, prepend=np.uint32(0)).astype("<u4")
+        planes = steps.view(np.uint8).reshape(len(part), 4).T
+        found.append(memoryview(np.ascontiguousarray(planes).tobytes()))
+    return found
 
 
 def label_tiles(labels: pa.Array, tiles: Sequence[int]) -> list[memoryview]:

@@ -196,7 +196,7 @@ def _side_by_side(
 def _ordered(places: NDArray[np.uint16]) -> tuple[NDArray[np.int64], tuple[int, ...]]:
     """Return the order in the files and the cells of each tile."""
     n = len(places)
-    curve = np.argsort(_z_curve(places), kind="stable")
+    curve = np.argsort(z_curve(places), kind="stable")
     if n < _WHOLE:
         return curve, (n,)
     sampled = np.zeros(n, np.bool_)
@@ -210,8 +210,8 @@ def _ordered(places: NDArray[np.uint16]) -> tuple[NDArray[np.int64], tuple[int, 
     return order, tuple(tiles + ([rest % TILE] if rest % TILE else []))
 
 
-def _z_curve(places: NDArray[np.uint16]) -> NDArray[np.uint32]:
-    """Return the bits of x and y in turn."""
+def z_curve(places: NDArray[np.uint16]) -> NDArray[np.uint32]:
+    """Return the bits of x and y in turn, x in the lower ones."""
     found = np.zeros(len(places), np.uint32)
     for axis in (0, 1):
         bits = places[:, axis].astype(np.uint32)

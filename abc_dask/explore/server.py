@@ -93,7 +93,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "abc-dask", ""
     timeout = _TIMEOUT
-    server: _Server
+    server: Server
 
     def do_GET(self) -> None:
         """Answer with a file, or some of its bytes."""
@@ -156,7 +156,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Stay silent: the address with its secret belongs into no log."""
 
 
-class _Server(http.server.ThreadingHTTPServer):
+class Server(http.server.ThreadingHTTPServer):
+    """Answers on loopback, to those who know the secret."""
+
     daemon_threads = True
 
     def __init__(self, port: int, served: Served, *, framed: bool) -> None:
@@ -170,6 +172,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
+        """Address of the page."""
         return f"http://{HOST}:{self.server_address[1]}/{self.token}/"
 
     def handle_error(self, *_: Any) -> None:
@@ -207,7 +210,7 @@ class Explorer:
         try:
             folder = Path(self._scratch.name) / "page"
             self._prepared = prepare(contents, folder, exact=True, progress=progress)
-            self._server = _Server(port, Served(self._prepared), framed=framed)
+            self._server = Server(port, Served(self._prepared), framed=framed)
         except BaseException as error:
             self._scratch.cleanup()
             if isinstance(error, OSError | OverflowError) and port:

@@ -50,7 +50,7 @@ class Browser:
         command = [found(), *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"]
         self.process = subprocess.Popen(
             # the browser reads from 3 and writes to 4
-            ["/bin/sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", *command],
+            ["bash", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "bash", *command],
             pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=log,

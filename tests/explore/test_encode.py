@@ -96,5 +96,11 @@ def test_terms_and_places():
     assert (list(one), list(two)) == ([0, 0], [255, 255, 44, 1])
     with pytest.raises(UsageError, match="too many"):
         term_tiles(np.array([0]), 65_536, [1])
-    (tile,) = place_tiles(np.array([[1, 2], [0x0304, 0x0506]], np.uint16), [2])
-    assert list(tile) == [1, 4, 0, 3, 2, 6, 0, 5]
+
+
+def test_places_are_steps_along_the_z_curve():
+    # bits of x and y in turn: (1, 0) is 1, (0, 1) is 2, (3, 3) is 15, (16, 0) is 256
+    one, two = place_tiles(np.array([[1, 0], [0, 1], [3, 3], [16, 0]], np.uint16), [3, 1])
+    assert np.array_equal(np.frombuffer(one, np.uint8).reshape(4, 3)[0], [1, 1, 13])
+    assert list(two) == [0, 1, 0, 0]
+    assert not np.frombuffer(one, np.uint8).reshape(4, 3)[1:].any()

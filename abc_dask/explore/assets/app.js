@@ -1,7 +1,8 @@
 // The page: what is loaded, what is shown, and how one follows the other.
 
 import { pairPalette, paper, rgb, termPalette, usualLimits, valuePalette, zeroColor } from './color.js';
-import { DataError, Folder, codesOf, labelsOf, parted, placesOf } from './data.js';
+import { Columns } from './columns.js';
+import { DataError, Folder, labelsOf } from './data.js';
 import { button } from './dom.js';
 import { Drawing } from './draw.js';
 import { Finder } from './finder.js';
@@ -12,14 +13,27 @@ import { savePanel, selectPanel } from './saving.js';
 import { Stage } from './stage.js';
 import { read, write } from './state.js';
 import { MOST_GENES, tablePanel } from './table.js';
-import { number, plural, short } from './text.js';
+import { number, plural, short, termName } from './text.js';
 
 const $ = (id) => document.getElementById(id);
 const TABS = { colour: legend, select: selectPanel, table: tablePanel, save: savePanel };
 const shade = (theme) => rgb(theme === 'dark' ? '#26292d' : '#efefef');
 
-export class App {
+const paired = (one, two) => {
+  const both = new Uint16Array(one.length);
+  for (let i = 0; i < both.length; i++) both[i] = one[i] | (two[i] << 8);
+  return both;
+};
+
+const stepCounts = (codes) => {
+  const counted = new Uint32Array(256);
+  for (let i = 0; i < codes.length; i++) counted[codes[i]]++;
+  return counted;
+};
+
+export class App extends Columns {
   constructor() {
+    super();
     Object.assign(this, { columns: new Map(), loading: new Map(), sizes: {}, active: 'A', loaded: 0, complete: false, genes: [], marks: {} });
     this.folder = new Folder(new URL('.', location.href));
     this.state = read(location.hash);
@@ -106,74 +120,6 @@ export class App {
     this.marks.all = performance.now();
   }
 
-  async readPlaces(tile) {
-    const done = (this.placed ??= new Map());
-    if (!done.has(tile)) {
-      const first = this.first(tile);
-      done.set(tile, this.folder.tile('xy.bin', this.meta.xy, tile).then((bytes) => {
-        const places = placesOf(bytes);
-        this.model.places.set(places, 2 * first);
-        this.drawing.put(0, places, first);
-      }, (error) => { done.delete(tile); throw error; }));
-    }
-    await done.get(tile);
-  }
-
-  first(tile) {
-    return this.meta.tiles.slice(0, tile).reduce((sum, count) => sum + count, 0);
-  }
-
-  termsOf(name) {
-    const at = this.meta.terms.findIndex((column) => column.name === name);
-    return this.once(`terms/${at}.json`, () => this.folder.json(`terms/${at}.json`));
-  }
-
-  // A promise that is kept, unless it fails.
-  once(name, make) {
-    if (!this.loading.has(name)) {
-      this.loading.set(name, make().catch((error) => { this.loading.delete(name); throw error; }));
-    }
-    return this.loading.get(name);
-  }
-
-  // A column of terms with its first tile.
-  startColumn(key) {
-    return this.once(`start ${key}`, async () => {
-      const name = key.slice(2), at = this.meta.terms.findIndex((column) => column.name === name);
-      if (at < 0) return null;
-      const { width, sizes } = this.meta.terms[at], path = `terms/${at}.bin`;
-      const [about, bytes] = await Promise.all([this.termsOf(name), this.folder.tile(path, sizes, 0)]);
-      const codes = new (width === 1 ? Uint8Array : Uint16Array)(this.meta.cells);
-      codes.set(codesOf(bytes, width));
-      return { kind: 'term', key, name, title: name, width, codes, path, sizes, ...about };
-    });
-  }
-
-  // A whole column by its key: t: terms, g: a gene, n: numbers.
-  column(key) {
-    return this.once(key, async () => {
-      const name = key.slice(2);
-      let column;
-      if (key.startsWith('t:')) {
-        column = await this.startColumn(key);
-        await Promise.all(column.sizes.slice(1).map(async (_, k) => {
-          const bytes = await this.folder.tile(column.path, column.sizes, k + 1);
-          column.codes.set(codesOf(bytes, column.width), this.first(k + 1));
-        }));
-        this.folder.forget(column.path);
-      } else {
-        const gene = this.geneOf.get(name);
-        const path = gene ? `genes/${gene.index}.bin` : `numbers/${this.meta.numbers.findIndex((o) => o.name === name)}.bin`;
-        const [about, codes] = parted(await this.folder.whole(path));
-        if (codes.length !== this.meta.cells) throw new DataError(`${path} has ${codes.length} cells`);
-        column = { kind: 'value', key, name: gene?.name ?? name, title: gene?.title ?? name, about, codes };
-      }
-      this.columns.set(key, column);
-      this.model.columns.set(key, column);
-      return column;
-    });
-  }
-
   keyOf(color) {
     if (!color) return null;
     return color.term !== undefined ? `t:${color.term}` : color.gene !== undefined ? `g:${color.gene}` : `n:${color.number}`;
@@ -200,7 +146,7 @@ export class App {
   limits(which) {
     const column = which === 'limits' ? this.current() : this.other();
     if (this.state[which]) return this.state[which];
-    column.steps ??= column.codes.reduce((sum, step) => { sum[step]++; return sum; }, new Uint32Array(256));
+    column.steps ??= stepCounts(column.codes);
     return usualLimits(column.about, column.steps);
   }
 
@@ -211,8 +157,8 @@ export class App {
     if (column && this.complete) {
       this.drawing.palette(this.paletteOf(column, other));
       const wide = other && column.kind === 'value'
-        ? Uint16Array.from(column.codes, (code, i) => code | (other.codes[i] << 8))
-        : column.codes instanceof Uint16Array ? column.codes : Uint16Array.from(column.codes);
+        ? paired(column.codes, other.codes)
+        : column.codes instanceof Uint16Array ? column.codes : new Uint16Array(column.codes);
       this.drawing.put(1, wide);
     }
     this.marks.recolour = performance.now() - began;
@@ -227,7 +173,7 @@ export class App {
 
   show(column, tile) {
     this.drawing.palette(termPalette(column.colors, this.theme));
-    this.drawing.put(1, Uint16Array.from(column.codes.subarray(0, this.meta.tiles[tile])));
+    this.drawing.put(1, new Uint16Array(column.codes.subarray(0, this.meta.tiles[tile])));
   }
 
   look() {
@@ -352,7 +298,7 @@ export class App {
     const lines = [];
     for (const column of this.columns.values()) {
       const code = column.codes[cell];
-      if (column.kind === 'term') lines.push(`${column.name}: ${column.terms[code] ?? '(missing)'}`);
+      if (column.kind === 'term') lines.push(`${column.name}: ${termName(column.terms[code])}`);
       else {
         const width = (column.about.high - column.about.low) / 254;
         const low = column.about.low + width * (code - (column.about.zero ? 1 : 0));

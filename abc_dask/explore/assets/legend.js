@@ -3,7 +3,7 @@
 import { MISSING, hex, pairColors, partOf, ramp, stepEdge, stepValue, valueColor, zeroColor } from './color.js';
 import { button, choice, h, s, tick } from './dom.js';
 import { counts, noTerm } from './model.js';
-import { number, short } from './text.js';
+import { number, short, termName } from './text.js';
 
 const MOST_ROWS = 400;
 
@@ -49,12 +49,12 @@ function terms(app, column) {
   const rest = h('p', { class: 'faint' });
   const fill = () => {
     const word = narrow.value.toLowerCase();
-    const found = present.filter(([term]) => (term ?? '(missing)').toLowerCase().includes(word));
+    const found = present.filter(([term]) => (termName(term)).toLowerCase().includes(word));
     list.replaceChildren(...found.slice(0, MOST_ROWS).map(([term, code, color]) => row(term, code, color)));
     rest.textContent = found.length > MOST_ROWS ? `and ${number(found.length - MOST_ROWS)} more; narrow the list to see them` : '';
   };
   const row = (term, code, color) => {
-    const name = term ?? '(missing)';
+    const name = termName(term);
     const box = h('input', { type: 'checkbox', checked: kept(term), 'aria-label': `Show ${name}`, onchange: () => toggle(term, box.checked) });
     const only = button(name, () => app.filter(column.key, { only: [term] }), { title: `Only ${name}`, class: term === null ? 'term missing' : 'term' });
     const count = shown[code] === all[code] ? number(all[code]) : `${number(shown[code])} of ${number(all[code])}`;
@@ -173,7 +173,7 @@ function others(app, column) {
 
 function told(filter, column) {
   if (filter.steps) return column ? `${short(stepEdge(column.about, filter.steps[0]))} to ${short(stepEdge(column.about, filter.steps[1] + 1))}` : 'a range';
-  const names = (filter.only ?? filter.not).map((term) => term ?? '(missing)');
+  const names = (filter.only ?? filter.not).map((term) => termName(term));
   const few = names.length > 2 ? `${names.length} terms` : names.join(', ') || 'nothing';
   return filter.only ? `only ${few}` : `without ${few}`;
 }

@@ -4,7 +4,7 @@ import { hex, ramp, stepValue, zeroColor } from './color.js';
 import { exactValues } from './data.js';
 import { button, choice, h, s, save } from './dom.js';
 import { cellCounts, geneStatistics } from './stats.js';
-import { csv, number, short } from './text.js';
+import { csv, number, short, termName } from './text.js';
 
 const MOST_GENES = 24;
 const MOST_DOTS = 60;
@@ -37,7 +37,9 @@ export async function tabulate(app, by, genes, say = () => {}) {
 
 function quantised(column) {
   const values = Float64Array.from({ length: 256 }, (_, step) => stepValue(column.about, step));
-  return Float64Array.from(column.codes, (step) => values[step]);
+  const found = new Float64Array(column.codes.length);
+  for (let i = 0; i < found.length; i++) found[i] = values[column.codes[i]];
+  return found;
 }
 
 export function tableCsv(table) {
@@ -91,13 +93,13 @@ function dots(app, table) {
   table.genes.forEach((gene, k) => svg.append(s('text', { transform: `translate(${left + k * size + 13},${head - 6}) rotate(-50)`, 'font-size': 11 }, cut(gene.title, 11))));
   few.forEach((row, r) => {
     const y = head + r * size + 10, several = table.sets.length > 1;
-    if (!several || r % table.sets.length === 0) svg.append(s('text', { x: left - (several ? 22 : 8), y: y + 4, 'text-anchor': 'end', 'font-size': 11 }, cut(row.term ?? '(missing)', several ? 18 : 21)));
+    if (!several || r % table.sets.length === 0) svg.append(s('text', { x: left - (several ? 22 : 8), y: y + 4, 'text-anchor': 'end', 'font-size': 11 }, cut(termName(row.term), several ? 18 : 21)));
     if (several) svg.append(s('text', { x: left - 8, y: y + 4, 'text-anchor': 'end', 'font-size': 11, class: `set-name ${row.set}` }, row.set));
     row.statistics.forEach((own, k) => {
       if (!own.count) return;
       const part = highs[k] > 0 ? Math.max(0, own.mean) / highs[k] : 0;
       const dot = s('circle', { cx: left + k * size + 10, cy: y, r: Math.max(0.8, 8.5 * Math.sqrt(own.fraction)), fill: own.mean ? hex(ramp(part, app.theme)) : zeroColor(app.theme) });
-      dot.append(s('title', {}, `${table.genes[k].title}, ${row.term ?? '(missing)'}: mean ${short(own.mean)}, above zero ${(100 * own.fraction).toFixed(1)} % of ${number(own.count)}`));
+      dot.append(s('title', {}, `${table.genes[k].title}, ${termName(row.term)}: mean ${short(own.mean)}, above zero ${(100 * own.fraction).toFixed(1)} % of ${number(own.count)}`));
       svg.append(dot);
     });
   });
@@ -112,7 +114,7 @@ function grid(table) {
   const several = table.sets.length > 1;
   const head = h('tr', {}, h('th', { scope: 'col' }, table.by), several ? h('th', { scope: 'col' }, 'set') : null, h('th', { scope: 'col' }, 'cells'),
     ...table.genes.flatMap((g) => [h('th', { scope: 'col' }, g.title), h('th', { scope: 'col', 'aria-label': `${g.title}, share above zero` }, '> 0')]));
-  const body = table.rows.map((row) => h('tr', {}, h('th', { scope: 'row' }, row.term ?? '(missing)'), several ? h('td', { class: `set-name ${row.set}` }, row.set) : null,
+  const body = table.rows.map((row) => h('tr', {}, h('th', { scope: 'row' }, termName(row.term)), several ? h('td', { class: `set-name ${row.set}` }, row.set) : null,
     h('td', {}, number(row.cells)),
     ...row.statistics.flatMap((o) => [h('td', { title: o.count ? String(o.mean) : 'no value' }, short(o.mean)), h('td', { title: `${number(o.count)} values` }, o.count ? `${(100 * o.fraction).toFixed(1)} %` : '')])));
   return h('div', { class: 'scroll', tabindex: 0 }, h('table', { class: 'numbers' }, h('thead', {}, head), h('tbody', {}, ...body)));

@@ -6,6 +6,8 @@ const GROUPS = new Intl.NumberFormat('en-US');
 export const number = (n) => GROUPS.format(n);
 export const plural = (n, noun) => `${number(n)} ${noun}${n === 1 ? '' : 's'}`;
 
+export const termName = (term) => (term === '' ? '(empty)' : term ?? '(missing)');
+
 export function short(value) {
   if (value !== value) return '';
   if (value === 0 || !Number.isFinite(value)) return String(value);
