@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from abc_dask import terminal
+from abc_dask.disk.files import require_utf8
 
 _LOST = "abc_dask.lost"
 
@@ -23,6 +24,8 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments of the command."""
+        for argument in args:
+            require_utf8(argument)
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         once = [p for p in order if isinstance(p, click.Option) and not (p.multiple or p.count)]
         for number, parameter in enumerate(once):

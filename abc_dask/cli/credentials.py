@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -23,4 +24,4 @@ def credentials(folder: str) -> None:
 
     path = Path(folder).expanduser().absolute()
     write_credentials(path)
-    echo(f"export DASK_CONFIG={path}")
+    echo(f"export DASK_CONFIG={shlex.quote(str(path))}")

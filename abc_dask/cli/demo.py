@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,9 @@ def run_demo(folder: Path, *, scale: float, say: Callable[[str], None]) -> View:
     atlas = Atlas(base)
     say(f"\n{atlas!r}\n{matrices_text(atlas.feature_matrices)}\n")
     say(f"abc-dask extract {' '.join(REFERENCE_GENES)} \\")
-    say(f"    --download-base {base} --output {folder / VIEW}\n")
+    say(
+        f"    --download-base {shlex.quote(str(base))} --output {shlex.quote(str(folder / VIEW))}\n"
+    )
     view = atlas.extract(REFERENCE_GENES, folder / VIEW, overwrite=True, progress=True)
     say(extraction_text(view))
     began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,10 +148,11 @@ def _plan_only(atlas: Atlas, genes: list[str], output: str, options: dict[str, A
     annotate = split_names(options["annotate"])
     plan = atlas.plan(genes, annotate=annotate, **{name: options[name] for name in names})
     todo = write_plan(plan, path, format_, overwrite=overwrite)
+    name = shlex.quote(output)
     echo(
         f"{plural(len(plan.blocks), 'block')}, {todo:,} to do: "
-        f"abc-dask extract-part {output} --index I --of N for each I from 0 to N-1, "
-        f"then abc-dask finalize {output}"
+        f"abc-dask extract-part {name} --index I --of N for each I from 0 to N-1, "
+        f"then abc-dask finalize {name}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,12 +165,14 @@ def _rate(size: float, seconds: float) -> str:
 
 def next_steps(view: Path) -> str:
     """Return the commands that look at a view."""
+    name, copy = (shlex.quote(str(path)) for path in (view, view.with_suffix(".h5ad")))
+    code = f"import pandas; print(pandas.read_parquet({str(view)!r}).describe())"
     return "\n".join(
         [
             "where to look next:",
-            f"  abc-dask view info {view}",
-            f"  abc-dask view verify {view}",
-            f"  abc-dask view export {view} {view.with_suffix('.h5ad')}",
-            f'  python -c "import pandas; print(pandas.read_parquet({str(view)!r}).describe())"',
+            f"  abc-dask view info {name}",
+            f"  abc-dask view verify {name}",
+            f"  abc-dask view export {name} {copy}",
+            f"  python -c {shlex.quote(code)}",
         ]
     )

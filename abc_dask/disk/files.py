@@ -22,6 +22,7 @@ from abc_dask.errors import (
     DamagedFileError,
     MissingFileError,
     UnavailableFileError,
+    UsageError,
     ViewError,
 )
 
@@ -120,6 +121,20 @@ def cannot_write(
     known = (_FORBIDDEN | _FULL | _TOO_LONG).get(error.errno or 0)
     advice = advice or known or "run the same command again when that is mended"
     return kind(f"{path} cannot be written: {where}{reason}; {advice}")
+
+
+def require_utf8(path: str | Path) -> None:
+    """Raise `UsageError` for a path that Arrow, HDF5 and Zarr cannot open.
+
+    A name on a disk is bytes; Python shows those that are no text as lone surrogates.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{path} is not valid UTF-8, which the formats of files need; choose or make another "
+            "name for it (a symbolic link serves)"
+        ) from None
 
 
 @dataclass(frozen=True)

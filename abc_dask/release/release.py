@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from abc_dask.disk.files import cannot_read
+from abc_dask.disk.files import cannot_read, require_utf8
 from abc_dask.errors import DamagedFileError, ManifestError, MissingFileError, ReleaseError
 from abc_dask.messages import enumerate_names, nearest, plural
 from abc_dask.release.manifest import FileEntry, Manifest
@@ -67,6 +67,7 @@ class Release:
             If the manifest is not one.
         """
         base = Path(download_base).expanduser()
+        require_utf8(base.absolute())
         if not base.is_dir():
             raise ReleaseError(
                 f"download_base {str(base)!r} is not a folder; "

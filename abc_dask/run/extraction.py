@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from abc_dask._version import FORMAT_VERSION, __version__
+from abc_dask.disk.files import require_utf8
 from abc_dask.disk.kept_table import read_cached
 from abc_dask.errors import ReleaseError, ViewError
 from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
@@ -55,6 +56,7 @@ def check_output(
         If the format is unknown, or something is there and may not be replaced.
     """
     path = Path(output).expanduser().absolute()
+    require_utf8(path)
     format = format_of(path, format, known=known)
     if path.name in {"", ".", ".."}:
         raise ViewError(f"{str(output)!r} is not a name for a view")

@@ -7,11 +7,12 @@ all nodes share.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abc_dask.disk.files import cannot_write
+from abc_dask.disk.files import cannot_write, require_utf8
 from abc_dask.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -23,17 +24,14 @@ KEY = "key.pem"
 
 CONFIG = "tls.yaml"
 
-_CONFIG = """\
-# For dask.config: DASK_CONFIG={folder}
-distributed:
-  comm:
-    require-encryption: true
-    tls:
-      ca-file: {folder}/cert.pem
-      scheduler: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}
-      worker: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}
-      client: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}
-"""
+
+def _config(folder: Path) -> str:
+    """Return the settings by which Dask's own commands use credentials; JSON is YAML as well."""
+    certificate, key = (str(folder / name) for name in (CERTIFICATE, KEY))
+    node = {"cert": certificate, "key": key}
+    tls = {"ca-file": certificate} | dict.fromkeys(("scheduler", "worker", "client"), node)
+    settings = {"distributed": {"comm": {"require-encryption": True, "tls": tls}}}
+    return f"# For dask.config: DASK_CONFIG={folder}\n{json.dumps(settings, indent=1)}\n"
 
 
 def write_credentials(folder: Path) -> Security:
@@ -57,17 +55,18 @@ def write_credentials(folder: Path) -> Security:
     """
     from distributed.security import Security
 
+    require_utf8(folder.absolute())
     made = Security.temporary()
     contents = {
         CERTIFICATE: made.tls_scheduler_cert,
         KEY: made.tls_scheduler_key,
-        CONFIG: _CONFIG.format(folder=folder.absolute()),
+        CONFIG: _config(folder.absolute()),
     }
     try:
         folder.mkdir(mode=0o700, parents=True)
         for name, text in contents.items():
             descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
                 file.write(text)
     except OSError as error:
         raise cannot_write(folder, error, ClusterError) from None
