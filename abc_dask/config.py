@@ -62,7 +62,9 @@ def setting(name: str) -> Any:
     expected, convert = _KINDS[name]
     try:
         return convert(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, AttributeError, KeyError, UsageError):
+        if name == "base-url" and not isinstance(value, str):  # it may hold a password
+            value = type(value)
         shown = quoted(without_password(value) if isinstance(value, str) else value)
         raise UsageError(f"abc-dask.{name} {shown} is not {expected}") from None
 

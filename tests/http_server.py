@@ -7,10 +7,12 @@ import hashlib
 import http.server
 import re
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.waiting import PATIENCE, wait_until
@@ -217,7 +219,8 @@ def slow(pause: float, chunk: int = _CHUNK) -> Fault:
 class Server:
     """Files by path, and what to do wrong with which.
 
-    `faults` names a path, or "*" for all. `sent` counts bytes of bodies a path.
+    `faults` names a path, or "*" for all. `sent` counts bytes of bodies a path. With a
+    `certificate` (a file that holds its key as well) it speaks https.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -229,6 +232,7 @@ class Server:
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
     connections: int = 0
+    certificate: Path | None = None
 
     def __enter__(self):
         outer = self
@@ -261,6 +265,10 @@ class Server:
                 pass
 
         self._server = Threads(("127.0.0.1", 0), Handler)
+        if self.certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
@@ -275,7 +283,8 @@ class Server:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self._server.server_address[1]}/"
+        scheme = "http" if self.certificate is None else "https"
+        return f"{scheme}://127.0.0.1:{self._server.server_address[1]}/"
 
     @property
     def total(self):

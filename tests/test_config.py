@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import dask.config
 import pytest
 
+from abc_dask import config
 from abc_dask.config import parse_bytes, setting
 from abc_dask.errors import UsageError
 
@@ -50,3 +52,66 @@ def test_environment_and_yaml(tmp_path):
 def test_bytes_that_are_none(value):
     with pytest.raises(UsageError, match=r"--block-size .* is not a number of bytes, such as"):
         parse_bytes(value, option="--block-size")
+
+
+WRONG = {
+    "read.retries": ["many", -1, 1.5, True, [3], {"a": 1}, float("nan"), float("inf"), 10**400],
+    "read.backoff": ["soon", -0.5, False, [1]],
+    "download.workers": ["four", 0, -4, 2.5, True, None],
+    "download.stall-timeout": ["long", 0, -1, "nan", [], None],
+    "download.longest-wait": ["1 h", -1],
+    "download.range-size": ["big", 0, -5, [64], True, {"MiB": 64}],
+    "block-size": ["big", 0, [1], True],
+    "workers": ["two", 0, 1.5, [2]],
+    "threads-per-worker": ["all", 0],
+    "memory-limit": ["lots", [1], {"GB": 2}],
+    "connect-timeout": [0, "never", []],
+    "base-url": [17, ["https://host/"], ""],
+    "cache-directory": [5, ["a"], ""],
+    "cluster.kind": [3, ["slurm"]],
+    "cluster.adapt": [4, [0, 4]],  # YAML reads 0:4 without quotes as 4
+    "cluster.wait-for-workers": ["yes", 1],
+    "cluster.queue-interval": [0, "often"],
+    "cluster.worker-timeout": [-1, "10 min"],
+    "cluster.lost-worker-timeout": ["a while", [30], 0],
+    "cluster.allowed-failures": [-1, "few"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_setting_of_a_wrong_type_is_named(name):
+    for value in WRONG[name]:
+        with (
+            dask.config.set({f"abc-dask.{name}": value}),
+            pytest.raises(UsageError, match=rf"^abc-dask\.{re.escape(name)} .* is not ") as caught,
+        ):
+            setting(name)
+        assert len(str(caught.value)) < 250
+
+
+def test_every_setting_has_a_type_that_its_default_has():
+    def leaves(section, prefix=""):
+        for key, value in section.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    defaults = dict(leaves(config._defaults()["abc-dask"]))
+    assert set(defaults) == set(config._KINDS)
+    assert {name: setting(name) for name in defaults} == defaults
+
+
+@pytest.mark.parametrize("value", ["fast", 5, [1]])
+@pytest.mark.parametrize("section", ["abc-dask", "abc-dask.download"])
+def test_a_section_that_is_none_is_named(section, value):
+    message = rf"^{section} .* is not a section of settings"
+    with dask.config.set({section: value}), pytest.raises(UsageError, match=message):
+        setting("download.workers")
+    with dask.config.set({section: None}):
+        assert setting("download.workers") == 4
+
+
+def test_numbers_written_as_text_are_numbers():
+    with dask.config.set({"abc-dask.read.retries": "4", "abc-dask.read.backoff": "0.25"}):
+        assert (setting("read.retries"), setting("read.backoff")) == (4, 0.25)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from abc_dask.errors import ReleaseError
+from abc_dask.errors import ManifestError, ReleaseError
 from abc_dask.release.manifest import Manifest
 from tests.strategies import csv_names, h5ad_names, listed, manifest_of, manifest_text
 
@@ -146,3 +148,66 @@ def test_a_manifest_without_files():
     manifest = Manifest.from_json('{"version": "1", "file_listing": {}}')
     assert (manifest.files, manifest.datasets, manifest.feature_matrices) == ((), (), ())
     assert manifest.resource_uri == ""
+
+
+def nested(depth, value):
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [nested(900, {}), {"a": nested(900, 1)}, "x" * 10**6, list(range(10**5)), {"y": "z" * 10**6}],
+)
+def test_errors_cut_what_they_quote(value):
+    """Before it is rendered, which takes minutes for what is nested deeply on some Pythons."""
+    record = {"version": "1", "relative_path": "metadata/D/1/t.csv", "url": "", "size": 1}
+    for key in ("relative_path", "size", "file_hash"):
+        listing = {"D": {"metadata": {"t": {"files": {"csv": record | {key: value}}}}}}
+        text = json.dumps({"version": "1", "file_listing": listing})
+        with pytest.raises(ManifestError) as caught:
+            Manifest.from_json(text)
+        assert len(str(caught.value)) < 500
+    with pytest.raises(ManifestError) as caught:
+        Manifest.from_json(json.dumps({"version": value, "file_listing": {}}))
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("path", "is_fine"),
+    [
+        ("metadata/D/1/t.csv", True),
+        ("metadata/D/1/t é +x.csv", True),
+        ("a" * 200 + "/b", True),
+        ("/".join("abcdefgh" * 8), True),
+        ("Releases/1/manifest.json", False),
+        (".abc_dask/t", False),
+        ("a/../b", False),
+        ("a/./b", False),
+        ("a//b", False),
+        ("a/b/", False),
+        ("a/b\n", False),
+        ("C:/b", False),
+        ("a/" + "b" * 256, False),
+    ],
+)
+def test_paths_that_stay_under_download_base(path, is_fine):
+    record = {"version": "1", "relative_path": path, "url": "", "size": 1}
+    listing = {"D": {"metadata": {"t": {"files": {"csv": record}}}}}
+    text = json.dumps({"version": "1", "file_listing": listing})
+    if is_fine:
+        assert Manifest.from_json(text).files[0].relative_path == path
+    else:
+        with pytest.raises(ManifestError, match="relative_path"):
+            Manifest.from_json(text)
+
+
+def test_reading_a_manifest_leaves_the_collector_of_garbage_as_it_was():
+    for text in (json.dumps({"version": "1", "file_listing": {}}), "{"):
+        for enabled in (True, False):
+            (gc.enable if enabled else gc.disable)()
+            with contextlib.suppress(ManifestError):
+                Manifest.from_json(text)
+            assert gc.isenabled() is enabled
+    gc.enable()

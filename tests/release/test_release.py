@@ -161,3 +161,26 @@ def test_folders_that_are_no_dates_are_never_the_newest(tmp_path):
         (tmp_path / "releases" / name).mkdir(parents=True)
         (tmp_path / "releases" / name / "manifest.json").write_text("{}")
     assert list_releases(tmp_path) == ["old", "20240330", "20250531"]
+
+
+def test_an_older_release_that_is_complete_is_named(tmp_path):
+    """A newer manifest may lie beside it, of which nothing was fetched yet."""
+    write_release(tmp_path, {TABLE: CSV, GENES: "gene_identifier\n"}, "20240330")
+    complete = Release.open(tmp_path)
+    folder = tmp_path / "releases" / "20250531"
+    folder.mkdir()
+    older = tmp_path / "releases" / "20240330" / "manifest.json"
+    text = older.read_text().replace("20240330", "20250531")
+    (folder / "manifest.json").write_text(text.replace("metadata/WMB-10X/", "metadata/NEW/"))
+    release = Release.open(tmp_path)
+    assert release.version == "20250531"
+    for entries in (release.manifest.files, release.manifest.files[:1]):
+        with pytest.raises(MissingFileError, match=r"has them all: --release 20240330$"):
+            release.require(entries)
+    complete.path(complete.manifest.files[0]).unlink()
+    with pytest.raises(MissingFileError) as caught:
+        release.require(release.manifest.files)
+    assert "--release" not in str(caught.value), "that one is not complete either"
+    older.write_text("{")
+    with pytest.raises(MissingFileError):
+        release.require(release.manifest.files)

@@ -278,3 +278,26 @@ def test_verified_inputs_are_recorded_by_plain_extraction(server, tmp_path):
     remove(tmp_path / "base" / ".abc_dask")
     view = Atlas(tmp_path / "base").extract(["Tac2"], tmp_path / "w")
     assert not any(matrix["md5_verified"] for matrix in view.provenance["matrices"])
+
+
+@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize("harm", ["another size", "same size"])
+def test_a_wrong_file_is_kept_as_damaged(server, plain_atlas, matrices, tmp_path, harm, discard):
+    """As `fetch` keeps it: it may be all that somebody has of something else."""
+    table = next(name for name in server.files if name.endswith("/cell_metadata.csv"))
+    wrong = {}
+    for name in (matrices[1], table):
+        right = server.files[name]
+        wrong[name] = b"mine" if harm == "another size" else bytes([right[0] ^ 1]) + right[1:]
+        path = tmp_path / "base" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(wrong[name])
+    words = ["extract", "Tac2", "--download-base", tmp_path / "base", "-o", tmp_path / "v"]
+    words += ["--fetch", "--quiet"] + ["--discard"] * discard
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert_same(open_view(tmp_path / "v").to_pandas(), expected_table(plain_atlas, ["Tac2"]))
+    for name, content in wrong.items():
+        path = tmp_path / "base" / name
+        assert path.with_name(path.name + ".damaged").read_bytes() == content
+    assert on_disk(tmp_path / "base") == ([] if discard else matrices)
