@@ -171,7 +171,7 @@ def test_an_older_release_that_is_complete_is_named(tmp_path):
     folder.mkdir()
     older = tmp_path / "releases" / "20240330" / "manifest.json"
     text = older.read_text().replace("20240330", "20250531")
-    (folder / "manifest.json").write_text(text.replace("metadata/WMB-10X/", "metadata/NEW/"))
+    (folder / "manifest.json").write_text(text.replace("WMB-10X/metadata/", "WMB-10X/new/"))
     release = Release.open(tmp_path)
     assert release.version == "20250531"
     for entries in (release.manifest.files, release.manifest.files[:1]):
