@@ -129,7 +129,7 @@ def inspect(download_base: Path, entry: FileEntry, memory: Memory) -> Found:
         raise DownloadError(f"{path} cannot be looked at: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
         return Found("other")
-    fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
+    fingerprint = Fingerprint(status.st_size, status.st_mtime_ns)
     md5 = memory.get(entry.relative_path, fingerprint)
     return Found("link" if link else "file", fingerprint, md5, journal, part_size)
 

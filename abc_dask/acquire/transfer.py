@@ -302,7 +302,7 @@ class Transfer:
                 self._start_again(RestartError("its resumed bytes had a wrong hash", ranged=True))
                 return None
             raise self._mismatch(str(md5))
-        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
+        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns)
         if self.context.placing is not None:
             self.context.placing(self.entry, fingerprint)
         self._put_in_place()

@@ -141,19 +141,19 @@ def require_utf8(path: str | Path) -> None:
 class Fingerprint:
     """What tells a file from a later one under the same name, without reading it.
 
+    The file system's number of the file (inode) is no part of it: sshfs, exFAT and others give
+    the same file another one after a while.
+
     Attributes
     ----------
     size : int
         Bytes.
     mtime_ns : int
         Time of the last change in nanoseconds.
-    inode : int
-        The file system's number of the file.
     """
 
     size: int
     mtime_ns: int
-    inode: int
 
     @classmethod
     def of(cls, path: str | Path) -> Fingerprint:
@@ -176,7 +176,7 @@ class Fingerprint:
             raise cannot_read(path, error) from None
         if not stat.S_ISREG(status.st_mode):
             raise DamagedFileError(f"{path} is not a regular file")
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+        return cls(status.st_size, status.st_mtime_ns)
 
     def require(self, path: str | Path) -> None:
         """Raise `DamagedFileError` if the file changed since this fingerprint was taken."""

@@ -81,7 +81,7 @@ class FileSource:
     def _require(self, fingerprint: Fingerprint) -> None:
         """Refuse a file that took the name between the look at it and its opening."""
         status = os.fstat(self.descriptor)
-        if Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino) != fingerprint:
+        if Fingerprint(status.st_size, status.st_mtime_ns) != fingerprint:
             raise DamagedFileError(
                 f"{self._path} changed while it was opened; run the command again "
                 "when it is at rest"

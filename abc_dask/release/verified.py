@@ -16,12 +16,12 @@ MEMORY_NAME = "verified.jsonl"
 
 
 class Memory:
-    """Hashes of files on disk, remembered with size, mtime and inode.
+    """Hashes of files on disk, remembered with size and mtime.
 
     One JSON line a file in ``.abc_dask/verified.jsonl`` under download_base, or in the
     user's cache folder where that cannot be written. Lines are only ever appended, so
     several processes may do so at once; the last one of a path counts. A file that was
-    changed, copied or moved to another disk has another fingerprint and is hashed again.
+    changed, or copied without its time, has another fingerprint and is hashed again.
     """
 
     def __init__(self, download_base: Path) -> None:
@@ -43,7 +43,7 @@ class Memory:
     def _take(self, line: bytes) -> None:
         try:
             raw: dict[str, Any] = json.loads(line)
-            numbers = [raw["size"], raw["mtime_ns"], raw["inode"]]
+            numbers = [raw["size"], raw["mtime_ns"]]
             if all(type(number) is int for number in numbers):
                 self._known[str(raw["path"])] = (Fingerprint(*numbers), str(raw["md5"]))
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -64,7 +64,6 @@ class Memory:
                 "path": relative_path,
                 "size": fingerprint.size,
                 "mtime_ns": fingerprint.mtime_ns,
-                "inode": fingerprint.inode,
                 "md5": md5,
             }
         )

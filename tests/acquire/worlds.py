@@ -53,5 +53,5 @@ def finals(release):
 URL = "https://h/f"
 HASH = "0" * 32
 ENTRY = FileEntry("D", "metadata", "t", None, "csv", "1", "metadata/D/1/t.csv", "", 10, HASH)
-SAME, SHORT = Fingerprint(10, 1, 1), Fingerprint(9, 1, 1)
+SAME, SHORT = Fingerprint(10, 1), Fingerprint(9, 1)
 PART = Journal(URL, 10, HASH, '"e"', None, ((0, 4),))

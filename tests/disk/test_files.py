@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -34,24 +35,19 @@ def test_fingerprint_of_a_file(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"abc")
     status = path.stat()
-    assert Fingerprint.of(path) == Fingerprint(3, status.st_mtime_ns, status.st_ino)
+    assert Fingerprint.of(path) == Fingerprint(3, status.st_mtime_ns)
     Fingerprint.of(str(path)).require(path)
 
 
-@pytest.mark.parametrize("change", ["longer", "touched", "replaced"])
+@pytest.mark.parametrize("change", ["longer", "touched"])
 def test_a_changed_file_is_another(tmp_path, change):
     path = tmp_path / "a"
     path.write_bytes(b"abc")
     before = Fingerprint.of(path)
     if change == "longer":
         path.write_bytes(b"x" * 1234)
-    elif change == "touched":
-        os.utime(path, ns=(before.mtime_ns, before.mtime_ns + 1))
     else:
-        other = tmp_path / "b"
-        other.write_bytes(b"abc")
-        os.utime(other, ns=(before.mtime_ns, before.mtime_ns))
-        other.replace(path)
+        os.utime(path, ns=(before.mtime_ns, before.mtime_ns + 1))
     size = "1,234" if change == "longer" else "3"
     message = (
         rf"a changed while it was in use \(size 3 then, {size} now\); "
@@ -59,6 +55,15 @@ def test_a_changed_file_is_another(tmp_path, change):
     )
     with pytest.raises(DamagedFileError, match=message):
         before.require(path)
+
+
+def test_another_inode_is_not_another_file(tmp_path):
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_bytes(b"abc")
+    before = Fingerprint.of(path)
+    shutil.copy2(path, other)
+    other.replace(path)
+    before.require(path)
 
 
 def test_what_has_no_fingerprint(tmp_path):

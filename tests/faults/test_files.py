@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from abc_dask.disk.files import Fingerprint
+from abc_dask.release.verified import Memory
 from tests.waiting import wait_until
 
 from .conftest import BLOCK, GENES
@@ -250,11 +252,51 @@ def test_a_file_that_changes_while_its_blocks_run(base, matrix, tmp_path, undist
     require_absent(output)
     matrix.write_bytes(kept)
     os.utime(matrix, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert n_receipts(output) == 0
     outcome = command(*job.to(output))
-    if change == "replaced":  # another inode: nobody can know that it is the same file
-        assert "(inputs differ); finish that one" in outcome.error
-        outcome = command(*job.to(output, "--overwrite"))
-    else:
-        assert n_receipts(output) == 0
     assert outcome.code == 0, outcome.err
     require_equal(output, undisturbed.content)
+
+
+def _renumber(base: Path) -> None:
+    """Let every file be as it was, under another inode number."""
+    numbers = {}
+    for path in [path for path in base.rglob("*") if path.is_file()]:
+        copy = path.with_name(path.name + ".copy")
+        shutil.copy2(path, copy)
+        numbers[path] = path.stat().st_ino
+        copy.replace(path)
+    assert all(path.stat().st_ino != number for path, number in numbers.items())
+
+
+def test_inode_numbers_that_do_not_last(base, matrix, tmp_path, undisturbed):
+    """On sshfs, exFAT and others a file gets another number after a while: it is the same."""
+    output = tmp_path / "out" / "v.parquet"
+    output.parent.mkdir()
+    job = Job.of(base, GENES, BLOCK)
+    assert command("check", "--download-base", base, "--rehash").code == 0
+    assert command(*job.to(output, "--plan-only")).code == 0
+    kept = {path.name for path in (base / ".abc_dask").iterdir()}
+    assert command("extract-part", output, "--index", 0, "--of", 2).code == 0
+    n_made = n_receipts(output)
+    assert 0 < n_made < undisturbed.n_blocks
+    # between two runs, and again in the midst of the second one
+    once = tmp_path / "once"
+    env = {
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.faults.preload",
+        "FAULT": "wait:1",
+        "FAULT_ONCE": str(once),
+    }
+    _renumber(base)
+    process = abc_dask(*job.to(output, "--threads-per-worker", 1), env=env)
+    wait_until(once.exists, process)
+    _renumber(base)
+    (tmp_path / "once.over").touch()
+    outcome = ended(process)
+    INJECTED["every inode number changed"] += 2
+    assert outcome.code == 0, outcome.err
+    view = require_equal(output, undisturbed.content)
+    assert view.provenance["run"]["blocks_kept_from_earlier_run"] == n_made
+    assert {path.name for path in (base / ".abc_dask").iterdir()} == kept
+    verified = Memory(base).get(str(matrix.relative_to(base)), Fingerprint.of(matrix))
+    assert verified == hashlib.md5(matrix.read_bytes()).hexdigest()

@@ -6,7 +6,7 @@ from abc_dask.disk.files import Fingerprint
 from abc_dask.release.verified import Memory
 
 HASH = "0" * 32
-SAME, SHORT = Fingerprint(10, 1, 1), Fingerprint(9, 1, 1)
+SAME, SHORT = Fingerprint(10, 1), Fingerprint(9, 1)
 
 
 def test_memory_survives_junk_and_read_only_places(tmp_path):
