@@ -293,7 +293,7 @@ class Transfer:
         if status.st_size != self.entry.size or part.done != missing(status.st_size, (), 1 << 60):
             raise DownloadError(
                 f"{part.path} has {status.st_size:,} bytes, expected {self.entry.size:,}; "
-                "something else writes to it"
+                "perhaps something else writes to it"
             )
         md5 = self._hasher.result(self.context.keep_on) if self._hasher is not None else None
         if md5 != self.entry.file_hash:
