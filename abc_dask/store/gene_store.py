@@ -147,6 +147,11 @@ class GeneStore:
         columns = {n: self.annotation(n) for n in self._arrays.attributes("obs")["column-order"]}
         return pd.DataFrame(columns, index=index)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of cells that `annotation` reads."""
+        return tuple(str(name) for name in self._arrays.attributes("obs")["column-order"])
+
     def annotation(self, name: str) -> Any:
         """Read one column of cells: a pandas.Categorical, or an array.
 
