@@ -354,13 +354,16 @@ class View:
         ViewError, ReleaseError, MissingFileError, TableError
             As `annotate`.
         """
-        from abc_dask.explore.contents import view_contents
-        from abc_dask.explore.server import Explorer
+        from abc_dask.explore import show
 
-        contents = view_contents(
-            self, genes=genes, annotate=annotate, where=where, download_base=download_base
+        return show(
+            self,
+            genes=genes,
+            annotate=annotate,
+            where=where,
+            port=port,
+            download_base=download_base,
         )
-        return Explorer(contents, port=port, framed=True).start()
 
     def check_sizes(self) -> None:
         """Raise `ViewError` unless all files are there with their sizes, and no others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,13 +12,20 @@ import click
 
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import annotate, split_names, verbose
+from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.explore.contents import Contents
 
+# Genes of a folder that has their exact values where nobody says otherwise.
+MOST_EXACT = 500
+
+# Genes of a folder that are written without being asked for.
+MOST_UNASKED = 1000
+
 
 @command()
-@click.argument("source", metavar="VIEW")
+@click.argument("source", metavar="VIEW|STORE")
 @click.option(
     "--genes", multiple=True, metavar="GENE,...", help="Some of the genes; all by default."
 )
@@ -33,10 +41,12 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Write the page as a folder for any web server, and serve nothing.",
 )
+@click.option("--all-genes", is_flag=True, help="With --static: all genes of a store, a file each.")
 @click.option(
-    "--no-exact",
-    is_flag=True,
-    help="With --static: leave exact values out, and say so in tables; a third of the size.",
+    "--exact/--no-exact",
+    default=None,
+    help="With --static: write exact values too, which tables need to be exact; by default for "
+    f"up to {MOST_EXACT} genes.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the folder.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -76,11 +86,17 @@ def explore(
             where=where,
             download_base=download_base,
         )
+        if static and not (genes or options["all_genes"]) and len(contents.genes) > MOST_UNASKED:
+            raise UsageError(
+                f"{source} has {len(contents.genes):,} genes; name some with --genes, or pass "
+                "--all-genes for a file of each"
+            )
         if static is not None:
+            exact = options["exact"]
             build_folder(
                 contents,
                 place,
-                exact=not options["no_exact"],
+                exact=len(contents.genes) <= MOST_EXACT if exact is None else exact,
                 overwrite=options["overwrite"],
                 progress=tell,
             )
@@ -90,11 +106,25 @@ def explore(
         _serve(contents, port=options["port"], opens=not options["no_browser"], quiet=quiet)
 
 
-def _contents(source: str, **options: Any) -> Contents:
+def _contents(source: str, *, download_base: str | None, **choice: Any) -> Contents:
+    if _is_store(Path(source)):
+        from abc_dask.explore.store_contents import store_contents
+        from abc_dask.store.gene_store import open_store
+
+        return store_contents(open_store(source), **choice)
     from abc_dask.explore.contents import view_contents
     from abc_dask.view import open_view
 
-    return view_contents(open_view(source), **options)
+    return view_contents(open_view(source), download_base=download_base, **choice)
+
+
+def _is_store(path: Path) -> bool:
+    """Tell a gene-major store from a view, which may be Zarr as well."""
+    try:
+        said = json.loads((path / "zarr.json").read_bytes())["attributes"]["abc_dask"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return isinstance(said, dict) and "store_version" in said
 
 
 def _serve(contents: Contents, *, port: int, opens: bool, quiet: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ COLUMNS = (
     *("region_of_interest_acronym", "parcellation_division"),
 )
 
-_XY = ("x", "y")
+XY = ("x", "y")
 
 # Memory for values of genes at once.
 _BATCH_BYTES = 256 << 20
@@ -206,7 +206,7 @@ class ViewContents:
 
     def places(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Read x and y."""
-        x, y = (self.annotation(self._by_name[name]).astype(np.float64) for name in _XY)
+        x, y = (self.annotation(self._by_name[name]).astype(np.float64) for name in XY)
         return x, y
 
     def sections(self) -> tuple[NDArray[Any], tuple[str, ...]] | None:
@@ -253,15 +253,15 @@ def view_contents(
     """
     own = [a.name for a in view.annotations]
     asked = _usual(view, own, download_base) if annotate is None else names_of(annotate)
-    shown = [name for name in dict.fromkeys(asked) if name not in _XY]
+    shown = [name for name in dict.fromkeys(asked) if name not in XY]
     spatial = are_sections(view, download_base)
     condition = None if where is None else Condition.parse(where)
     named = condition.columns if condition else ()
     others = [n for n in named if n not in view.columns and n != CELL_LABEL]
-    needed = [*shown, *_XY, *([SECTION] if spatial else []), *others]
+    needed = [*shown, *XY, *([SECTION] if spatial else []), *others]
     reader = joined_reader(view, list(dict.fromkeys(needed)), download_base)
     by_name = {a.name: a for a in reader.annotations}
-    for name in _XY:
+    for name in XY:
         if not by_name[name].is_numeric:
             raise UsageError(f"column {name!r} holds terms, not numbers: cells have no place")
     every = _genes_of(view)
@@ -300,16 +300,31 @@ def _usual(view: View, own: Sequence[str], download_base: Any) -> list[str]:
 def _fitting(
     reader: Reader, condition: Condition, by_name: dict[str, Annotation]
 ) -> NDArray[np.int64]:
-    """Return the cells for which a condition holds."""
-    columns: dict[str, Any] = {}
-    for name in condition.columns:
+    def read(name: str) -> Any:
         if name == CELL_LABEL:
-            columns[name] = reader.labels()
-        elif name in by_name:
-            columns[name] = by_name[name].arrow(reader.annotation(by_name[name]))
-        else:
-            columns[name] = pa.array(reader.values([name])[:, 0])
-    kept = np.flatnonzero(condition.mask(pa.table(columns)))
+            return reader.labels()
+        if name in by_name:
+            return by_name[name].arrow(reader.annotation(by_name[name]))
+        return pa.array(reader.values([name])[:, 0])
+
+    return cells_that_fit(condition, read)
+
+
+def cells_that_fit(condition: Condition, read: Callable[[str], Any]) -> NDArray[np.int64]:
+    """Return the cells for which a condition holds.
+
+    Parameters
+    ----------
+    condition : Condition
+    read : callable
+        Returns a column of all cells as Arrow, by its name.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    kept = np.flatnonzero(condition.mask(pa.table({n: read(n) for n in condition.columns})))
     if not len(kept):
         raise UsageError("no cell fits --where: there is nothing to show")
     return kept
