@@ -68,7 +68,7 @@ class Atlas(Catalog):
 
     def plan(
         self,
-        genes: Iterable[str],
+        genes: Iterable[str | Path] | Path,
         normalization: str = "log2",
         *,
         progress: bool = False,
@@ -82,7 +82,10 @@ class Atlas(Catalog):
         return prepare(self._inputs, request, progress=_index_bar if progress else None)
 
     def expression(
-        self, genes: Iterable[str], normalization: str = "log2", **asked: Unpack[RequestOptions]
+        self,
+        genes: Iterable[str | Path] | Path,
+        normalization: str = "log2",
+        **asked: Unpack[RequestOptions],
     ) -> dd.DataFrame:
         """Return the expression of genes in all cells, lazily.
 
@@ -93,8 +96,8 @@ class Atlas(Catalog):
         normalization : str
             ``log2`` (log2 of counts per million plus one) or ``raw`` (counts).
         **asked
-            columns, annotate, where, cells, block_size, as for `extract`; a partition has
-            the rows of a block.
+            columns, annotate, where, cells, block_size, genes_column, cells_column,
+            skip_unknown, as for `extract`; a partition has the rows of a block.
 
         Returns
         -------
@@ -114,7 +117,7 @@ class Atlas(Catalog):
 
     def extract(
         self,
-        genes: Iterable[str],
+        genes: Iterable[str | Path] | Path,
         output: str | Path,
         *,
         normalization: str = "log2",
@@ -123,6 +126,9 @@ class Atlas(Catalog):
         annotate: Iterable[str] = (),
         where: str | None = None,
         cells: Iterable[str] | str | Path | None = None,
+        genes_column: str | None = None,
+        cells_column: str | None = None,
+        skip_unknown: bool = False,
         overwrite: bool = False,
         block_size: int | str | None = None,
         fetch: bool = False,
@@ -134,8 +140,9 @@ class Atlas(Catalog):
 
         Parameters
         ----------
-        genes : iterable of str
-            Symbols or identifiers, in the order of the columns.
+        genes : iterable of str, or path
+            Symbols or identifiers, in the order of the columns. A `pathlib.Path`, also
+            among them, is a list of genes in a file: see `abc_dask.release.user_list`.
         output : path
             Where the view will be.
         normalization : str
@@ -150,7 +157,12 @@ class Atlas(Catalog):
             Condition on columns of the metadata, as for `pandas.DataFrame.query`: only
             cells that fit, such as ``"class == '01 IT-ET Glut' and x > 3"``.
         cells : iterable of str, or path, optional
-            Only these cells: labels, or a CSV file with cell_label or abc_sample_id.
+            Only these cells: labels, or a list of cell_label or abc_sample_id in a file.
+        genes_column, cells_column : str, optional
+            Name or number (from 1) of the column of such a file; where not given, the one
+            whose name says that it has genes or cells.
+        skip_unknown : bool
+            Leave out genes and cells that the release does not have, and report them.
         overwrite : bool
             Replace the view at `output`; it stays until the new one is complete.
         block_size : int or str, optional
@@ -200,6 +212,9 @@ class Atlas(Catalog):
             where=where,
             cells=cells,
             block_size=block_size,
+            genes_column=genes_column,
+            cells_column=cells_column,
+            skip_unknown=skip_unknown,
         )
         if runs_here(**cluster):
             # the first task would wait for it; meanwhile tables are read
@@ -249,9 +264,12 @@ class Atlas(Catalog):
         *,
         where: str | None = None,
         cells: Iterable[str] | str | Path | None = None,
-        genes: Iterable[str] | None = None,
+        genes: Iterable[str | Path] | Path | None = None,
         normalization: str = "log2",
         annotate: Iterable[str] = (),
+        genes_column: str | None = None,
+        cells_column: str | None = None,
+        skip_unknown: bool = False,
         genes_in_common: bool = False,
         format: str | None = None,
         overwrite: bool = False,
@@ -267,9 +285,11 @@ class Atlas(Catalog):
             An h5ad file or a Zarr store, complete or absent.
         where, cells : optional
             Which cells, as for `extract`.
-        genes : iterable of str, optional
-            Symbols or identifiers; all genes where not given, in the order of the gene
-            table.
+        genes : iterable of str, or path, optional
+            Which genes, as for `extract`; all genes where not given, in the order of the
+            gene table.
+        genes_column, cells_column, skip_unknown : optional
+            As for `extract`.
         normalization : str
             ``log2`` or ``raw``.
         annotate : iterable of str
@@ -306,6 +326,9 @@ class Atlas(Catalog):
             where=where,
             cells=cells,
             block_size=block_size,
+            genes_column=genes_column,
+            cells_column=cells_column,
+            skip_unknown=skip_unknown,
         )
         plan = plan_subset(self._inputs, request, in_common=genes_in_common)
         with connected(output=path, **cluster) as client:

@@ -12,7 +12,7 @@ from abc_dask.config import setting
 from abc_dask.disk.cache import Cache
 from abc_dask.messages import html_table, names_of
 from abc_dask.plan.inputs import Inputs
-from abc_dask.release.genes import find_genes
+from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import metadata_directory
 from abc_dask.release.release import Release
@@ -127,12 +127,14 @@ class Catalog:
         *,
         where: str | None = None,
         cells: Iterable[str] | str | Path | None = None,
+        cells_column: str | None = None,
+        skip_unknown: bool = False,
     ) -> list[FileEntry]:
         """Return the manifest's entries of the matrices that hold the cells, or chosen ones.
 
         Tables that the choice needs are fetched where they are not on disk.
         """
-        choice = CellChoice.of(where, cells)
+        choice = CellChoice.of(where, cells, cells_column, skip_unknown=skip_unknown)
         if choice is not None:
             from abc_dask.acquire.fetch import fetch
 
@@ -173,7 +175,7 @@ class Catalog:
         """
         import pandas as pd
 
-        found = find_genes(self._inputs.genes(), names_of(names))
+        found = GeneChoice.of(names_of(names)).choose(self._inputs.gene_names()).genes
         index = pd.Index([gene.identifier for gene in found], name=GENE_IDENTIFIER)
         return pd.DataFrame({GENE_SYMBOL: [gene.symbol for gene in found]}, index=index)
 

@@ -35,7 +35,7 @@ from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.plan.plan import Plan, PlannedMatrix, RowBlock
 from abc_dask.progress import Progress
-from abc_dask.release.genes import Gene
+from abc_dask.release.gene_names import Gene
 from abc_dask.run import blocks as running
 from abc_dask.run.extraction import begin, complete
 from abc_dask.run.part import Receipt, part_content, receipt_path, trusted_receipts

@@ -28,7 +28,7 @@ from abc_dask.matrix.index import MatrixIndex
 from abc_dask.matrix.kernels import value_dtype
 from abc_dask.plan.plan import Plan, PlannedMatrix, plan_blocks, row_costs
 from abc_dask.plan.row_table import AlignedRows
-from abc_dask.release.genes import Gene
+from abc_dask.release.gene_names import Gene
 from abc_dask.release.manifest import Manifest
 from abc_dask.release.release import Release
 from abc_dask.run.read_block import Partition, read_block, tasks_of

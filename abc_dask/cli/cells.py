@@ -10,8 +10,10 @@ from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import (
     annotate,
+    asked_genes,
     atlas_options,
     cells_options,
+    genes_options,
     normalization,
     open_atlas,
     split_names,
@@ -23,6 +25,7 @@ from abc_dask.cli.options import (
 @click.argument("genes", metavar="[GENE]...", nargs=-1)
 @atlas_options
 @normalization
+@genes_options
 @cells_options
 @annotate
 @click.option("-o", "--output", required=True, metavar="X.h5ad|X.zarr", help="What to write.")
@@ -36,7 +39,9 @@ from abc_dask.cli.options import (
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @verbose
-def cells(genes: tuple[str, ...], output: str, *, quiet: bool, **options: Any) -> None:
+def cells(
+    genes: tuple[str, ...], genes_file: str | None, output: str, *, quiet: bool, **options: Any
+) -> None:
     """Write chosen cells with all their genes, or the GENEs named, as one AnnData on disk.
 
     Across matrices, genes are aligned by identifier. If the command ends early, the same
@@ -46,6 +51,9 @@ def cells(genes: tuple[str, ...], output: str, *, quiet: bool, **options: Any) -
         "normalization",
         "where",
         "cells",
+        "cells_column",
+        "genes_column",
+        "skip_unknown",
         "genes_in_common",
         "block_size",
         "overwrite",
@@ -53,7 +61,7 @@ def cells(genes: tuple[str, ...], output: str, *, quiet: bool, **options: Any) -
     )
     made = open_atlas(options).subset(
         output,
-        genes=list(genes) or None,
+        genes=asked_genes(genes, genes_file) or None,
         annotate=split_names(options["annotate"]),
         progress=not quiet,
         **{name: options[name] for name in names},

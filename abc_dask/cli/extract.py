@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,10 @@ from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.options import (
     annotate,
+    asked_genes,
     atlas_options,
     cells_options,
+    genes_options,
     normalization,
     open_atlas,
     split_names,
@@ -24,6 +25,8 @@ from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
+
+_CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
 
 
 @command()
@@ -37,12 +40,7 @@ if TYPE_CHECKING:
     metavar="parquet|zarr|csv",
     help="By default from OUT's suffix, else parquet.",
 )
-@click.option(
-    "--genes-file",
-    metavar="F",
-    help="More genes: one a line, or the first column of a CSV or TSV file; # starts a comment; "
-    "- is standard input.",
-)
+@genes_options
 @click.option(
     "--columns",
     type=click.Choice(["gene_symbol", "gene_identifier"]),
@@ -103,7 +101,7 @@ def extract(
 
         echo(job_script(Path(output).expanduser().absolute(), **cluster), nl=False)
         return
-    asked = [*genes, *(read_genes_file(genes_file) if genes_file else [])]
+    asked = asked_genes(genes, genes_file)
     if not asked:
         raise UsageError("no gene is given; name symbols or identifiers, or pass --genes-file")
     if options["discard"] and not options["fetch"]:
@@ -114,8 +112,7 @@ def extract(
         "discard",
         "normalization",
         "columns",
-        "where",
-        "cells",
+        *_CHOICES,
         "block_size",
         "overwrite",
     )
@@ -137,14 +134,14 @@ def extract(
         echo(extraction_text(view))
 
 
-def _plan_only(atlas: Atlas, genes: list[str], output: str, options: dict[str, Any]) -> None:
+def _plan_only(atlas: Atlas, genes: list[str | Path], output: str, options: dict[str, Any]) -> None:
     from abc_dask.messages import plural
     from abc_dask.run.extraction import check_output
     from abc_dask.run.job_array import write_plan
 
     overwrite = options["overwrite"]
     path, format_ = check_output(output, options["format_"], overwrite=overwrite)
-    names = ("normalization", "columns", "where", "cells", "block_size")
+    names = ("normalization", "columns", *_CHOICES, "block_size")
     annotate = split_names(options["annotate"])
     plan = atlas.plan(genes, annotate=annotate, **{name: options[name] for name in names})
     todo = write_plan(plan, path, format_, overwrite=overwrite)
@@ -162,26 +159,9 @@ def _open_and_agree(options: dict[str, Any], *, yes: bool) -> Atlas:
     from abc_dask.cli.fetch import agree
 
     atlas = open_atlas(options, remote=True)
-    selection = {name: options[name] for name in ("where", "cells")}
+    if options["cells"] == "-":
+        raise UsageError("--fetch reads --cells-from twice; give a file, not standard input")
+    selection = {name: options[name] for name in _CHOICES if name != "genes_column"}
     plan = plan_fetch(atlas.release, atlas.matrix_files(options["normalization"], **selection))
     agree(plan.bytes_to_fetch, plan.bytes_free, yes=yes)
     return atlas
-
-
-def read_genes_file(name: str) -> list[str]:
-    """Read genes from a text file: one a line, or the first column of CSV or TSV.
-
-    A first line that names the column (``gene``, ``gene_symbol``, ``gene_identifier``)
-    is skipped.
-    """
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise UsageError(f"--genes-file {name} cannot be read: {reason}") from None
-    genes = []
-    for number, line in enumerate(text.splitlines()):
-        first = line.partition("#")[0].replace("\t", ",").partition(",")[0].strip().strip('"')
-        if first and not (number == 0 and first in {"gene", "gene_symbol", "gene_identifier"}):
-            genes.append(first)
-    return genes

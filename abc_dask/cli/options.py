@@ -93,12 +93,44 @@ def cells_options(command: Command) -> Command:
             "--cells-from",
             "cells",
             metavar="F",
-            help="Only the cells of a CSV file with the column cell_label or abc_sample_id.",
+            help="Only the cells of a list: labels, or a table with a column such as cell_label, "
+            "cell_id (as MapMyCells writes) or abc_sample_id; - is standard input.",
+        ),
+        click.option(
+            "--cells-column", metavar="NAME|N", help="Column of --cells-from, by name or number."
         ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def genes_options(command: Command) -> Command:
+    """Add the options that name lists of genes, and what is done with unknown names."""
+    options = [
+        click.option(
+            "--genes-file",
+            metavar="F",
+            help="More genes: names, however many a line, or a table with a column such as gene, "
+            "gene_symbol or names; # starts a comment; - is standard input.",
+        ),
+        click.option(
+            "--genes-column", metavar="NAME|N", help="Column of --genes-file, by name or number."
+        ),
+        click.option(
+            "--skip-unknown",
+            is_flag=True,
+            help="Leave out genes and cells that the release does not have, and report them.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def asked_genes(names: tuple[str, ...], file: str | None) -> list[str | Path]:
+    """Return the genes that were named, and the list in a file."""
+    return [*names, *([] if file is None else [Path(file)])]
 
 
 annotate = click.option(

@@ -91,6 +91,7 @@ def view_text(view: View) -> str:
         f"view     {view.path} ({view.format}, {files}, {size})",
         f"source   release {info['release']}, {source}, {matrices}",
         f"genes    {len(info['genes']):,}: {enumerate_names(view.columns, most=20)}",
+        *gene_list_lines(info.get("gene_list")),
         f"cells    {asked:,} asked, {found:,} found, {missing:,} missing",
     ]
     if counts["cells_without_matrix"]:
@@ -130,6 +131,7 @@ def subset_text(subset: Subset) -> str:
         f"cells    {asked:,} asked, {found:,} found, {missing:,} missing",
         *(f"chosen   {line}" for line in selection_lines(info.get("selection"))),
         f"genes    {counts['genes']:,}",
+        *gene_list_lines(info.get("gene_list")),
     ]
     if counts["genes_not_in_common"]:
         lines.append(f"         {counts['genes_not_in_common']:,} left out: not in all matrices")
@@ -156,6 +158,34 @@ def selection_lines(selection: dict[str, Any] | None) -> list[str]:
             f"{of_all}, out of {plural(selection['labels_asked'], 'label')} "
             f"({selection['labels_unknown']:,} unknown, {selection['labels_duplicate']:,} repeated)"
         )
+        column = selection.get("cells_column")
+        if column is not None:
+            lines[-1] += f", column {column!r} of {selection['cells_from']}"
+        if blank := selection.get("labels_blank"):
+            lines.append(f"{plural(blank, 'row')} of the list without a label")
+        if unknown := selection.get("unknown"):
+            lines.append(f"unknown cells left out: {enumerate_names(unknown, most=10)}")
+    return lines
+
+
+def gene_list_lines(listed: dict[str, Any] | None) -> list[str]:
+    """Return how a list of genes was read: from where, what stood again, what was left out."""
+    if listed is None:
+        return []
+    lines = []
+    for one in listed["genes_from"]:
+        column = "" if one["column"] is None else f", column {one['column']!r}"
+        lines.append(f"list     {one['file']}{column}")
+    counts = f"{plural(listed['names_asked'], 'name')}, {listed['names_repeated']:,} repeated"
+    blank = listed["names_blank"]
+    without = f", {plural(blank, 'row')} without" if blank else ""
+    lines.append(f"names    {counts}{without}")
+    if listed["read_as"]:
+        shown = [f"{name} as {gene}" for name, gene in listed["read_as"].items()]
+        lines.append(f"read     {enumerate_names(shown, most=10)}")
+    if listed["names_unknown"]:
+        unknown = plural(len(listed["names_unknown"]), "unknown name")
+        lines.append(f"left out {unknown}: {enumerate_names(listed['names_unknown'], most=10)}")
     return lines
 
 

@@ -14,7 +14,9 @@ from abc_dask.matrix.index import MatrixIndex, union_of_genes
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.cell_table import CellTable
 from abc_dask.release.csv_table import cached_table
-from abc_dask.release.genes import GeneNames, choose_gene_table, read_genes
+from abc_dask.release.gene_choice import ChosenGenes, GeneChoice
+from abc_dask.release.gene_names import GeneNames
+from abc_dask.release.genes import choose_gene_table, read_genes
 from abc_dask.release.manifest import CELL_METADATA, FeatureMatrix, FileEntry
 from abc_dask.release.matrices import Assignment, assign_cells
 from abc_dask.release.release import Release
@@ -83,6 +85,17 @@ class Inputs:
             As `abc_dask.release.selection.CellChoice.choose`.
         """
         return None if cells is None else cells.choose(self.annotations)
+
+    @memoized  # noqa: B019 - inputs live as long as their Atlas
+    def choose_genes(self, genes: GeneChoice | None) -> ChosenGenes:
+        """Look genes up; None: no gene is named, which is refused.
+
+        Raises
+        ------
+        UsageError, GeneError, TableError
+            As `abc_dask.release.gene_choice.GeneChoice.choose`.
+        """
+        return (genes or GeneChoice(())).choose(self.gene_names())
 
     def assignments(
         self, normalization: str, selection: Selection | None = None

@@ -18,7 +18,7 @@ from abc_dask._version import FORMAT_VERSION
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.records import from_json, to_json
 from abc_dask.release.annotation import Annotation
-from abc_dask.release.genes import Gene
+from abc_dask.release.gene_names import Gene
 
 _BLOCKS = "blocks"
 
@@ -147,6 +147,8 @@ class Plan:
         Columns of annotations, in the order asked.
     selection : dict or None
         How cells were chosen, with counts; None: all.
+    gene_list : dict or None
+        How names of a list were read, with counts; None: genes were named one by one.
     coordinates : str or None
         What the annotations x and y are, ``X_umap`` or ``spatial``; None where they are not
         asked for, or nobody can tell.
@@ -169,6 +171,7 @@ class Plan:
     taxonomy: str | None = None
     annotations: tuple[Annotation, ...] = ()
     selection: Mapping[str, Any] | None = None
+    gene_list: Mapping[str, Any] | None = None
     coordinates: str | None = None
     kind: str = ""
 
@@ -251,6 +254,8 @@ class Plan:
             chosen["places"] = self.coordinates
         if self.selection is not None:
             chosen["selection"] = dict(self.selection)
+        if self.gene_list is not None:
+            chosen["gene_list"] = dict(self.gene_list)
         return chosen
 
 

@@ -17,7 +17,7 @@ from abc_dask.plan.plan import Plan, plan_blocks, row_costs
 from abc_dask.plan.request import Request
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.coordinates import XY, coordinates_of
-from abc_dask.release.genes import Gene, find_genes
+from abc_dask.release.gene_names import Gene
 from abc_dask.release.matrices import Assignment
 from abc_dask.release.selection import Selection
 
@@ -55,7 +55,8 @@ def prepare(
     ReleaseError, MissingFileError, DamagedFileError, TableError
         If tables or matrices are missing, damaged or do not fit.
     """
-    found = find_genes(inputs.genes(), request.genes or ())
+    chosen = inputs.choose_genes(request.genes)
+    found = chosen.genes
     names = column_names(found, request.columns)
     selection = inputs.choose(request.cells)
     annotations = find_annotations(inputs, request.annotate, names)
@@ -76,7 +77,8 @@ def prepare(
         request,
         selection,
         annotations,
-        genes=tuple(found),
+        genes=found,
+        gene_list=chosen.report,
         columns=names,
         dtype=dtype.name,
         matrices=tuple(planned),
@@ -125,7 +127,7 @@ def find_annotations(
     return inputs.annotations.find(annotate) if annotate else ()
 
 
-def column_names(genes: list[Gene], columns: str) -> tuple[str, ...]:
+def column_names(genes: Sequence[Gene], columns: str) -> tuple[str, ...]:
     """Name the columns.
 
     Raises

@@ -9,6 +9,7 @@ from typing import Self, TypedDict
 
 from abc_dask.config import parse_bytes, setting
 from abc_dask.messages import names_of
+from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.selection import CellChoice
 
 
@@ -20,6 +21,9 @@ class RequestOptions(TypedDict, total=False):
     where: str | None
     cells: Iterable[str] | str | Path | None
     block_size: int | str | None
+    genes_column: str | None
+    cells_column: str | None
+    skip_unknown: bool
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Request:
 
     Attributes
     ----------
-    genes : tuple of str or None
-        Symbols or identifiers, in the order of the result; None: all genes.
+    genes : GeneChoice or None
+        Which genes, in the order of the result; None: all genes.
     normalization : str
         ``log2`` or ``raw``.
     columns : str
@@ -42,7 +46,7 @@ class Request:
         Bytes of stored values that one task reads.
     """
 
-    genes: tuple[str, ...] | None
+    genes: GeneChoice | None
     normalization: str
     columns: str
     annotate: tuple[str, ...]
@@ -52,7 +56,7 @@ class Request:
     @classmethod
     def of(
         cls,
-        genes: Iterable[str] | None,
+        genes: Iterable[str | Path] | Path | None,
         normalization: str = "log2",
         *,
         columns: str = "gene_symbol",
@@ -60,14 +64,19 @@ class Request:
         where: str | None = None,
         cells: Iterable[str] | str | Path | None = None,
         block_size: int | str | None = None,
+        genes_column: str | None = None,
+        cells_column: str | None = None,
+        skip_unknown: bool = False,
     ) -> Self:
         """Build from what users say; parameters as `abc_dask.Atlas.extract`."""
         size = setting("block-size") if block_size is None else block_size
         return cls(
-            genes=None if genes is None else tuple(names_of(genes)),
+            genes=None
+            if genes is None
+            else GeneChoice.of(genes, genes_column, skip_unknown=skip_unknown),
             normalization=normalization,
             columns=columns,
             annotate=tuple(names_of(annotate)),
-            cells=CellChoice.of(where, cells),
+            cells=CellChoice.of(where, cells, cells_column, skip_unknown=skip_unknown),
             block_size=parse_bytes(size, option="--block-size"),
         )

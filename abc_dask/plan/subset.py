@@ -22,7 +22,7 @@ from abc_dask.plan.plan import Plan, plan_blocks, row_costs
 from abc_dask.plan.prepare import find_annotations, plan_of, require_somewhere
 from abc_dask.plan.request import Request
 from abc_dask.plan.row_table import AlignedRows
-from abc_dask.release.genes import Gene, find_genes
+from abc_dask.release.gene_names import Gene
 
 _SLOT = "slot"
 
@@ -96,7 +96,8 @@ def plan_subset(inputs: Inputs, request: Request, *, in_common: bool) -> SubsetP
     annotations = find_annotations(inputs, request.annotate, ())
     assignments = inputs.assignments(request.normalization, selection)
     aligned = align_rows(inputs, assignments, selection, annotations, None)
-    wanted = _wanted_genes(inputs, request.genes, aligned)
+    listed = None if request.genes is None else inputs.choose_genes(request.genes)
+    wanted = _all_genes(inputs, aligned) if listed is None else list(listed.genes)
     table = pd.Index([gene.identifier for gene in wanted])
     positions = np.array([_columns(rows).get_indexer(table) for rows in aligned])
     if request.genes is not None and aligned:
@@ -126,6 +127,7 @@ def plan_subset(inputs: Inputs, request: Request, *, in_common: bool) -> SubsetP
         selection,
         annotations,
         genes=tuple(wanted),
+        gene_list=None if listed is None else listed.report,
         columns=tuple(gene.identifier for gene in wanted),
         dtype=dtype.name,
         matrices=tuple(rows.planned(()) for rows in aligned),
@@ -144,12 +146,8 @@ def _columns(rows: AlignedRows) -> pd.Index[Any]:
     return columns
 
 
-def _wanted_genes(
-    inputs: Inputs, genes: Sequence[str] | None, aligned: Sequence[AlignedRows]
-) -> list[Gene]:
-    """Return the genes asked for, else those of any matrix in the order of the gene table."""
-    if genes is not None:
-        return find_genes(inputs.genes(), genes)
+def _all_genes(inputs: Inputs, aligned: Sequence[AlignedRows]) -> list[Gene]:
+    """Return the genes of any matrix, in the order of the gene table."""
     names = inputs.gene_names()
     held: dict[str, str] = {}
     for rows in aligned:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
-from abc_dask.errors import MissingFileError, TableError, UsageError
-from abc_dask.messages import enumerate_names, plural
+from abc_dask.errors import UsageError
+from abc_dask.messages import plural
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.condition import Condition
-from abc_dask.release.csv_table import csv_header
+from abc_dask.release.user_list import CELLS, UserList, header_key
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ABC_SAMPLE_ID = "abc_sample_id"
+
+# So many unknown labels a message, and a provenance, tells.
+_MOST_TOLD = 1000
+
+# Labels that begin with so many equal letters may be meant.
+_SAME_START = 8
 
 
 @dataclass(frozen=True)
@@ -31,28 +41,47 @@ class CellChoice:
     ----------
     where : str or None
         Condition on columns of the metadata.
-    file : Path or None
-        CSV file with a column cell_label or abc_sample_id.
+    listed : UserList or None
+        Labels or abc_sample_ids of a file.
     labels : tuple of str or None
         Cell labels.
+    skip_unknown : bool
+        Leave out labels that the metadata does not have, and report them.
     """
 
     where: str | None = None
-    file: Path | None = None
+    listed: UserList | None = None
     labels: tuple[str, ...] | None = None
+    skip_unknown: bool = False
 
     @classmethod
     def of(
-        cls, where: str | None = None, cells: Iterable[str] | str | Path | None = None
-    ) -> CellChoice | None:
-        """Build from what users give: None if they want all cells."""
-        if where is None and cells is None:
-            return None
+        cls,
+        where: str | None = None,
+        cells: Iterable[str] | str | Path | None = None,
+        column: str | None = None,
+        *,
+        skip_unknown: bool = False,
+    ) -> Self | None:
+        """Build from what users give; a file is read now. None if they want all cells.
+
+        Raises
+        ------
+        UsageError
+            If a column is named, but no file.
+        MissingFileError, TableError
+            As `UserList.read`.
+        """
+        is_file = isinstance(cells, str | Path)
+        if column is not None and not is_file:
+            raise UsageError("--cells-column names a column of --cells-from; give both")
         if cells is None:
-            return cls(where=where)
+            return None if where is None else cls(where)
         if isinstance(cells, str | Path):
-            return cls(where=where, file=Path(cells).expanduser())
-        return cls(where=where, labels=tuple(str(label) for label in cells))
+            listed = UserList.read(str(cells), CELLS, column)
+            return cls(where, listed=listed, skip_unknown=skip_unknown)
+        labels = tuple(str(label) for label in cells)
+        return cls(where, labels=labels, skip_unknown=skip_unknown)
 
     @property
     def condition(self) -> Condition | None:
@@ -70,8 +99,13 @@ class CellChoice:
         """Columns of the metadata that must be known."""
         condition = self.condition
         named = () if condition is None else condition.columns
-        listed = () if self.file is None else (_label_column(self.file),)
-        return tuple(name for name in (*named, *listed) if name != CELL_LABEL)
+        return tuple(name for name in (*named, self._key) if name != CELL_LABEL)
+
+    @property
+    def _key(self) -> str:
+        """The column of the metadata in which listed cells are looked up."""
+        column = "" if self.listed is None else header_key(self.listed.column or "")
+        return ABC_SAMPLE_ID if column == ABC_SAMPLE_ID else CELL_LABEL
 
     def choose(self, tables: Annotations) -> Selection:
         """Choose among the cells of a cell_metadata table.
@@ -79,59 +113,77 @@ class CellChoice:
         Raises
         ------
         UsageError
-            If the condition is none, or no cell is chosen.
+            If the condition is none, a listed cell is unknown, or no cell is chosen.
         MissingFileError, TableError
             If a table or file is missing or does not fit.
         """
         n_cells = tables.cells.n_cells
         mask = np.ones(n_cells, np.bool_)
-        counts: dict[str, int] = {"cells_in_metadata": n_cells}
-        if self.where is not None:
-            condition = Condition.parse(self.where)
+        report: dict[str, Any] = {
+            "where": self.where,
+            "cells_from": None if self.listed is None else self.listed.source,
+            "cells_in_metadata": n_cells,
+        }
+        if (condition := self.condition) is not None:
             named = {name: _column(tables, name) for name in condition.columns}
             mask &= condition.mask(pa.table(named))
-            counts["cells_where"] = int(mask.sum())
+            report["cells_where"] = int(mask.sum())
             if not mask.any():
                 raise UsageError(f"no cell of {tables.cells.source} fits --where {self.where!r}")
-        if self.file is not None or self.labels is not None:
+        if self.listed is not None or self.labels is not None:
             listed, of_labels = self._listed(tables)
-            counts |= of_labels
+            report |= of_labels
             mask &= listed
             if not mask.any():
                 raise UsageError("no cell that fits --where is among those listed")
-        counts["cells_chosen"] = int(mask.sum())
-        report: dict[str, Any] = {
-            "where": self.where,
-            "cells_from": None if self.file is None else str(self.file),
-            **counts,
-        }
-        return Selection(mask, report)
+        return Selection(mask, report | {"cells_chosen": int(mask.sum())})
 
-    def _listed(self, tables: Annotations) -> tuple[NDArray[np.bool_], dict[str, int]]:
-        name, asked = CELL_LABEL, pa.array(self.labels or (), pa.string())
-        if self.file is not None:
-            name = _label_column(self.file)
-            asked = _read_labels(self.file, name)
+    def _listed(self, tables: Annotations) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+        """Return which cells are listed, and counts."""
         import pandas as pd
 
-        index = pd.Index(asked.drop_null().to_pandas())
-        distinct = index.unique()
+        known = pd.Index(_column(tables, self._key).cast(pa.string()).to_pandas())
+        if self.listed is None:
+            asked: Any = pa.array(self.labels or (), pa.string())
+        else:
+            asked = self.listed.looked_up(lambda label: label in known)
+        labels = pd.Index(asked.to_pandas())
+        distinct = labels.unique()
         if not len(distinct):
-            raise UsageError("the list of cells is empty")
-        known = _column(tables, name).cast(pa.string())
-        mask = pd.Index(known.to_pandas()).isin(distinct)
-        n_found = int(mask.sum())
-        if not n_found:
-            raise UsageError(
-                f"none of the {plural(len(distinct), 'cell')} listed"
-                f"{'' if self.file is None else f' in {self.file}'} is in {tables.cells.source} "
-                f"(by {name}, such as {distinct[0]!r})"
-            )
-        return mask, {
-            "labels_asked": len(asked),
-            "labels_duplicate": len(index) - len(distinct),
-            "labels_unknown": len(distinct) - n_found + asked.null_count,
+            raise UsageError(f"the list of cells{self._source} is empty")
+        is_known = distinct.isin(known)
+        unknown = distinct[~is_known].tolist()
+        if not is_known.any() or (unknown and not self.skip_unknown):
+            raise UsageError(self._unknown(unknown, len(distinct), known, tables.cells.source))
+        return known.isin(distinct), {
+            "cells_column": None if self.listed is None else self.listed.column,
+            "labels_asked": len(labels),
+            "labels_blank": 0 if self.listed is None else self.listed.n_blank,
+            "labels_duplicate": len(labels) - len(distinct),
+            "labels_unknown": len(unknown),
+            "unknown": unknown[:_MOST_TOLD],
         }
+
+    @property
+    def _source(self) -> str:
+        return "" if self.listed is None else f" in {self.listed.source}"
+
+    def _unknown(self, unknown: list[str], n_asked: int, known: pd.Index[Any], source: str) -> str:
+        """Return the error that names all unknown labels, each with the nearest."""
+        cells = f"the {plural(n_asked, 'cell')} listed{self._source}"
+        none = len(unknown) == n_asked
+        what = f"none of {cells} is" if none else f"{len(unknown):,} of {cells} are not"
+        near = _nearest(unknown[:_MOST_TOLD], known)
+        told = [
+            f"{label!r} (nearest: {near[label]!r})" if label in near else repr(label)
+            for label in unknown[: 5 if none else _MOST_TOLD]
+        ]
+        left = len(unknown) - len(told)
+        more = f" and {left:,} more" if left else ""
+        mend = "" if none else "; correct them, or leave them out with --skip-unknown"
+        if self.listed is not None and self.listed.column is None:
+            mend += f"; if a column has them, name it with {CELLS.column_option}"
+        return f"{what} in {source} (by {self._key}): {', '.join(told)}{more}{mend}"
 
 
 @dataclass(frozen=True)
@@ -166,37 +218,18 @@ def _column(tables: Annotations, name: str) -> pa.ChunkedArray:
     return tables.column(name)
 
 
-def _label_column(file: Path) -> str:
-    """Find the column of a file that names cells."""
-    try:
-        columns = csv_header(file)
-    except FileNotFoundError:
-        raise MissingFileError(f"--cells-from {file} is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise TableError(f"--cells-from {file} cannot be read: {reason}") from None
-    for name in (CELL_LABEL, ABC_SAMPLE_ID):
-        if name in columns:
-            return name
-    raise TableError(
-        f"--cells-from {file} has no column {CELL_LABEL} or {ABC_SAMPLE_ID}; "
-        f"it has: {enumerate_names(columns, most=10)}"
-    )
-
-
-def _read_labels(file: Path, name: str) -> pa.Array:
-    try:
-        table = pyarrow.csv.read_csv(
-            file,
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=[name],
-                column_types={name: pa.string()},
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        reason = " ".join(str(error).split())
-        raise TableError(f"--cells-from {file} is not a CSV table: {reason}") from None
-    return table[name].combine_chunks()
+def _nearest(unknown: list[str], known: pd.Index[Any]) -> dict[str, str]:
+    """Return the nearest label of each unknown one, where one begins in the same way."""
+    labels = pa.array(known, pa.string())
+    starts = {label[:_SAME_START] for label in unknown}
+    start_of = pc.utf8_slice_codeunits(labels, 0, _SAME_START)
+    same = pc.is_in(start_of, value_set=pa.array(list(starts), pa.string()))
+    by_start: dict[str, list[str]] = {}
+    for label in labels.filter(same).to_pylist():
+        by_start.setdefault(label[:_SAME_START], []).append(label)
+    near = {}
+    for label in unknown:
+        among = by_start.get(label[:_SAME_START], [])[:_MOST_TOLD]
+        if best := difflib.get_close_matches(label, among, n=1):
+            near[label] = best[0]
+    return near

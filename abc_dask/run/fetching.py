@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ from abc_dask.plan.prepare import (
 )
 from abc_dask.plan.request import Request
 from abc_dask.release.annotation import Annotation
-from abc_dask.release.genes import Gene, choose_gene_table
+from abc_dask.release.gene_names import Gene
+from abc_dask.release.genes import choose_gene_table
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import Assignment
 from abc_dask.release.release import Release
@@ -72,7 +74,7 @@ def fetch_tables(inputs: Inputs, request: Request, progress: FetchProgress) -> N
 
 
 def _identity(
-    inputs: Inputs, request: Request, genes: list[Gene], assignments: list[Assignment]
+    inputs: Inputs, request: Request, genes: Sequence[Gene], assignments: list[Assignment]
 ) -> dict[str, Any]:
     """Return what tells this request from another; files count by size and hash."""
     names = column_names(genes, request.columns)
@@ -130,7 +132,7 @@ def extract_while_fetching(
         As `run` and `fetch`; the same call goes on where this one stopped.
     """
     began = time.perf_counter()
-    genes = inputs.gene_names().find(request.genes or ())
+    genes = inputs.choose_genes(request.genes).genes
     selection = inputs.choose(request.cells)
     assignments = inputs.assignments(request.normalization, selection)
     identity = _identity(inputs, request, genes, assignments)
@@ -277,7 +279,7 @@ def _publish(
     staging: Staging,
     format: str,
     parts: list[_Part],
-    genes: list[Gene],
+    genes: Sequence[Gene],
     described: dict[str, Any],
 ) -> None:
     """Put the views of single matrices together."""
@@ -334,7 +336,7 @@ def _together(
         "rows_without_metadata": sum(matrix["rows_without_metadata"] for matrix in matrices),
         "blocks": sum(info["counts"]["blocks"] for info in infos),
     }
-    kept = ("release", "metadata", "normalization", "atlas", "selection", "places")
+    kept = ("release", "metadata", "normalization", "atlas", "selection", "gene_list", "places")
     return {name: first[name] for name in kept if name in first} | {
         "genes": genes,
         "counts": counts,

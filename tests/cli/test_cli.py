@@ -157,7 +157,7 @@ def test_errors_of_place_and_release(run, base, tmp_path):
     fails(extract("--format", "xlsx"), 2, "unknown format 'xlsx'.*parquet, zarr, csv")
     fails(extract("--block-size", "much"), 2, "--block-size 'much' is not a number of bytes")
     fails(extract("--workers", "0"), 2, "--workers 0 is not a positive number")
-    fails(extract("--genes-file", tmp_path / "no"), 2, "--genes-file .* cannot be read")
+    fails(extract("--genes-file", tmp_path / "no"), 1, "--genes-file .* is missing")
     fails(run("extract", "--download-base", base, "--output", out), 2, "no gene is given")
     fails(extract(gene="Tac"), 1, "gene 'Tac' is unknown; nearest: Tac2")
     fails(extract(output="/proc/x.parquet"), 1, "cannot be written")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.plan.plan import PlannedMatrix, RowBlock, cut, plan_blocks, row_costs
-from abc_dask.release.genes import Gene
+from abc_dask.release.gene_names import Gene
 from tests.strategies import IN_MEMORY, make_plan
 
 COSTS = st.lists(st.integers(0, 50), max_size=60)

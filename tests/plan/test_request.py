@@ -6,6 +6,7 @@ import pytest
 
 from abc_dask.errors import UsageError
 from abc_dask.plan.request import Request
+from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.selection import CellChoice
 
 
@@ -14,14 +15,14 @@ def test_of_what_users_say():
         ["Tac2", "Slc17a7"], "raw", annotate="class", where="x > 3", block_size="1 MiB"
     )
     assert request == Request(
-        genes=("Tac2", "Slc17a7"),
+        genes=GeneChoice(("Tac2", "Slc17a7")),
         normalization="raw",
         columns="gene_symbol",
         annotate=("class",),
         cells=CellChoice(where="x > 3"),
         block_size=1 << 20,
     )
-    assert Request.of("Tac2").genes == ("Tac2",)
+    assert Request.of("Tac2").genes == GeneChoice(("Tac2",))
     assert Request.of(None).genes is None
     assert Request.of("Tac2").cells is None
     assert Request.of("Tac2").block_size == Request.of("Tac2", block_size="512 MiB").block_size

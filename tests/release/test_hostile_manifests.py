@@ -165,11 +165,11 @@ def test_names_that_are_none(place, name):
         ('{"version": "1", "file_listing": {"a": {"b": {"c": 1}}}}', "'a/b/c' is not a JSON obj"),
         (
             '{"version": "1", "file_listing": {"a": {"b": {"c": {"files": 1}}}}}',
-            "'a/b/c: files' is not a JSON object",
+            "'a/b/c/files' is not a JSON object",
         ),
         (
             '{"version": "1", "file_listing": {"a": {"b": {"c": {"log2": {}}}}}}',
-            "'a/b/c: files' is not a JSON object",
+            "'a/b/c/files' is not a JSON object",
         ),
         (
             '{"version": "1", "file_listing": {"a": {"b": {"c": {"files": {"csv": []}}}}}}',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +10,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abc_dask import Atlas
+from abc_dask import Atlas, open_view
 from abc_dask.cli import cli
-from abc_dask.errors import AbcDaskError, MissingFileError, TableError, UsageError
+from abc_dask.errors import MissingFileError, TableError, UsageError
 from abc_dask.matrix.kernels import wanted_pieces
 from abc_dask.testing import Quirks, write_atlas
 from tests.oracle import assert_same, expected_table
@@ -81,12 +82,49 @@ def test_cells_from_a_file(plain_atlas, table, tmp_path, name):
     file = tmp_path / "cells.csv"
     pd.DataFrame({"note": "", name: labels}).to_csv(file, index=False)
     atlas = Atlas(plain_atlas.download_base)
-    view = atlas.extract(GENES, tmp_path / "v.parquet", cells=file, block_size="100 kB")
+    with pytest.raises(UsageError, match=r"1 of the \d+ cells listed in .*'unknown, really'; corr"):
+        atlas.plan(GENES, cells=file)
+    view = atlas.extract(
+        GENES, tmp_path / "v.parquet", cells=file, skip_unknown=True, block_size="100 kB"
+    )
     expected = expected_table(plain_atlas, GENES)
     assert_same(view.to_pandas(), expected[expected.index.isin(listed["cell_label"])])
     selection = view.provenance["selection"]
     counts = {key: selection[f"labels_{key}"] for key in ("asked", "unknown", "duplicate")}
     assert counts == {"asked": len(labels), "unknown": 1, "duplicate": 1}
+    assert selection["unknown"] == ["unknown, really"]
+    assert selection["cells_column"] == name
+
+
+def test_unknown_labels_are_told_with_the_nearest(plain_atlas, table, tmp_path):
+    atlas = Atlas(plain_atlas.download_base)
+    known = table.index[3]
+    file = tmp_path / "cells.txt"
+    file.write_text(f"{known}\n{known[:-1]}!\nelsewhere\n")
+    message = (
+        f"2 of the 3 cells listed in .*cells.txt are not in .* .by cell_label.: '{known[:-1]}!' "
+        f".nearest: '.*'., 'elsewhere'; correct them, or leave them out with --skip-unknown; "
+        "if a column has them, name it with --cells-column"
+    )
+    with pytest.raises(UsageError, match=message) as caught:
+        atlas.plan(GENES, cells=file)
+    assert known[:8] in str(caught.value).partition("nearest: ")[2]
+    plan = atlas.plan(GENES, cells=[known, "elsewhere"], skip_unknown=True)
+    assert plan.n_asked == 1
+    assert plan.selection["unknown"] == ["elsewhere"]
+
+
+def test_a_named_column_of_cells(plain_atlas, table, tmp_path):
+    atlas = Atlas(plain_atlas.download_base)
+    file = tmp_path / "cells.csv"
+    pd.DataFrame({"my cells": table.index[:5], "n": 1}).to_csv(file, index=False, sep=";")
+    with pytest.raises(UsageError, match="4 of the 9 cells .* name it with --cells-column"):
+        atlas.plan(GENES, cells=file)
+    for column in ("my cells", "1"):
+        plan = atlas.plan(GENES, cells=file, cells_column=column, skip_unknown=column == "1")
+        assert plan.n_asked == 5
+    with pytest.raises(UsageError, match="--cells-column names a column of --cells-from"):
+        atlas.plan(GENES, cells=list(table.index[:5]), cells_column="n")
 
 
 def test_labels_and_a_condition_together(plain_atlas, table):
@@ -147,7 +185,7 @@ def test_refusals(plain_atlas, tmp_path):
         ({"cells": ["nobody"]}, UsageError, "none of the 1 cell listed is in .*'nobody'"),
         ({"cells": []}, UsageError, "list of cells is empty"),
         ({"cells": tmp_path / "none.csv"}, MissingFileError, "none.csv is missing"),
-        ({"cells": file}, TableError, "has no column cell_label or abc_sample_id; it has: a, b"),
+        ({"cells": file}, UsageError, "none of the 4 cells listed in .*cells.csv is in .*'a', 'b'"),
         ({"cells": tmp_path}, TableError, "cannot be read"),
     ]
     file.write_text("a,b\n1,2\n")
@@ -155,8 +193,8 @@ def test_refusals(plain_atlas, tmp_path):
         with pytest.raises(kind, match=message) as caught:
             atlas.plan(GENES, **options)
         assert "\n" not in str(caught.value)
-    file.write_text("cell_label\nx,y,z\n")
-    with pytest.raises(AbcDaskError, match="not a CSV table"):
+    file.write_text("note,cell_label\nx,y\nz\n")
+    with pytest.raises(TableError, match="cells.csv: line 3 has 1 of at least 2 columns"):
         atlas.plan(GENES, cells=file)
 
 
@@ -173,3 +211,51 @@ def test_command_line(plain_atlas, tmp_path):
     assert bad.exit_code == 2
     assert "a call is not allowed" in bad.stderr
     assert len(bad.stderr.splitlines()) == 1
+
+
+def test_lists_on_the_command_line(plain_atlas, table, tmp_path):
+    base = ["--download-base", str(plain_atlas.download_base), "--quiet"]
+    genes, cells = tmp_path / "markers.csv", tmp_path / "mapped.csv"
+    genes.write_text("cluster,marker gene,p\n1,TAC2,0.1\n1,Slc17a7,0.2\n2,Tac2,0\n2,Nope1,0\n")
+    rows = [f"{label},CS1\n" for label in [*table.index[:7], "elsewhere"]]
+    cells.write_text("".join(["# made = by hand\n", "cell_id,class_label\n", *rows]))
+    lists = [
+        "--genes-file",
+        str(genes),
+        "--genes-column",
+        "marker gene",
+        "--cells-from",
+        str(cells),
+    ]
+    out = tmp_path / "v.parquet"
+    bad = CliRunner().invoke(cli, ["extract", *base, *lists, "-o", str(out)])
+    assert bad.exit_code == 1
+    assert "gene 'Nope1' is unknown" in bad.stderr
+    assert len(bad.stderr.splitlines()) == 1
+    done = CliRunner().invoke(
+        cli, ["extract", *base[:-1], *lists, "--skip-unknown", "-o", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    for told in (
+        "TAC2 as Tac2",
+        "1 unknown name: Nope1",
+        "1 repeated",
+        "cells left out: elsewhere",
+    ):
+        assert told in done.output
+    view = open_view(out)
+    assert set(view.to_pandas().index) == set(table.index[:7])
+    assert list(view.columns) == ["Tac2", "Slc17a7"]
+    listed = view.info["gene_list"]
+    assert (listed["names_unknown"], listed["read_as"]) == (["Nope1"], {"TAC2": "Tac2"})
+    some = tmp_path / "some.h5ad"
+    made = CliRunner().invoke(cli, ["cells", *base[:-1], *lists, "--skip-unknown", "-o", str(some)])
+    assert made.exit_code == 0, made.output
+    assert "TAC2 as Tac2" in made.output
+    assert anndata.read_h5ad(some).shape == (7, 2)
+    piped = CliRunner().invoke(
+        cli,
+        ["extract", *base, "--genes-file", "-", "-o", str(tmp_path / "p")],
+        input="Tac2, Slc17a7",
+    )
+    assert piped.exit_code == 0, piped.output

@@ -1,0 +1,199 @@
+"""Genes by symbol or identifier."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.errors import GeneError
+from abc_dask.messages import enumerate_names, nearest, plural
+
+# So many unknown names a message tells.
+_MOST_TOLD = 1000
+
+_VERSION = re.compile(r"\.[0-9]+$")
+
+_DATE = re.compile(r"(?:0?(?P<day>[1-9]|[1-3][0-9])-)?(?P<month>[a-z]{3})(?:-0?(?P<after>[0-9]+))?")
+
+# What symbols begin with of which spreadsheets make dates, where it is more than the month.
+_MONTHS = {
+    "mar": ("march", "marchf", "marc", "mtarc"),
+    "sep": ("sept", "septin"),
+    "dec": ("delec",),
+}
+
+
+@dataclass(frozen=True)
+class Gene:
+    """A gene by its identifier, which is unique, and its symbol, which is not always.
+
+    Attributes
+    ----------
+    identifier : str
+        Such as ``ENSMUSG00000070570``; what matrices are searched for.
+    symbol : str
+        Such as ``Slc17a7``; empty where the table has none.
+    """
+
+    identifier: str
+    symbol: str
+
+
+class GeneNames:
+    """Look-up of genes by symbol or identifier.
+
+    Parameters
+    ----------
+    genes : iterable of Gene
+        All genes of a table.
+    """
+
+    def __init__(self, genes: Iterable[Gene]) -> None:
+        self.by_identifier: dict[str, Gene] = {}
+        self.by_symbol: dict[str, list[Gene]] = {}
+        for gene in genes:
+            self.by_identifier[gene.identifier] = gene
+            if gene.symbol:
+                self.by_symbol.setdefault(gene.symbol, []).append(gene)
+
+    @classmethod
+    def of(cls, table: pa.Table) -> GeneNames:
+        """Build from a table with gene_identifier and gene_symbol."""
+        identifiers = table[GENE_IDENTIFIER].to_pylist()
+        symbols = table[GENE_SYMBOL].to_pylist()
+        return cls(Gene(i, s or "") for i, s in zip(identifiers, symbols, strict=True))
+
+    def exact(self, name: str) -> Sequence[Gene]:
+        """Return the genes of this identifier, or else of this symbol."""
+        if name in self.by_identifier:
+            return [self.by_identifier[name]]
+        return self.by_symbol.get(name, [])
+
+    def without_version(self, name: str) -> Sequence[Gene]:
+        """Return the gene of an identifier that has a version after a dot."""
+        stem = _VERSION.sub("", name)
+        return [self.by_identifier[stem]] if stem != name and stem in self.by_identifier else []
+
+    def alike(self, name: str) -> Sequence[Gene]:
+        """Return the genes that a name can be, were it not for its version, case or spreadsheet.
+
+        Examples
+        --------
+        >>> names = GeneNames([Gene("E1", "March1"), Gene("E2", "Tac2")])
+        >>> [names.alike(name)[0].symbol for name in ("E1.4", "TAC2", "1-Mar")]
+        ['March1', 'Tac2', 'March1']
+        """
+        folded = _VERSION.sub("", name).casefold()
+        return (
+            self.without_version(name)
+            or self._by_fold.get(name.casefold(), [])
+            or [gene for gene in self._by_fold.get(folded, []) if gene.symbol.casefold() != folded]
+            or self._dated(name)
+        )
+
+    def _dated(self, name: str) -> list[Gene]:
+        """Return the genes of which a spreadsheet makes this date."""
+        date = _DATE.fullmatch(name.casefold())
+        number = date and (date["day"] or date["after"])
+        if date is None or not number or (date["day"] and date["after"]):
+            return []
+        month = date["month"]
+        stems = (month, *_MONTHS.get(month, ()))
+        found = [gene for stem in stems for gene in self._by_fold.get(f"{stem}{number}", [])]
+        return list({gene.identifier: gene for gene in found}.values())
+
+    @cached_property
+    def _by_fold(self) -> dict[str, list[Gene]]:
+        """Genes by symbol and identifier, in whatever case."""
+        folded: dict[str, list[Gene]] = {}
+        for name, genes in (
+            *self.by_symbol.items(),
+            *((identifier, [gene]) for identifier, gene in self.by_identifier.items()),
+        ):
+            known = folded.setdefault(name.casefold(), [])
+            known += [gene for gene in genes if gene not in known]
+        return folded
+
+    def refuse(
+        self, unknown: Sequence[str], ambiguous: Mapping[str, Sequence[Gene]], n_names: int
+    ) -> None:
+        """Raise `GeneError` if names are unknown or stand for several genes; tells all of them.
+
+        Parameters
+        ----------
+        unknown : sequence of str
+        ambiguous : mapping of str to sequence of Gene
+        n_names : int
+            How many names were asked for.
+        """
+        problems = [self._unknown(unknown, n_names)] if unknown else []
+        for name, genes in ambiguous.items():
+            symbols = {gene.symbol for gene in genes}
+            shown = [
+                gene.identifier if len(symbols) == 1 else f"{gene.identifier} ({gene.symbol})"
+                for gene in genes
+            ]
+            problems.append(
+                f"gene symbol {name!r} stands for {len(genes)} genes; ask by identifier: "
+                f"{enumerate_names(shown)}"
+            )
+        if problems:
+            raise GeneError("; ".join(problems))
+
+    def _unknown(self, names: Sequence[str], n_names: int) -> str:
+        if len(names) == 1:
+            (name,) = names
+            known = [*self.by_symbol, *self.by_identifier] if name[:3] == "ENS" else self.by_symbol
+            return f"gene {name!r} is unknown{nearest(name, known)}"
+        told = [
+            f"{name} (nearest: {', '.join(near)})" if (near := self._near(name)) else name
+            for name in names[:_MOST_TOLD]
+        ]
+        more = "" if len(names) <= _MOST_TOLD else f" and {len(names) - _MOST_TOLD:,} more"
+        return f"{len(names):,} of {plural(n_names, 'name')} are unknown: {', '.join(told)}{more}"
+
+    def _near(self, name: str) -> list[str]:
+        """Return the nearest names, looked for among those of the same start and about the length.
+
+        In a list of thousands of unknown names, comparing each with all genes takes minutes.
+        """
+        folded = name.casefold()
+        among = [
+            known
+            for known in self._by_start.get(folded[:2], [])
+            if abs(len(known) - len(folded)) < 3
+        ]
+        near = [*difflib.get_close_matches(folded, among, n=3, cutoff=0.6)]
+        genes = [gene for known in near for gene in self._by_fold[known]]
+        return [
+            gene.identifier if gene.identifier.casefold() in near else gene.symbol for gene in genes
+        ][:3]
+
+    @cached_property
+    def _by_start(self) -> dict[str, list[str]]:
+        starts: dict[str, list[str]] = {}
+        for known in self._by_fold:
+            starts.setdefault(known[:2], []).append(known)
+        return starts
+
+    def search(self, text: str) -> list[Gene]:
+        """Return all genes whose symbol or identifier contains a text, exact matches first."""
+        folded = text.casefold()
+        found = [
+            gene
+            for gene in self.by_identifier.values()
+            if folded in gene.symbol.casefold() or folded in gene.identifier.casefold()
+        ]
+
+        def distance(gene: Gene) -> tuple[bool, bool, int, str]:
+            exact = folded in {gene.symbol.casefold(), gene.identifier.casefold()}
+            starts = gene.symbol.casefold().startswith(folded)
+            return (not exact, not starts, len(gene.symbol), gene.symbol)
+
+        return sorted(found, key=distance)
