@@ -136,9 +136,9 @@ class Catalog:
         """
         choice = CellChoice.of(where, cells, cells_column, skip_unknown=skip_unknown)
         if choice is not None:
-            from abc_dask.acquire.fetch import fetch
+            from abc_dask.acquire.columns import fetch_columns
 
-            fetch(self.release, self._inputs.annotations.entries(choice.columns))
+            fetch_columns(self._inputs.annotations, choice.columns)
         selection = self._inputs.choose(choice)
         assignments = self._inputs.assignments(normalization, selection)
         return [a.feature_matrix.file for a in assignments]

@@ -110,6 +110,7 @@ def view_text(view: View) -> str:
         f"notes    {a.name}: "
         + ("numbers" if a.terms is None else plural(len(a.terms), "term"))
         + f", {plural(a.n_missing, 'cell')} without"
+        + (f" ({a.source} by {', '.join(a.joined_by)})" if a.joined_by else "")
         for a in view.annotations
     ]
     unverified = sum(not matrix["md5_verified"] for matrix in info["matrices"])

@@ -51,6 +51,8 @@ class Annotation:
         Cells of the table without a value.
     table : str
         Path of its cached values; "" where they lie in a view.
+    joined_by : tuple of str
+        Columns along which it was joined to the cells; none for a column of cell_metadata.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Annotation:
     colors: Mapping[str, str]
     n_missing: int
     table: str = ""
+    joined_by: tuple[str, ...] = ()
 
     @property
     def is_numeric(self) -> bool:
@@ -75,6 +78,7 @@ class Annotation:
             "cells_missing": self.n_missing,
             "terms": None if self.terms is None else list(self.terms),
             "colors": dict(self.colors),
+            "joined_by": list(self.joined_by),
         }
 
     @classmethod
@@ -89,6 +93,7 @@ class Annotation:
             colors=dict(described["colors"]),
             n_missing=int(described["cells_missing"]),
             table=table,
+            joined_by=tuple(described.get("joined_by", ())),
         )
 
     @classmethod

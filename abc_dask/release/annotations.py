@@ -1,17 +1,18 @@
 """Where the annotations of cells are found, aligned with cell_metadata by label.
 
 A column is looked for in cell_metadata, then in the tables of cells beside it
-(``cell_metadata_with_cluster_annotation`` and the like), then among the term sets of the
-taxonomy, which are joined by cluster_alias. Its order and colours come from the
-``*_order`` and ``*_color`` columns beside it, from ``region_of_interest_metadata`` and the
-like, or from the taxonomy's terms; without an order terms are sorted by name, numbers in
-them by value.
+(``cell_metadata_with_cluster_annotation`` and the like), then along the join graph
+(`abc_dask.release.joins`): tables of cells, donors, libraries, samples, clusters, and the term
+sets of taxonomy and parcellations. Its order and colours come from the ``*_order`` and
+``*_color`` columns beside it, from ``value_sets``, from tables that list its terms
+(``region_of_interest_metadata``), or from the taxonomy's terms; without an order terms are
+sorted by name, numbers in them by value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,30 +26,30 @@ from numpy.typing import NDArray
 from abc_dask.columns import CELL_LABEL
 from abc_dask.config import setting
 from abc_dask.disk.cache import Cache
-from abc_dask.disk.files import Fingerprint
-from abc_dask.disk.kept_table import opened_cached, read_cached, read_described
-from abc_dask.errors import MissingFileError, TableError, UsageError
+from abc_dask.disk.kept_table import read_cached
+from abc_dask.errors import MissingFileError, UsageError
 from abc_dask.messages import enumerate_names, nearest
-from abc_dask.release.annotation import (
-    VALUE,
-    Annotation,
-    encode,
-    is_missing,
-    order_terms,
-    write_values,
-)
+from abc_dask.release.annotation import Annotation, encode, is_missing
+from abc_dask.release.atlas_tables import AtlasTables
 from abc_dask.release.cell_table import CellTable
-from abc_dask.release.csv_table import cached_table, csv_header
-from abc_dask.release.manifest import CELL_METADATA, FileEntry
+from abc_dask.release.csv_table import cached_table
+from abc_dask.release.join_rows import JoinedRows
+from abc_dask.release.joins import Route
+from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
-from abc_dask.release.taxonomy import CLUSTER_ALIAS, COLOR, Taxonomy, TermOrder, first_values
-
-_WITH = f"{CELL_METADATA}_with_"
-
-_STEMS = ("_acronym", "_label", "_name")
+from abc_dask.release.term_order import (
+    STEMS,
+    TermOrder,
+    columns_beside,
+    order_beside,
+    order_in_list,
+    order_in_value_sets,
+    save_terms,
+    stems,
+)
 
 # Part of every cached column's key: raise it when terms or types become others.
-_LAYOUT = 2
+_LAYOUT = 4
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Annotations:
     cache : Cache
     taxonomy : str or None
         Directory of the taxonomy; None: the one whose name fits.
+    joined : tuple of str
+        CSV files of the user's, keyed by cell_label.
     """
 
     release: Release
@@ -71,6 +74,7 @@ class Annotations:
     cells: CellTable
     cache: Cache
     taxonomy: str | None = None
+    joined: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -79,6 +83,7 @@ class Annotations:
         release: str,
         metadata: str,
         taxonomy: str | None = None,
+        joined: Sequence[str] = (),
     ) -> Annotations:
         """Find the tables of an atlas on disk.
 
@@ -90,7 +95,7 @@ class Annotations:
         opened = Release.open(download_base, release)
         cache = Cache.beside(opened.download_base, setting("cache-directory"))
         cells = CellTable.of(opened, metadata, cache)
-        return cls(opened, metadata, cells, cache, taxonomy)
+        return cls(opened, metadata, cells, cache, taxonomy, tuple(joined))
 
     def find(self, columns: Sequence[str]) -> tuple[Annotation, ...]:
         """Find columns; their values are aligned with cell_metadata and kept.
@@ -98,6 +103,7 @@ class Annotations:
         Parameters
         ----------
         columns : sequence of str
+            ``COLUMN``, or ``TABLE.COLUMN`` where several tables have it.
 
         Returns
         -------
@@ -107,7 +113,8 @@ class Annotations:
         Raises
         ------
         UsageError
-            If a column is unknown (names the nearest ones) or asked for twice.
+            If a column is unknown (names the nearest ones), in several tables (names them) or
+            asked for twice.
         MissingFileError
             If a table that may have it is not on disk.
         TableError
@@ -119,20 +126,28 @@ class Annotations:
         return tuple(self._one(name) for name in columns)
 
     def names(self) -> list[str]:
-        """List all columns that the tables on disk have."""
-        found = dict.fromkeys(self.cells.columns)
-        for entry in self._tables:
-            if self.release.is_present(entry):
-                found |= dict.fromkeys(self._columns(entry))
-        if self._taxonomy.is_present and CLUSTER_ALIAS in self.cells.columns:
-            found |= dict.fromkeys(self._taxonomy.term_sets)
-        return [name for name in found if name != CELL_LABEL]
+        """List all columns that the tables on disk have, by the shortest name of each."""
+        return list(self.sources())
 
-    def entries(self, columns: Sequence[str]) -> list[FileEntry]:
-        """Return the tables, beside cell_metadata, from which columns may come."""
-        if all(name in self.cells.columns for name in columns):
-            return []
-        return self._tables or list(self._taxonomy.entries)
+    def sources(self) -> dict[str, Route]:
+        """Return how each column that can be asked for is reached, by its shortest name."""
+        graph = self.tables.graph
+        found: dict[str, Route] = {}
+        for route in graph.all():
+            found.setdefault(graph.shortest(route), route)
+        return found
+
+    def next_entries(self, columns: Sequence[str]) -> list[FileEntry]:
+        """Return files that must be fetched before columns can be found; none where all are there.
+
+        To be asked again when these are on disk: what a table has is known only then.
+        """
+        vars(self).pop("tables", None)
+        wanted: dict[FileEntry, None] = {}
+        for name in columns:
+            if name not in self.cells.columns:
+                wanted |= dict.fromkeys(self.tables.next_for(name))
+        return list(wanted)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read a column as it is, whatever its type, in cell_metadata's order.
@@ -142,249 +157,169 @@ class Annotations:
         UsageError, MissingFileError, TableError
             As `find`.
         """
-        entry = self._table_of(name)
-        if entry is None:
+        route = self.route(name)
+        table = route.table
+        if table is not None and table.is_long:
             annotation = self._one(name)
             return pa.chunked_array([annotation.arrow(annotation.values())])
-        return self._aligned(entry, [name])[name]
+        column = self._rows.read(table, [route.column])[route.column]
+        rows = self._rows.rows(route)
+        if rows is None:
+            return column
+        column = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column
+        return pa.chunked_array([_one_chunk(column).take(pa.array(rows, mask=rows < 0))])
+
+    def source(self, name: str) -> str:
+        """Return the relative path of the table that a column is from."""
+        table = self.route(name).table
+        return self.cells.source if table is None else table.entry.relative_path
 
     # where a column is
 
     @cached_property
-    def _tables(self) -> list[FileEntry]:
-        """Tables of cells beside cell_metadata, those of the same directory first."""
-        manifest = self.release.manifest
-        near = [d for d in manifest.datasets if d.startswith(f"{self.metadata}-")]
-        return [
-            entry
-            for directory in (self.metadata, *near)
-            for tag, entry in sorted(manifest.tables(directory).items())
-            if tag.startswith(_WITH)
-        ]
-
-    def _columns(self, entry: FileEntry) -> list[str]:
-        return csv_header(self.release.path(entry))
+    def tables(self) -> AtlasTables:
+        """The tables that go with cell_metadata."""
+        return AtlasTables.of(
+            self.release,
+            self.cells,
+            self.metadata,
+            taxonomy=self.taxonomy,
+            joined=self.joined,
+            cache=self.cache,
+        )
 
     @cached_property
-    def _own(self) -> FileEntry:
-        return self.release.manifest.tables(self.metadata)[CELL_METADATA]
+    def _rows(self) -> JoinedRows:
+        return JoinedRows(self.release, self.cells, self.cache)
 
-    def _table_of(self, name: str) -> FileEntry | None:
-        """Return the table of cells that has a column; None: the taxonomy has it."""
+    def route(self, name: str) -> Route:
+        """Return how a column is reached.
+
+        Raises
+        ------
+        UsageError, MissingFileError
+            As `find`.
+        """
+        if name == CELL_LABEL:
+            raise UsageError(f"{CELL_LABEL} is the index of every view, not an annotation")
         if name in self.cells.columns:
-            return self._own
-        for entry in self._tables:
-            if self.release.is_present(entry) and name in self._columns(entry):
-                self.release.require([entry])
-                return entry
-        joins = self._taxonomy.is_present and CLUSTER_ALIAS in self.cells.columns
-        if joins and name in self._taxonomy.term_sets:
-            return None
-        tables = [*self._tables, *self._taxonomy.entries]
-        absent = [entry for entry in tables if not self.release.is_present(entry)]
+            return Route((), name)
+        # headers of all other tables need not be read for what is in these
+        route = self.tables.near.one(name)
+        if route is None:
+            route = self.tables.one(name, self._rows)
+        if route is None:
+            raise self._unknown(name)
+        for join in route.joins:
+            self.release.require([join.table.entry])
+        return route
+
+    def _unknown(self, name: str) -> Exception:
+        absent = [entry.relative_path for entry in self.tables.absent]
         known = self.names()
         if absent:
-            raise MissingFileError(
+            return MissingFileError(
                 f"no column {name!r} in the tables of cells on disk{nearest(name, known)}; "
-                f"not on disk: {enumerate_names([e.relative_path for e in absent])}"
+                f"not on disk: {enumerate_names(absent)}"
             )
-        raise UsageError(f"no column {name!r} in the tables of cells{nearest(name, known)}")
-
-    @cached_property
-    def _taxonomy(self) -> Taxonomy:
-        return Taxonomy.of(self.release, self.metadata, self.cache, self.taxonomy)
+        hint = self.tables.other_clusters()
+        return UsageError(f"no column {name!r} in the tables of cells{nearest(name, known)}{hint}")
 
     # one column
 
     def _one(self, name: str) -> Annotation:
-        if name == CELL_LABEL:
-            raise UsageError(f"{CELL_LABEL} is the index of every view, not an annotation")
-        entry = self._table_of(name)
-        used = [entry] if entry is not None else []
-        used += [
-            e for e in (*self._lists(name), *self._taxonomy.entries) if self.release.is_present(e)
-        ]
-        state = [_LAYOUT, name, list(self.cells.state), *(self._state(e) for e in used)]
-        make: Callable[[Path], None] = lambda target: self._write(name, entry, target)  # noqa: E731
+        route = self.route(name)
+        used = [join.table.entry for join in route.joins]
+        used += [e for e in self._lists(route.column) if self.release.is_present(e)]
+        used += [e for e in self.tables.of_terms if self.release.is_present(e)]
+        states = [self._rows.state(entry) for entry in dict.fromkeys(used)]
+        state = [_LAYOUT, name, str(route), list(self.cells.state), *states]
+        make: Callable[[Path], None] = lambda target: self._write(name, route, target)  # noqa: E731
         return Annotation.load(self.cache.get("annotation", state, make))
 
-    def _state(self, entry: FileEntry) -> list[Any]:
-        return [entry.relative_path, *astuple(Fingerprint.of(self.release.path(entry)))]
-
-    def _lists(self, name: str) -> list[FileEntry]:
-        """Return the table of a column's terms, such as region_of_interest_metadata."""
+    def _lists(self, column: str) -> list[FileEntry]:
+        """Return the tables of a column's terms, such as region_of_interest_metadata."""
         tables = self.release.manifest.tables(self.metadata)
-        return [tables[tag] for stem in _stems(name) if (tag := f"{stem}_metadata") in tables][:1]
+        kinds = ("metadata", "structure_map")
+        names = [f"{stem}_{kind}" for kind in kinds for stem in stems(column)]
+        return [tables[name] for name in names if name in tables]
 
-    def _write(self, name: str, entry: FileEntry | None, target: Path) -> None:
-        if entry is None:
-            codes, found = self._joined(name)
-            known, source = self._taxonomy.terms(name), self._taxonomy.source
-            _save_terms(
-                Annotation(name, source, (), "category", {}, 0), codes, found, known, target
-            )
+    def _write(self, name: str, route: Route, target: Path) -> None:
+        table = route.table
+        source = self.cells.source if table is None else table.entry.relative_path
+        joined_by = tuple(join.by for join in route.joins)
+        described = Annotation(name, source, (), "category", {}, 0, joined_by=joined_by)
+        if table is not None and table.is_long:
+            sets = self.tables.sets_of(table)
+            of_key = sets.terms_of_keys(route.column)
+            of_rows, terms = pd.factorize(pd.Series(list(of_key.values()), dtype=object))
+            found = [str(term) for term in terms]
+            codes = _at(of_rows.astype(np.int32), self._rows.rows(route, list(of_key)))
+            save_terms(described, codes, found, sets.terms(route.column), target)
             return
-        has = self._columns(entry)
-        beside = {
-            kind: next((n for s in _stems(name) if (n := f"{s}_{kind}") in has), None)
-            for kind in ("order", "color")
-        }
-        wanted = [name, *(n for n in beside.values() if n is not None)]
-        table = self._aligned(entry, wanted)
-        column = table[name]
+        has = self.cells.columns if table is None else table.columns
+        beside = columns_beside(route.column, has)
+        wanted = [route.column, *(n for n in beside.values() if n is not None)]
+        read = self._rows.read(table, wanted)
+        rows = self._rows.rows(route)
+        column = read[route.column]
         if pa.types.is_boolean(column.type):
             column = pc.if_else(column, "True", "False")
-        if (values := _numbers(column)) is not None:
-            missing = int(is_missing(values).sum()) if values.dtype.kind == "f" else 0
-            described = Annotation(name, entry.relative_path, None, values.dtype.name, {}, missing)
-            described.save(values, target)
+        if (numbers := _numbers(column, rows)) is not None:
+            missing = int(is_missing(numbers).sum()) if numbers.dtype.kind == "f" else 0
+            found_numbers = replace(described, terms=None, dtype=numbers.dtype.name)
+            found_numbers.counted(missing).save(numbers, target)
             return
         codes, found = encode(column, name)
-        terms = TermOrder(
-            {k: float(v) for k, v in _of_terms(codes, found, table, beside["order"]).items()},
-            {k: str(v) for k, v in _of_terms(codes, found, table, beside["color"]).items()},
-        )
-        for other in self._fallbacks(name):
-            terms = TermOrder(terms.ranks or other.ranks, other.colors | terms.colors)
-        described = Annotation(name, entry.relative_path, (), "category", {}, 0)
-        _save_terms(described, codes, found, terms, target)
+        order = order_beside(codes, found, read, beside)
+        for other in self._orders(route):
+            order = order.or_else(other)
+        save_terms(described, _at(codes, rows), found, order, target)
 
-    def _fallbacks(self, name: str) -> Iterator[TermOrder]:
+    def _orders(self, route: Route) -> Iterator[TermOrder]:
         """Yield the orders that other tables have for a column's terms, small tables first."""
-        for entry in self._lists(name):
+        column = route.column
+        tag = "cell_metadata" if route.table is None else route.table.tag
+        for entry in self.tables.value_sets:
             if self.release.is_present(entry):
-                frame = read_cached(cached_table(self.release, entry, self.cache)).to_pandas()
-                suffix = next((s[1:] for s in _STEMS if name.endswith(s)), "name")
-                if suffix in frame:
-                    ranks = first_values(frame[suffix], frame["order"]) if "order" in frame else {}
-                    colors = first_values(frame[suffix], frame[COLOR]) if COLOR in frame else {}
-                    yield TermOrder(ranks, colors)
-        yield self._taxonomy.terms(name)
+                yield order_in_value_sets(self._frame(entry), tag, column)
+        for entry in self._lists(column):
+            if self.release.is_present(entry):
+                frame = self._frame(entry)
+                suffix = next((s[1:] for s in STEMS if column.endswith(s)), "name")
+                yield order_in_list(frame, column if column in frame else suffix)
+        for sets in self.tables.sets:
+            yield sets.terms(column)
 
-    def _joined(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
-        """Return a term set's codes of all cells by their cluster_alias, and its terms."""
-        own = read_cached(self.cells.path, [CLUSTER_ALIAS])[CLUSTER_ALIAS]
-        if pa.types.is_floating(own.type):  # whole numbers, some of them missing
-            own = own.cast(pa.int64())
-        of_cells, aliases = encode(own.cast(pa.string()), CLUSTER_ALIAS)
-        of_alias = self._taxonomy.terms_of_clusters(name)
-        codes, terms = pd.factorize(pd.Series(list(of_alias.values()), dtype=object))
-        code_of_alias = dict(zip(of_alias, codes.tolist(), strict=True))
-        lookup = np.array([code_of_alias.get(a, -1) for a in aliases] + [-1], np.int32)
-        return lookup[of_cells], [str(term) for term in terms]
-
-    def _aligned(self, entry: FileEntry, columns: Sequence[str]) -> pa.Table:
-        """Read columns of a table of cells in the order of cell_metadata."""
-        own = entry == self._own
-        path = self.cells.path if own else cached_table(self.release, entry, self.cache)
-        texts = [
-            field.name
-            for field in read_described(path)[0]
-            if field.name in columns and pa.types.is_string(field.type)
-        ]
-        with opened_cached(path, columns, read_dictionary=texts) as file:
-            table = file.read(columns=list(columns))
-        if own:
-            return table
-        rows = self._rows_of(entry, path)
-        if not len(rows):
-            return table
-        return table.unify_dictionaries().combine_chunks().take(pa.array(rows, mask=rows < 0))
-
-    def _rows_of(self, entry: FileEntry, path: Path) -> NDArray[np.int64]:
-        """Return the row of every cell in another table; empty where both have one order."""
-
-        def look(target: Path) -> None:
-            labels = self.cells.labels()
-            theirs = read_cached(path, [CELL_LABEL])[CELL_LABEL].combine_chunks()
-            same = labels.equals(theirs)
-            rows = np.empty(0, np.int64) if same else align(labels, theirs, entry.relative_path)
-            write_values(rows, target, "rows")
-
-        state = [list(self.cells.state), self._state(entry)]
-        kept = self.cache.get("table-rows", state, look)
-        rows: NDArray[np.int64] = read_cached(kept)[VALUE].to_numpy()
-        return rows
+    def _frame(self, entry: FileEntry) -> pd.DataFrame:
+        frame: pd.DataFrame = read_cached(cached_table(self.release, entry, self.cache)).to_pandas()
+        return frame
 
 
-def align(labels: pa.Array, theirs: pa.Array, source: str) -> NDArray[np.int64]:
-    """Return the row of each label in another table, -1 where it has none.
+def _at(codes: NDArray[np.int32], rows: NDArray[np.int64] | None) -> NDArray[np.int32]:
+    """Return the codes of some rows; -1, no code, where there is no row."""
+    return codes if rows is None else np.append(codes, np.int32(-1))[rows]
 
-    Raises
-    ------
-    TableError
-        If a label stands there more than once.
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _numbers(column: pa.ChunkedArray, rows: NDArray[np.int64] | None) -> NDArray[Any] | None:
+    """Return a column at some rows (-1: none) as int64, or float64 with NaN.
+
+    None where neither holds its values: whole numbers above 2**53 of which some are missing are
+    identifiers, and so are terms.
     """
-    index = pd.Index(theirs.to_pandas())
-    if not index.is_unique:
-        twice = index[index.duplicated()][0]
-        raise TableError(f"{source}: cell label {twice!r} stands more than once")
-    rows: NDArray[np.int64] = index.get_indexer(pd.Index(labels.to_pandas())).astype(np.int64)
-    return rows
-
-
-def _save_terms(
-    annotation: Annotation,
-    codes: NDArray[np.int32],
-    found: list[str],
-    known: TermOrder,
-    target: Path,
-) -> None:
-    """Bring terms into their order and write the codes."""
-    occurring = [found[k] for k in np.unique(codes[codes >= 0])]
-    terms = order_terms(occurring, known.ranks)
-    rank = {term: k for k, term in enumerate(terms)}
-    renumbered = np.array([rank.get(term, -1) for term in found] + [-1], np.int32)
-    values = renumbered[codes]
-    colors = {term: known.colors[term] for term in terms if term in known.colors}
-    missing = int((values < 0).sum())
-    replace(annotation, terms=tuple(terms), colors=colors, n_missing=missing).save(values, target)
-
-
-def _stems(name: str) -> list[str]:
-    """Return what order and colour columns may be named after.
-
-    Examples
-    --------
-    >>> _stems("region_of_interest_acronym")
-    ['region_of_interest_acronym', 'region_of_interest']
-    """
-    return [name, *(name.removesuffix(s) for s in _STEMS if name.endswith(s))]
-
-
-def _of_terms(
-    codes: NDArray[np.int32], terms: list[str], table: pa.Table, beside: str | None
-) -> dict[str, Any]:
-    """Return the first value that another column has beside each term."""
-    if beside is None:
-        return {}
-    column = table[beside]
-    if pa.types.is_dictionary(column.type):
-        others, values = encode(column, beside)
-        held = others >= 0
-    else:
-        plain = column.to_numpy()
-        held = ~pd.isna(plain)
-        others, values = np.arange(len(plain), dtype=np.int32), plain
-    held &= codes >= 0
-    first = np.full(len(terms), -1, np.int64)
-    # written from the end, so that the first one stays
-    first[codes[held][::-1]] = others[held][::-1]
-    return {term: values[k] for term, k in zip(terms, first.tolist(), strict=True) if k >= 0}
-
-
-def _numbers(column: pa.ChunkedArray) -> NDArray[Any] | None:
-    """Return a column as int64, or float64 with NaN; None where neither holds its values.
-
-    Whole numbers above 2**53 of which some are missing are identifiers, and so are terms.
-    """
-    if pa.types.is_integer(column.type) and not column.null_count:
-        whole: NDArray[Any] = column.to_numpy()
-        return whole
     if not pa.types.is_integer(column.type) and not pa.types.is_floating(column.type):
         return None
+    is_whole = pa.types.is_integer(column.type) and not column.null_count
+    if is_whole and (rows is None or not (rows < 0).any()):
+        whole: NDArray[Any] = column.to_numpy()
+        return whole if rows is None else whole[rows]
     try:
         numbers: NDArray[Any] = column.cast(pa.float64()).to_numpy()
     except pa.ArrowInvalid:  # Arrow refuses to round
         return None
-    return numbers
+    return numbers if rows is None else np.append(numbers, np.nan)[rows]

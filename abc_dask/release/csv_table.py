@@ -10,7 +10,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import astuple
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 
 import pyarrow as pa
@@ -79,7 +79,7 @@ def csv_header(source: Path) -> list[str]:
     """
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
-            columns = next(csv.reader(file), [])
+            columns = next(csv.reader(line for line in file if not line.startswith("#")), [])
     except OSError as error:
         raise unreadable(source, error) or error from None
     if not columns:
@@ -116,6 +116,13 @@ def _stream_csv(
     return None
 
 
+def _comment_lines(source: Path) -> int:
+    """Count the lines above the header that begin with #, as MapMyCells writes them."""
+    with source.open("rb") as file:
+        lines = (line.removeprefix(b"\xef\xbb\xbf") for line in file)
+        return sum(1 for _ in takewhile(lambda line: line.startswith(b"#"), lines))
+
+
 def _open_csv(
     source: Path, columns: list[str], missing: list[str]
 ) -> pyarrow.csv.CSVStreamingReader:
@@ -123,7 +130,9 @@ def _open_csv(
     try:
         return pyarrow.csv.open_csv(
             source,
-            read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
+            read_options=pyarrow.csv.ReadOptions(
+                block_size=_CSV_BLOCK, skip_rows=_comment_lines(source)
+            ),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
@@ -13,12 +12,10 @@ from abc_dask.disk.kept_table import read_cached
 from abc_dask.errors import ReleaseError, TableError
 from abc_dask.messages import enumerate_names, nearest
 from abc_dask.release.csv_table import cached_table
-from abc_dask.release.manifest import FileEntry
+from abc_dask.release.linked_tables import CLUSTER_ALIAS
+from abc_dask.release.manifest import FileEntry, Manifest
 from abc_dask.release.release import Release
-
-CLUSTER_ALIAS = "cluster_alias"
-
-COLOR = "color_hex_triplet"
+from abc_dask.release.term_order import COLOR, TermOrder, first_values
 
 _MEMBERSHIP = "cluster_to_cluster_annotation_membership"
 
@@ -29,22 +26,6 @@ _TERM_NAME = "cluster_annotation_term_name"
 _SET_NAME = "cluster_annotation_term_set_name"
 
 _SET_LABEL = "cluster_annotation_term_set_label"
-
-
-@dataclass(frozen=True)
-class TermOrder:
-    """Order and colours of a column's terms.
-
-    Attributes
-    ----------
-    ranks : dict of str to float
-        Rank of each term; empty where there is no order.
-    colors : dict of str to str
-        Colour of each term; empty where there are none.
-    """
-
-    ranks: dict[str, float]
-    colors: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -85,7 +66,7 @@ class Taxonomy:
             If the release has no such taxonomy.
         """
         manifest = release.manifest
-        known = [d for d in manifest.datasets if _MEMBERSHIP in manifest.tables(d)]
+        known = [d for d in manifest.datasets if cls.is_in(manifest, d)]
         if directory is None:
             first = metadata.partition("-")[0]
             fitting = [d for d in known if d.partition("-")[0] == first]
@@ -100,6 +81,16 @@ class Taxonomy:
         tables = manifest.tables(directory)
         entries = tuple(tables[tag] for tag in (_MEMBERSHIP, _TERM) if tag in tables)
         return cls(release, cache, entries)
+
+    @staticmethod
+    def is_in(manifest: Manifest, directory: str) -> bool:
+        """Return whether a directory holds a taxonomy."""
+        return _MEMBERSHIP in manifest.tables(directory)
+
+    @property
+    def key(self) -> str:
+        """What names a cluster."""
+        return CLUSTER_ALIAS
 
     @property
     def source(self) -> str:
@@ -136,7 +127,7 @@ class Taxonomy:
     def _members(self, name: str) -> pd.DataFrame:
         return self._membership[self._membership[_SET_NAME] == name]
 
-    def terms_of_clusters(self, name: str) -> dict[str, str]:
+    def terms_of_keys(self, name: str) -> dict[str, str]:
         """Return the term that each cluster has in a set, by cluster_alias as text.
 
         Raises
@@ -170,10 +161,3 @@ class Taxonomy:
             colors |= first_values(terms["name"], terms[COLOR])
         order = next((n for n in ("term_order", "order") if n in terms), None)
         return TermOrder({} if order is None else first_values(terms["name"], terms[order]), colors)
-
-
-def first_values(keys: pd.Series[Any], values: pd.Series[Any]) -> dict[str, Any]:
-    """Return the first value of each key, where both are present."""
-    frame = pd.DataFrame({"key": keys.to_numpy(), "value": values.to_numpy()}).dropna()
-    frame = frame.drop_duplicates("key")
-    return dict(zip(frame["key"].astype(str), frame["value"].tolist(), strict=True))

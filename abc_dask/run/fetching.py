@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask._version import FORMAT_VERSION
+from abc_dask.acquire.columns import fetch_columns
 from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.progress import FetchProgress
 from abc_dask.disk.files import Fingerprint, remove, write_whole
@@ -70,7 +71,7 @@ def fetch_tables(inputs: Inputs, request: Request, progress: FetchProgress) -> N
         )
     fetch(inputs.release, inputs.tables, progress=progress)
     needed = [*request.annotate, *(request.cells.columns if request.cells else ())]
-    fetch(inputs.release, inputs.annotations.entries(needed), progress=progress)
+    fetch_columns(inputs.annotations, needed, progress)
 
 
 def _identity(

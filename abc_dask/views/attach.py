@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from abc_dask.errors import TableError, UsageError, ViewError
 from abc_dask.messages import names_of, plural
 from abc_dask.release.annotation import Annotation, is_missing, read_values, write_values
-from abc_dask.release.annotations import Annotations, align
+from abc_dask.release.annotations import Annotations
+from abc_dask.release.join_rows import align
 from abc_dask.views.formats import open_reader
 from abc_dask.views.reader import Reader, View, load_order
 

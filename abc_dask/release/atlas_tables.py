@@ -1,0 +1,250 @@
+"""The tables of a release that go with one cell_metadata table, as a join graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from abc_dask.disk.cache import Cache
+from abc_dask.errors import UsageError
+from abc_dask.release.cell_table import CellTable
+from abc_dask.release.csv_table import csv_header
+from abc_dask.release.join_rows import JoinedRows
+from abc_dask.release.joins import JoinGraph, Route
+from abc_dask.release.linked_tables import (
+    BASE,
+    CLUSTER_ALIAS,
+    VALUE_SETS,
+    WITH_ANNOTATIONS,
+    LinkedTable,
+    candidates,
+    directories_beside,
+    file_of_user,
+    key_of,
+    rank_of,
+    related_directories,
+)
+from abc_dask.release.manifest import FileEntry
+from abc_dask.release.parcellation import Parcellation
+from abc_dask.release.release import Release
+from abc_dask.release.taxonomy import Taxonomy
+from abc_dask.release.term_order import TermOrder
+
+# Tables up to this size are fetched without knowing whether they have a column.
+_SMALL = 16 << 20
+
+
+class TermSets(Protocol):
+    """A long table: the terms of each key in several sets, with their order and colours."""
+
+    @property
+    def key(self) -> str:
+        """What names a row's owner, such as ``cluster_alias``."""
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """Its tables, the long one first."""
+
+    @property
+    def is_present(self) -> bool:
+        """Whether there is one, with its tables on disk."""
+
+    @property
+    def term_sets(self) -> list[str]:
+        """Names of the sets."""
+
+    def terms_of_keys(self, name: str) -> dict[str, str]:
+        """Return the term of each key in a set."""
+
+    def terms(self, name: str) -> TermOrder:
+        """Return order and colours of a set's terms."""
+
+
+@dataclass(frozen=True)
+class AtlasTables:
+    """Tables that go with a cell_metadata table, as far as they are on disk.
+
+    Attributes
+    ----------
+    release : Release
+    metadata : str
+        Directory of cell_metadata.
+    own : tuple of str
+        Columns of cell_metadata.
+    directories : tuple of str
+        Where tables are looked for.
+    sets : tuple of TermSets
+        Those of the taxonomy, and of parcellations.
+    joined : tuple of FileEntry
+        Files of the user's.
+    """
+
+    release: Release
+    metadata: str
+    own: tuple[str, ...]
+    directories: tuple[str, ...]
+    sets: tuple[TermSets, ...]
+    joined: tuple[FileEntry, ...]
+
+    @classmethod
+    def of(
+        cls,
+        release: Release,
+        cells: CellTable,
+        metadata: str,
+        *,
+        cache: Cache,
+        taxonomy: str | None = None,
+        joined: Sequence[str] = (),
+    ) -> AtlasTables:
+        """Find the directories whose tables go with that of a metadata directory.
+
+        Raises
+        ------
+        ReleaseError
+            If the release has not the taxonomy that was named.
+        MissingFileError, TableError
+            If a file of the user's does not fit.
+        """
+        manifest = release.manifest
+        sets = (Taxonomy.of(release, metadata, cache, taxonomy), Parcellation.of(release, cache))
+        of_sets = [one.entries[0].dataset_label for one in sets if one.entries]
+        near = [metadata, *directories_beside(manifest, metadata)]
+        related = [
+            name
+            for name in related_directories(manifest, metadata)
+            if not sets[0].entries or not Taxonomy.is_in(manifest, name)
+        ]
+        directories = tuple(dict.fromkeys([*near, *of_sets, *related]))
+        files = tuple(map(file_of_user, joined))
+        return cls(release, metadata, cells.columns, directories, sets, files)
+
+    @property
+    def value_sets(self) -> list[FileEntry]:
+        """Tables that give the terms of columns an order and colours."""
+        manifest = self.release.manifest
+        found = [manifest.tables(name).get(VALUE_SETS) for name in self.directories]
+        return [entry for entry in found if entry is not None]
+
+    @property
+    def of_terms(self) -> list[FileEntry]:
+        """Tables on which order and colours of terms may depend."""
+        return [*self.value_sets, *(entry for one in self.sets for entry in one.entries)]
+
+    @cached_property
+    def _entries(self) -> list[FileEntry]:
+        """Tables that may have columns, those on which other ones depend first."""
+        long = {entry for one in self.sets for entry in one.entries}
+        found = candidates(self.release.manifest, self.directories)
+        return [*self.joined, *(entry for entry in found if entry not in long)]
+
+    def _rank(self, entry: FileEntry) -> int:
+        near = [name for name in self.directories if name.startswith(self.metadata)]
+        return BASE if entry in self.joined else rank_of(entry, near)
+
+    @property
+    def absent(self) -> list[FileEntry]:
+        """Tables that are not on disk, those that most likely have a column first."""
+        long = [entry for one in self.sets for entry in one.entries]
+        found = [e for e in [*self._entries, *long] if not self.release.is_present(e)]
+        return sorted(found, key=lambda e: (self._rank(e), e.size > _SMALL, e.size))
+
+    def next_for(self, name: str) -> list[FileEntry]:
+        """Return the tables to fetch next to find a column; none where it can be found."""
+        found = self.near.find(name)
+        absent = self.absent
+        first = [e for e in absent if self._rank(e) == WITH_ANNOTATIONS]
+        if not found and not first:
+            found = self.graph.find(name)
+        if found or not absent:
+            return []
+        small = [e for e in absent if e.size <= _SMALL]
+        return first or small or absent[:1]
+
+    @cached_property
+    def near(self) -> JoinGraph:
+        """The tables of cells that repeat cell_metadata with annotations."""
+        entries = [e for e in self._entries if self._rank(e) == WITH_ANNOTATIONS]
+        return JoinGraph(self.own, tuple(filter(None, map(self._linked, entries))))
+
+    @cached_property
+    def graph(self) -> JoinGraph:
+        """All tables."""
+        others = [e for e in self._entries if self._rank(e) != WITH_ANNOTATIONS]
+        linked = [*self.near.tables, *filter(None, map(self._linked, others))]
+        for one in self.sets:
+            if one.is_present:
+                entry, key = one.entries[0], one.key
+                columns = (key, *one.term_sets)
+                by = self._names_of(entry, key, (key,))
+                linked.append(LinkedTable(entry, BASE, columns, key, by, is_long=True))
+        return JoinGraph(self.own, tuple(linked))
+
+    def one(self, name: str, rows: JoinedRows) -> Route | None:
+        """Return the way to a column; a table that is not many-to-one does not count beside others.
+
+        Raises
+        ------
+        UsageError
+            If two tables have it.
+        """
+        try:
+            return self.graph.one(name)
+        except UsageError:
+            found = [
+                route
+                for route in self.graph.find(name)
+                if route.table is not None and rows.is_many_to_one(route.table)
+            ]
+            if len(found) != 1:
+                raise
+            return found[0]
+
+    def sets_of(self, table: LinkedTable) -> TermSets:
+        """Return the sets of a long table."""
+        return next(one for one in self.sets if one.entries and one.entries[0] == table.entry)
+
+    def _linked(self, entry: FileEntry) -> LinkedTable | None:
+        if not self.release.is_present(entry):
+            return None
+        columns = csv_header(self.release.path(entry))
+        found = key_of(entry.tag, columns)
+        if found is None:
+            return None
+        key, by = found
+        by = self._names_of(entry, key, by)
+        return LinkedTable(entry, self._rank(entry), tuple(columns), key, by)
+
+    @cached_property
+    def _has_own_clusters(self) -> bool:
+        """Whether cluster_alias of the cells are numbers of their own directory's clusters."""
+        table = self.release.manifest.tables(self.metadata).get("cluster")
+        return table is not None
+
+    def _names_of(self, entry: FileEntry, key: str, by: tuple[str, ...]) -> tuple[str, ...]:
+        """Return what cells call a key: the clusters of another taxonomy have another name."""
+        foreign = entry.dataset_label not in {self.metadata, ""}
+        if key == CLUSTER_ALIAS and foreign and self._has_own_clusters:
+            return (_alias_of(entry.dataset_label),)
+        return by
+
+    def other_clusters(self) -> str:
+        """Return the tail of a message where the taxonomy is one of other clusters."""
+        taxonomy = self.sets[0]
+        if not taxonomy.entries or not self._has_own_clusters:
+            return ""
+        directory = taxonomy.entries[0].dataset_label
+        alias = _alias_of(directory)
+        if directory == self.metadata or alias in self.own:
+            return ""
+        return (
+            f"; {CLUSTER_ALIAS} of {self.metadata} are its own clusters, not those of "
+            f"{directory}, which would be {alias}"
+        )
+
+
+def _alias_of(taxonomy: str) -> str:
+    """Return the column that names the clusters of another taxonomy, such as wmb_cluster_alias."""
+    return f"{taxonomy.partition('-')[0].lower()}_{CLUSTER_ALIAS}"
