@@ -15,6 +15,7 @@ from abc_dask._version import __version__
 __all__ = [
     "AbcDaskError",
     "Atlas",
+    "GeneStore",
     "Manifest",
     "Release",
     "View",
@@ -23,6 +24,7 @@ __all__ = [
     "fetch",
     "fetch_manifest",
     "list_remote_releases",
+    "open_store",
     "open_view",
 ]
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from abc_dask.errors import AbcDaskError
     from abc_dask.release.manifest import Manifest
     from abc_dask.release.release import Release
+    from abc_dask.store.gene_store import GeneStore, open_store
     from abc_dask.view import View, open_view
 
 _HOME = {
@@ -41,11 +44,13 @@ _HOME = {
     "Atlas": "atlas",
     "Manifest": "release.manifest",
     "Release": "release.release",
+    "GeneStore": "store.gene_store",
     "View": "view",
     "check": "acquire.check",
     "fetch": "acquire.fetch",
     "fetch_manifest": "acquire.remote",
     "list_remote_releases": "acquire.remote",
+    "open_store": "store.gene_store",
     "open_view": "view",
 }
 

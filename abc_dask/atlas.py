@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Unpack
 from abc_dask.catalog import Catalog
 from abc_dask.errors import UsageError
 from abc_dask.matrix.kernels import load_loops
+from abc_dask.messages import names_of
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.prepare import prepare
 from abc_dask.plan.request import Request, RequestOptions
 from abc_dask.progress import Progress
 from abc_dask.release.matrices import Assignment
+from abc_dask.store.description import BLOCK_CELLS
 from abc_dask.view import View, open_view
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from abc_dask.run.cluster.connect import ClusterOptions
     from abc_dask.run.subset import Subset
+    from abc_dask.store.gene_store import GeneStore
 
 
 class Atlas(Catalog):
@@ -257,6 +260,70 @@ class Atlas(Catalog):
                 discard=discard,
                 progress=progress,
             )
+
+    def build_store(
+        self,
+        output: str | Path,
+        *,
+        normalization: str = "log2",
+        annotate: Iterable[str] = (),
+        layout: str = "sharded",
+        block_cells: int | None = None,
+        overwrite: bool = False,
+        progress: bool = False,
+        **cluster: Unpack[ClusterOptions],
+    ) -> GeneStore:
+        """Make a gene-major store of all cells and genes: any gene of it is read alone.
+
+        Parameters
+        ----------
+        output : path
+            Where the store will be, complete or absent.
+        normalization : str
+            Files to read: ``log2`` or ``raw``. Log2 files give both, exact log2 values and
+            raw counts.
+        annotate : iterable of str
+            Columns of annotations that the store keeps, as for `extract`.
+        layout : str
+            ``sharded``: 128 genes a file; ``objects``: a file a gene, for web servers that
+            know no ranges.
+        block_cells : int, optional
+            Cells of a block, a multiple of 64 of at most 65,536; 32,768 where not given. A
+            task holds one block.
+        overwrite : bool
+            Replace the store at `output`; it stays until the new one is complete.
+        progress : bool
+            Show progress on stderr.
+        **cluster
+            Where tasks run, as for `extract`.
+
+        Returns
+        -------
+        GeneStore
+
+        Raises
+        ------
+        AbcDaskError
+            As `extract`; after any error the same call completes the work.
+        """
+        from abc_dask.run.cluster.connect import connected
+        from abc_dask.run.make_store import require_place, run_store
+        from abc_dask.run.store_plan import plan_store
+        from abc_dask.store.gene_store import open_store
+
+        path = Path(output).expanduser().absolute()
+        require_place(path, overwrite=overwrite)
+        plan = plan_store(
+            self._inputs,
+            normalization=normalization,
+            annotate=names_of(annotate),
+            layout=layout,
+            block_cells=BLOCK_CELLS if block_cells is None else block_cells,
+            progress=_index_bar if progress else None,
+        )
+        with connected(output=path, **cluster) as client:
+            run_store(plan, path, client, overwrite=overwrite, progress=progress)
+        return open_store(path)
 
     def subset(
         self,

@@ -43,6 +43,7 @@ _COMMANDS = {
     "credentials": "abc_dask.cli.credentials",
     "cells": "abc_dask.cli.cells",
     "view": "abc_dask.cli.view",
+    "store": "abc_dask.cli.store",
     "summarize": "abc_dask.cli.summarize",
     "plot": "abc_dask.cli.plot",
     "report": "abc_dask.cli.report",

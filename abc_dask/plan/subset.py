@@ -97,9 +97,9 @@ def plan_subset(inputs: Inputs, request: Request, *, in_common: bool) -> SubsetP
     assignments = inputs.assignments(request.normalization, selection)
     aligned = align_rows(inputs, assignments, selection, annotations, None)
     listed = None if request.genes is None else inputs.choose_genes(request.genes)
-    wanted = _all_genes(inputs, aligned) if listed is None else list(listed.genes)
+    wanted = all_genes(inputs, aligned) if listed is None else list(listed.genes)
     table = pd.Index([gene.identifier for gene in wanted])
-    positions = np.array([_columns(rows).get_indexer(table) for rows in aligned])
+    positions = np.array([matrix_genes(rows).get_indexer(table) for rows in aligned])
     if request.genes is not None and aligned:
         require_somewhere(wanted, (positions < 0).T.tolist())
     common: NDArray[np.bool_] = np.all(positions >= 0, axis=0)
@@ -141,12 +141,13 @@ def plan_subset(inputs: Inputs, request: Request, *, in_common: bool) -> SubsetP
     return SubsetPlan(plan, Genes(len(wanted), dtype.name, slots), absent, n_uncommon)
 
 
-def _columns(rows: AlignedRows) -> pd.Index[Any]:
+def matrix_genes(rows: AlignedRows) -> pd.Index[Any]:
+    """Return the gene identifier of each column of a matrix."""
     columns: pd.Index[Any] = pd.Index(rows.index.genes[GENE_IDENTIFIER].to_pandas())
     return columns
 
 
-def _all_genes(inputs: Inputs, aligned: Sequence[AlignedRows]) -> list[Gene]:
+def all_genes(inputs: Inputs, aligned: Sequence[AlignedRows]) -> list[Gene]:
     """Return the genes of any matrix, in the order of the gene table."""
     names = inputs.gene_names()
     held: dict[str, str] = {}

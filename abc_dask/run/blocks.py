@@ -8,26 +8,45 @@ is that kills, and all others are kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError, ClusterError
 from abc_dask.messages import plural
 from abc_dask.progress import Progress
 from abc_dask.run.part import Receipt, receipt_path
-from abc_dask.run.read_block import BlockTask
 
 if TYPE_CHECKING:
     from distributed import Client
 
-# Makes a part of a block's task in a folder, for the plan of a digest.
-Work = Callable[[BlockTask, str, str], Receipt]
+
+class Task(Protocol):
+    """What one worker does at a time: small, picklable."""
+
+    @property
+    def number(self) -> int:
+        """What its receipt is named after."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """What dashboards and logs call it."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        ...
+
+
+# Makes what a task is for in a folder, for the plan of a digest.
+Work = Callable[[Any, str, str], Receipt]
 
 # Tasks that the scheduler knows at a time: it stays small however many blocks there are.
 _WINDOW = 4096
@@ -42,7 +61,7 @@ _FATAL = 3
 _LOST = 5
 
 
-def make_safely(work: Work, task: BlockTask, staging: str, plan: str) -> Receipt:
+def make_safely(work: Work, task: Task, staging: str, plan: str) -> Receipt:
     """Make a part; any error becomes one that surely finds its way back.
 
     Dask waits forever for a task whose exception cannot be pickled and read again.
@@ -78,12 +97,12 @@ class _Run:
     done: dict[int, Receipt] = field(default_factory=dict)
     lost: dict[int, int] = field(default_factory=dict)
 
-    def run(self, tasks: Iterable[BlockTask], attempt: int = 1) -> Iterator[BlockTask]:
+    def run(self, tasks: Iterable[Task], attempt: int = 1) -> Iterator[Task]:
         """Run tasks, and yield those whose workers died; any other error is raised."""
         from distributed import KilledWorker, as_completed
 
         todo = iter(tasks)
-        running: dict[Any, BlockTask] = {}
+        running: dict[Any, Task] = {}
         completed = as_completed(loop=self.client.loop)
         try:
             while True:
@@ -110,8 +129,8 @@ class _Run:
             self.client.cancel(list(running))
             raise
 
-    def _next_attempt(self, task: BlockTask) -> int:
-        number = task.block.number
+    def _next_attempt(self, task: Task) -> int:
+        number = task.number
         self.lost[number] = self.lost.get(number, 0) + 1
         if self.lost[number] > _LOST:
             raise ClusterError(
@@ -120,12 +139,12 @@ class _Run:
             )
         return self.lost[number] + 2
 
-    def _submit(self, tasks: list[BlockTask], attempt: int) -> dict[Any, BlockTask]:
+    def _submit(self, tasks: list[Task], attempt: int) -> dict[Any, Task]:
         """Hand delayed tasks to the scheduler."""
         import dask
 
         for task in tasks:  # one that was not trusted must not be taken for the new one
-            receipt_path(Path(self.staging), task.block.number).unlink(missing_ok=True)
+            receipt_path(Path(self.staging), task.number).unlink(missing_ok=True)
         # bound to its arguments: Dask would look for collections in all their fields
         bound = [partial(make_safely, self.work, task, self.staging, self.plan) for task in tasks]
         futures = self.client.compute(
@@ -138,11 +157,11 @@ class _Run:
         )
         return dict(zip(futures, tasks, strict=True))
 
-    def _key(self, task: BlockTask, attempt: int) -> str:
+    def _key(self, task: Task, attempt: int) -> str:
         """Name a task after its matrix and block, as dashboards and logs show it."""
         again = "" if attempt == 1 else f"-{attempt}"
-        number = f"{task.block.number:05d}"
-        return f"extract-{task.matrix.feature_matrix_label}-{number}-{self.plan[:12]}{again}"
+        number = f"{task.number:05d}"
+        return f"{task.label}-{number}-{self.plan[:12]}{again}"
 
     def _arrived(self, completed: Any) -> list[Any]:
         """Wait for finished tasks, with an eye on the jobs."""
@@ -195,7 +214,7 @@ class _Run:
                 )
             time.sleep(_LOOK / 5)
 
-    def _receipt(self, future: Any, task: BlockTask) -> Receipt | None:
+    def _receipt(self, future: Any, task: Task) -> Receipt | None:
         """Return a task's receipt; None if it was lost on the way.
 
         It lies in the folder of the view as well, and is taken from there: what is in the
@@ -203,7 +222,7 @@ class _Run:
         """
         if future.status == "error":
             future.result()
-        receipt = Receipt.load(receipt_path(Path(self.staging), task.block.number))
+        receipt = Receipt.load(receipt_path(Path(self.staging), task.number))
         if receipt is not None and receipt.plan == self.plan:
             return receipt
         if future.status != "finished":
@@ -215,7 +234,7 @@ class _Run:
         return fetched
 
 
-def _add(started: dict[Any, BlockTask], running: dict[Any, BlockTask], completed: Any) -> None:
+def _add(started: dict[Any, Task], running: dict[Any, Task], completed: Any) -> None:
     """Follow tasks, and leave no other reference to their futures.
 
     A result that somebody refers to is kept by its worker, and made again when that one goes
@@ -227,7 +246,7 @@ def _add(started: dict[Any, BlockTask], running: dict[Any, BlockTask], completed
 
 def run_tasks(
     work: Work,
-    todo: list[BlockTask],
+    todo: Sequence[Task],
     staging: str,
     plan: str,
     client: Client,
@@ -240,7 +259,7 @@ def run_tasks(
     ----------
     work : callable
         What makes a part.
-    todo : list of BlockTask
+    todo : sequence of Task
     staging : str
         Folder of the unfinished view.
     plan : str
@@ -277,7 +296,7 @@ def run_tasks(
     return run.done
 
 
-def _deaths(fatal: list[BlockTask], suspected: int, tries: int) -> str:
+def _deaths(fatal: list[Task], suspected: int, tries: int) -> str:
     others = "".join(f", {task.where}" for task in fatal[1:])
     untried = suspected - _FATAL if len(fatal) == _FATAL else 0
     stopped = f", {untried:,} more were not tried again" if untried > 0 else ""

@@ -54,6 +54,16 @@ class BlockTask:
     annotations: tuple[str, ...] = ()
 
     @property
+    def number(self) -> int:
+        """Number of the block."""
+        return self.block.number
+
+    @property
+    def label(self) -> str:
+        """What dashboards and logs call it."""
+        return f"extract-{self.matrix.feature_matrix_label}"
+
+    @property
     def where(self) -> str:
         """The file and rows of the block, as messages name them."""
         return f"{self.matrix.matrix.path} rows {self.block.start:,} to {self.block.stop:,}"

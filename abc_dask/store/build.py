@@ -19,7 +19,7 @@ from abc_dask.matrix.h5ad import MatrixFile, read_indptr
 from abc_dask.matrix.kernels import value_dtype
 from abc_dask.matrix.row_reader import RowRange
 from abc_dask.store.assemble import Gathered, ShardTask, assemble_shard, gather
-from abc_dask.store.description import LAYOUTS, SHARD_GENES, StoreInfo, StoreMatrix
+from abc_dask.store.description import BLOCK_CELLS, LAYOUTS, SHARD_GENES, StoreInfo, StoreMatrix
 from abc_dask.store.layout import Cells, create_values, write_metadata
 from abc_dask.store.packing import WideCountsError, pack_block
 from abc_dask.store.rows import read_rows
@@ -27,9 +27,6 @@ from abc_dask.store.tasks import PackTask, Segment, Values, blocks_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Cells of a Blosc block. 65,536 save a hundredth of the bytes and take twice the memory.
-BLOCK_CELLS = 32_768
 
 # Rows of a matrix that are looked at to know what its values are.
 _SAMPLE = 64

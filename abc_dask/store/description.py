@@ -14,6 +14,9 @@ STORE_VERSION = 1
 # Genes of a shard.
 SHARD_GENES = 128
 
+# Cells of a Blosc block. 65,536 save a hundredth of the bytes and take twice the memory.
+BLOCK_CELLS = 32_768
+
 FORMULA = "float32(log2(count / total * 1e6 + 1)), computed in float64 and rounded once"
 
 LAYOUTS = ("sharded", "objects")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import OrderedDict
@@ -104,3 +105,12 @@ class _File:
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):
             os.close(self.descriptor)
+
+
+def is_store(path: Path) -> bool:
+    """Return whether a folder says that it is a gene-major store, of whatever version."""
+    try:
+        root = json.loads((path / "zarr.json").read_bytes())
+        return "store_version" in root["attributes"]["abc_dask"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return False

@@ -88,6 +88,11 @@ class GeneStore:
         """Genes in it."""
         return self.info.n_genes
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all genes."""
+        return int(self._var("chunk_size").sum())
+
     def __repr__(self) -> str:
         return (
             f"<GeneStore {self.name}: {plural(self.n_cells, 'cell')}, "
@@ -96,7 +101,7 @@ class GeneStore:
 
     def _repr_html_(self) -> str:
         info = self.info
-        size = int(self._var("chunk_size").sum())
+        size = self.n_bytes
         return html_table(
             {
                 "store": self.name,

@@ -1,7 +1,7 @@
 """Every other command that writes something is killed, or a call fails, at its steps with files.
 
-Subsets, exports, tables, pictures, pages, and the commands of a job array: what has the output's
-name is whole, the same command completes the work, and nothing else is left.
+Subsets, exports, tables, pictures, stores, pages, and the commands of a job array: what has the
+output's name is whole, the same command completes the work, and nothing else is left.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ COMMANDS = {
     "table.csv": ("summarize", "V", *BY, "-o", "O"),
     "table.parquet": ("summarize", "V", *BY, "-o", "O"),
     "picture.png": ("plot", "umap", "V", "--color", GENES[0], "--dpi", "50", "-o", "O"),
+    "store.zarr": (
+        *("store", "build", "O", "--download-base", "B", "--annotate", "x"),
+        *("--block-cells", "64", "--quiet"),
+    ),
     "page.html": ("report", "V", *BY, "--color", GENES[0], "-o", "O"),
 }
 # a picture that is there is replaced without being asked

@@ -1,0 +1,121 @@
+"""The gene-major store: made, and looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abc_dask.cli.cluster_options import NAMES, cluster_options
+from abc_dask.cli.command import echo, group
+from abc_dask.cli.options import (
+    annotate,
+    as_json,
+    atlas_options,
+    open_atlas,
+    split_names,
+    verbose,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from abc_dask.store.gene_store import GeneStore
+
+
+@group()
+def store() -> None:
+    """Make or show a gene-major store: any gene of all cells in a tenth of a second."""
+
+
+@store.command()
+@click.argument("output", metavar="STORE.zarr")
+@atlas_options
+@click.option(
+    "--from",
+    "normalization",
+    type=click.Choice(["log2", "raw"]),
+    default="log2",
+    show_default=True,
+    help="Matrix files to read. Log2 files give exact log2 values and raw counts.",
+)
+@annotate
+@click.option(
+    "--layout",
+    type=click.Choice(["sharded", "objects"]),
+    default="sharded",
+    show_default=True,
+    help="128 genes a file, or a file a gene for web servers that know no ranges.",
+)
+@click.option("--block-cells", type=int, metavar="N", help="Cells of a block; 32,768 by default.")
+@cluster_options
+@click.option(
+    "--overwrite", is_flag=True, help="Replace STORE; it stays until the new one is complete."
+)
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@verbose
+def build(output: str, *, quiet: bool, **options: Any) -> None:
+    """Make a store of all cells and genes of an atlas.
+
+    If the command ends early, the same command completes the work.
+    """
+    names = ("normalization", "layout", "block_cells", "overwrite", *NAMES)
+    made = open_atlas(options).build_store(
+        output,
+        annotate=split_names(options["annotate"]),
+        progress=not quiet,
+        **{name: options[name] for name in names},
+    )
+    if not quiet:
+        echo(store_text(made))
+
+
+@store.command()
+@click.argument("path", metavar="STORE.zarr")
+@as_json
+@verbose
+def info(path: str, *, as_json: bool) -> None:
+    """Show what a store holds and where it is from."""
+    from abc_dask.store.gene_store import open_store
+
+    opened = open_store(path)
+    if as_json:
+        write_json(dataclasses.asdict(opened.info) | {"bytes": opened.n_bytes})
+    else:
+        echo(store_text(opened))
+
+
+def store_text(opened: GeneStore) -> str:
+    """Sum up a store: cells, genes, values, bytes, patches, and where it is from."""
+    from abc_dask.messages import enumerate_names, format_bytes, plural
+
+    info, said = opened.info, opened.info.provenance
+    per_value = opened.n_bytes / max(1, info.n_values)
+    values = f"{info.n_values:,} {info.kind} of {info.normalization} files"
+    lines = [
+        f"store    {opened.name} ({info.layout}, {format_bytes(opened.n_bytes)})",
+        f"cells    {info.n_cells:,} in {plural(len(info.matrices), 'feature matrix')}",
+        f"genes    {info.n_genes:,}",
+        f"values   {values}, {per_value:.3f} bytes each",
+    ]
+    if info.kind == "counts":
+        lines.append(f"patches  {plural(info.n_patches, 'value')} that counts do not give back")
+        certain = "all cells are certain"
+        if info.n_uncertain:
+            certain = f"{plural(info.n_uncertain, 'cell')} not certain: raw is refused for them"
+        lines.append(f"counts   {certain}")
+    columns = [one["name"] for one in said.get("annotations", [])]
+    if columns:
+        lines.append(f"columns  {enumerate_names(columns, most=20)}")
+    if said:
+        lines.append(f"source   release {said['release']}, {said['metadata']}")
+        counts = said["counts"]
+        lines.append(
+            f"asked    {counts['cells_asked']:,} cells, {counts['cells_missing']:,} missing; "
+            f"{plural(counts['rows_without_metadata'], 'row')} without metadata left out"
+        )
+        unverified = sum(not matrix["md5_verified"] for matrix in said["matrices"])
+        if unverified:
+            checked = plural(unverified, "input file")
+            lines.append(f"inputs   {checked} checked by size, not by the manifest's hash")
+    return "\n".join(lines)
