@@ -112,7 +112,7 @@ def make_piece(task: StoreTask, staging: str, plan: str) -> Receipt:
             sha256=digest,
             rows=task.amount,
             content="0",
-            fingerprint=Fingerprint(size, 0, 0),
+            fingerprint=Fingerprint(size, 0),
             bytes_read=0,
             seconds=time.perf_counter() - began,
         )

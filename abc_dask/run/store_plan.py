@@ -24,7 +24,7 @@ from abc_dask.plan.prepare import find_annotations
 from abc_dask.plan.row_table import AlignedRows
 from abc_dask.plan.subset import all_genes, matrix_genes
 from abc_dask.release.annotation import Annotation, is_missing
-from abc_dask.release.genes import Gene
+from abc_dask.release.gene_names import Gene
 from abc_dask.store.build import Input, require_layout
 from abc_dask.store.description import STORE_VERSION
 
