@@ -83,10 +83,6 @@ class Prepared:
     folder: Path
     meta: dict[str, Any] = field(repr=False)
 
-    def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Bring a column into the order of the files."""
-        return values[self.layout.order]
-
     def file(self, kind: str, number: int) -> bytes:
         """Make the file of a gene that is not in the folder, uncompressed.
 
@@ -97,8 +93,10 @@ class Prepared:
         number : int
             Of the gene.
         """
-        values = self.ordered(self.contents.values(number))
-        return (value_file if kind == "genes" else exact_file)(values, compress=False)
+        values = self.contents.values(number)
+        if kind == "genes":
+            return value_file(values, self.layout.order, compress=False)
+        return exact_file(values[self.layout.order], compress=False)
 
 
 def build_folder(
@@ -139,10 +137,12 @@ def build_folder(
     staging = Staging.beside(place)
     with staging.locked():
         folder = staging.finished()
-        prepared = prepare(contents, folder, exact=exact, progress=progress)
+        # where it lay on this machine is nothing for the web
+        name = Path(contents.name).name
+        prepared = prepare(contents, folder, exact=exact, name=name, progress=progress)
         write_genes(prepared, exact=exact, progress=progress)
         record = {"format": FORMAT, "format_version": FORMAT_VERSION, "abc_dask": __version__}
-        record |= {"from": contents.name, "provenance": contents.provenance}
+        record |= {"from": name, "provenance": contents.provenance}
         record["files"] = [
             {"name": name, "size": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
             for name in sorted(tree(folder))
@@ -170,9 +170,24 @@ def refuse_existing(place: Path, *, overwrite: bool) -> None:
 
 
 def prepare(
-    contents: Contents, folder: Path, *, exact: bool, progress: Progress | None = None
+    contents: Contents,
+    folder: Path,
+    *,
+    exact: bool,
+    name: str,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Write all but the genes into a new folder.
+
+    Parameters
+    ----------
+    contents : Contents
+    folder : Path
+    exact : bool
+        Whether exact values of genes can be had.
+    name : str
+        Of the view or store, as the page's commands name it.
+    progress : callable, optional
 
     Raises
     ------
@@ -183,8 +198,8 @@ def prepare(
     steps = len(contents.annotations) + 2
     say("cells", 0, steps)
     layout = lay_out(*contents.places(), contents.sections())
-    for name in ("", "terms", "numbers", "genes", "exact"):
-        (folder / name).mkdir()
+    for kind in ("", "terms", "numbers", "genes", "exact"):
+        (folder / kind).mkdir()
     for asset in (files("abc_dask.explore") / "assets").iterdir():
         if asset.is_file():
             (folder / asset.name).write_bytes(asset.read_bytes())
@@ -214,7 +229,8 @@ def prepare(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "abc_dask": __version__,
-        "from": contents.name,
+        "from": name,
+        "kind": contents.kind,
         "provenance": contents.provenance,
         "cells": contents.n_cells,
         "nowhere": layout.n_nowhere,
@@ -247,15 +263,16 @@ def write_genes(prepared: Prepared, *, exact: bool, progress: Progress | None = 
 
     def write(number: int, values: NDArray[Any]) -> None:
         name = f"{number}.bin"
-        (prepared.folder / "genes" / name).write_bytes(value_file(values))
+        order = prepared.layout.order
+        (prepared.folder / "genes" / name).write_bytes(value_file(values, order))
         if exact:
-            (prepared.folder / "exact" / name).write_bytes(exact_file(values))
+            (prepared.folder / "exact" / name).write_bytes(exact_file(values[order]))
 
     with ThreadPoolExecutor(_THREADS) as pool:
         waiting = []
         for done, (number, values) in enumerate(prepared.contents.all_values()):
             say("genes", done, total)
-            waiting.append(pool.submit(write, number, prepared.ordered(values)))
+            waiting.append(pool.submit(write, number, values))
             if len(waiting) > _THREADS:  # a column a thread, and one that is being read
                 waiting.pop(0).result()
         for one in waiting:

@@ -52,6 +52,11 @@ class Contents(Protocol):
         ...
 
     @property
+    def kind(self) -> str:
+        """``view`` or ``store``."""
+        ...
+
+    @property
     def n_cells(self) -> int:
         """Number of cells."""
         ...
@@ -154,6 +159,8 @@ class ViewContents:
     kept: NDArray[np.int64] | None
     where: str | None
     is_spatial: bool
+
+    kind = "view"
 
     @property
     def name(self) -> str:

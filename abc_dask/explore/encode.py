@@ -69,42 +69,51 @@ def quantised(values: NDArray[Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         0 is zero, 1 to 254 are steps of the range, 255 is missing. Where values are
         negative, 0 to 253 are the steps, and zero is one of them.
     """
-    missing = np.isnan(values)
-    finite = values[np.abs(values) <= _LARGEST]
-    zero = not (values < 0).any()
-    steps = np.empty(len(values), np.uint8)
-    if zero:
-        held = values > 0  # False for NaN
-        positive = finite[finite > 0]
-        low, high = _limits(positive)
-        steps[:] = ZERO
-        steps[held] = 1 + np.searchsorted(step_edges(low, high), values[held], side="right")
-    else:
-        low, high = _limits(finite)
-        steps[:] = np.searchsorted(step_edges(low, high), values, side="right")
+    missing = np.flatnonzero(np.isnan(values))
+    steps = np.zeros(len(values), np.uint8)
+    zero = not bool((values < 0).any())
+    # most cells have zero of most genes: only the others are looked at again
+    held: Any = np.flatnonzero(values > 0) if zero else slice(None)
+    own = values[held]
+    low, high = _limits(own)
+    steps[held] = np.searchsorted(step_edges(low, high), own, side="right") + zero
     steps[missing] = MISSING
     about = {
         "low": low,
         "high": high,
-        "zero": bool(zero),
-        "zeros": int((steps == ZERO).sum()) if zero else 0,
-        "missing": int(missing.sum()),
+        "zero": zero,
+        "zeros": len(values) - len(own) - len(missing) if zero else 0,
+        "missing": len(missing),
     }
     return about, steps
 
 
 def _limits(values: NDArray[Any]) -> tuple[float, float]:
-    """Return lowest and highest value; a range of some width where all are equal or none is."""
-    if not len(values):
-        return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    return (low, high) if high > low else (low, low + max(1.0, abs(low)))
+    """Return lowest and highest finite value; some width where all are equal or none is."""
+    if len(values):
+        low, high = float(values.min()), float(values.max())
+        if not (abs(low) <= _LARGEST and abs(high) <= _LARGEST):
+            finite = values[np.abs(values) <= _LARGEST]
+            low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        return (low, high) if high > low else (low, low + max(1.0, abs(low)))
+    return 0.0, 1.0
 
 
-def value_file(values: NDArray[Any], *, compress: bool = True) -> bytes:
-    """Return the file of a gene or number as the picture needs it: a head, and 8 bits a cell."""
+def value_file(
+    values: NDArray[Any], order: NDArray[np.int64] | None = None, *, compress: bool = True
+) -> bytes:
+    """Return the file of a gene or number as the picture needs it: a head, and 8 bits a cell.
+
+    Parameters
+    ----------
+    values : array of float, shape (n_cells,)
+    order : array of int64, optional
+        Cell at each rank of the file; steps are brought into it, which are few bytes.
+    compress : bool
+    """
     about, steps = quantised(values)
-    return _file(about, steps.tobytes(), LEVEL if compress else None)
+    content = (steps if order is None else steps[order]).tobytes()
+    return _file(about, content, LEVEL if compress else None)
 
 
 def exact_file(values: NDArray[Any], *, compress: bool = True) -> bytes:

@@ -167,8 +167,8 @@ def _side_by_side(
     width = max(right - left for left, right, _, _ in edges.values()) or 1.0
     height = max(low - high for _, _, high, low in edges.values()) or 1.0
     gap = _GAP * max(width, height)
-    # about as wide as high
-    count = max(1, round(math.sqrt(len(edges) * (height + gap) / (width + gap))))
+    # somewhat wider than high, as screens are
+    count = max(1, round(math.sqrt(1.5 * len(edges) * (height + gap) / (width + gap))))
     page_x, page_y = np.full(len(x), np.nan), np.full(len(y), np.nan)
     panels = []
     for number, (code, (left, right, top, bottom)) in enumerate(edges.items()):

@@ -209,7 +209,9 @@ class Explorer:
         self._scratch = tempfile.TemporaryDirectory(prefix="abc-dask-explore-")
         try:
             folder = Path(self._scratch.name) / "page"
-            self._prepared = prepare(contents, folder, exact=True, progress=progress)
+            self._prepared = prepare(
+                contents, folder, exact=True, name=contents.name, progress=progress
+            )
             self._server = Server(port, Served(self._prepared), framed=framed)
         except BaseException as error:
             self._scratch.cleanup()

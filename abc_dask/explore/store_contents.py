@@ -50,6 +50,8 @@ class StoreContents:
     positions: tuple[int, ...]
     normalization: str
 
+    kind = "store"
+
     @property
     def name(self) -> str:
         """Path of the store."""
@@ -69,7 +71,7 @@ class StoreContents:
     @property
     def provenance(self) -> dict[str, Any]:
         """What the store says of its making, in short."""
-        said = {k: v for k, v in self.store.info.provenance.items() if isinstance(v, str | int)}
+        said = {k: str(v) for k, v in self.store.info.provenance.items() if not _is_long(v)}
         return said | {"normalization": self.normalization}
 
     def _kept(self, values: Any) -> Any:
@@ -159,6 +161,11 @@ def store_contents(
         positions=tuple(chosen_genes(genes_of(store), genes)),
         normalization=normalization,
     )
+
+
+def _is_long(value: Any) -> bool:
+    """Whether it is more than a word or number, or a path of this machine."""
+    return not isinstance(value, str | int) or str(value).startswith("/")
 
 
 def genes_of(store: GeneStore) -> Sequence[Gene]:

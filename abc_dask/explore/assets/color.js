@@ -43,15 +43,19 @@ export function partOf(value, limits) {
   return limits[1] > limits[0] ? (value - limits[0]) / (limits[1] - limits[0]) : Number(value > limits[0]);
 }
 
-// Limits that a few large values do not stretch: 0 (or the lowest) and the 99th percentile.
+// Limits that a few values do not stretch: the 1st and 99th percentile, zeros left out where they
+// have a colour of their own.
 export function usualLimits(about, counts) {
-  let rest = 0;
-  for (let step = 1; step < 255; step++) rest += counts[step];
-  let above = rest * 0.01, step = 254;
-  while (step > 1 && (above -= counts[step]) >= 0) step--;
-  const high = rest ? stepEdge(about, step + 1) : about.high;
-  const low = about.zero ? 0 : about.low;
-  return [low, high > low ? high : low + 1];
+  const first = about.zero ? 1 : 0, last = about.zero ? 254 : 253;
+  let all = 0;
+  for (let step = first; step <= last; step++) all += counts[step];
+  if (!all) return [about.low, about.high];
+  const reach = (part) => {
+    let step = first, sum = counts[first];
+    while (sum <= all * part && step < last) sum += counts[++step];
+    return step;
+  };
+  return [stepEdge(about, reach(0.01)), stepEdge(about, reach(0.99) + 1)];
 }
 
 function filled() {

@@ -4,6 +4,7 @@ export const NOWHERE = 65535;
 export const STEPS = 65534;
 const CHUNK = 4096;
 const BANDS = 512;
+const TOOLS = 36; // pixels at the top, where the tools lie
 
 // The box around each run of cells: left, lower, right, upper; left > right where it is empty.
 export function boxesOf(places, n) {
@@ -125,9 +126,10 @@ export class Camera {
     const { x, y } = this.layout;
     this.x = (x[0] + x[1]) / 2;
     this.y = (y[0] + y[1]) / 2;
-    const room = (size) => Math.max(20, size - 2 * Math.min(24, size * 0.05));
-    this.home = Math.min(room(width) / (x[1] - x[0]), room(height) / (y[1] - y[0]));
+    const room = (size, taken) => Math.max(20, size - taken - 2 * Math.min(24, size * 0.05));
+    this.home = Math.min(room(width, 0) / (x[1] - x[0]), room(height, TOOLS) / (y[1] - y[0]));
     this.scale = this.home;
+    this.y += TOOLS / 2 / this.home;
     return this;
   }
 

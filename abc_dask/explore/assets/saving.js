@@ -20,14 +20,14 @@ const STYLE = { name: {}, bar: { fill: 'none' }, drawing: { display: 'none' } };
 // The picture with legend and what lies over it, as one SVG.
 export function figure(app) {
   const { stage } = app, { width, height } = stage, wide = 230;
-  stage.paint();
-  const [ink, ground] = app.theme === 'dark' ? ['#e8eaed', paper('dark')] : ['#202124', paper('light')];
+  const [ink, a, b] = app.theme === 'dark' ? ['#e8eaed', '#ff6fa5', '#7ab8ff'] : ['#202124', '#c2185b', '#1565c0'];
+  const ground = paper(app.theme);
   const svg = s('svg', { xmlns: 'http://www.w3.org/2000/svg', width: width + wide, height, viewBox: `0 0 ${width + wide} ${height}`, 'font-family': 'sans-serif', fill: ink });
   svg.append(s('rect', { width: width + wide, height, fill: ground }));
-  svg.append(s('image', { href: stage.canvas.toDataURL('image/png'), width, height }));
+  svg.append(s('image', { href: stage.picture(2), width, height }));
   for (const part of stage.parts().found) {
     const copy = part.cloneNode(true), names = (copy.getAttribute('class') ?? '').split(' ');
-    const color = names.includes('A') ? '#c2185b' : names.includes('B') ? '#1565c0' : ink;
+    const color = names.includes('A') ? a : names.includes('B') ? b : ink;
     if (copy.tagName === 'text') copy.setAttribute('fill', color);
     else copy.setAttribute('stroke', color);
     for (const [key, value] of Object.entries(STYLE[names[0]] ?? {})) copy.setAttribute(key, value);
@@ -78,7 +78,7 @@ export function savePanel(app) {
   const where = condition(state.filters, app.columns, meta.where);
   const color = app.current();
   const lines = commands({
-    from: meta.from, where, by: app.termNames().length ? app.tableBy() : '', genes: app.tableGenes().map((g) => g.name),
+    from: meta.from, kind: meta.kind, where, by: app.termNames().length ? app.tableBy() : '', genes: app.tableGenes().map((g) => g.name),
     color: color?.name, spatial: meta.layout.panels.length > 0, selections: ['A', 'B'].filter((set) => app.sizes[set]),
   });
   const copy = (text) => button('Copy', async (event) => {
@@ -94,7 +94,7 @@ export function savePanel(app) {
       h('div', { class: 'row' }, button('Copy address', async (e) => { app.write(); await navigator.clipboard.writeText(location.href).then(() => { e.target.textContent = 'Copied'; }, () => {}); }),
         button('Start anew', () => { location.hash = ''; location.reload(); }))),
     h('fieldset', {}, h('legend', {}, 'Commands'), ...lines.map(([title, line]) => h('div', { class: 'command' }, h('span', {}, title), copy(line), h('pre', { tabindex: 0 }, line)))),
-    h('fieldset', {}, h('legend', {}, 'Where it is from'), h('dl', {}, ...Object.entries({ view: meta.from, ...meta.provenance, 'made by': `abc_dask ${meta.abc_dask}` })
+    h('fieldset', {}, h('legend', {}, 'Where it is from'), h('dl', {}, ...Object.entries({ [meta.kind]: meta.from, ...meta.provenance, 'made by': `abc_dask ${meta.abc_dask}` })
       .flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, String(value))]))),
   ];
 }

@@ -63,6 +63,20 @@ export class Stage {
     this.canvas.style.transform = '';
   }
 
+  // What is shown as a PNG with so many pixels a pixel of the page.
+  picture(ratio) {
+    const { canvas, drawing } = this, own = this.ratio;
+    const size = (of) => {
+      this.ratio = of;
+      [canvas.width, canvas.height] = [this.width, this.height].map((v) => Math.round(v * of));
+      drawing.draw({ ...this.app.look(), camera: this.camera, size: this.size, ratio: of });
+    };
+    size(ratio);
+    const found = canvas.toDataURL('image/png');
+    size(own);
+    return found;
+  }
+
   // The picture that is there, where it belongs now.
   shift() {
     const { camera, drawn } = this, s = camera.scale / drawn.scale;

@@ -81,11 +81,11 @@ export function condition(filters, columns, where) {
   return parts.join(' and ');
 }
 
-export function commands({ from, where, by, genes, color, spatial, selections }) {
+export function commands({ from, kind, where, by, genes, color, spatial, selections }) {
   const view = shell(from), lines = [];
   const fit = where ? ` --where ${shell(where)}` : '';
-  if (by) lines.push(['Table of what is shown', `abc-dask summarize ${view} --by ${shell(by)} --statistics mean,fraction,count${fit}`]);
-  if (color) lines.push(['Picture of all cells', `abc-dask plot ${spatial ? 'sections' : 'umap'} ${view} --color ${shell(color)} -o cells.png`]);
+  if (by && kind === 'view') lines.push(['Table of what is shown', `abc-dask summarize ${view} --by ${shell(by)} --statistics mean,fraction,count${fit}`]);
+  if (color && kind === 'view') lines.push(['Picture of all cells', `abc-dask plot ${spatial ? 'sections' : 'umap'} ${view} --color ${shell(color)} -o cells.png`]);
   if (genes.length) lines.push(['This page, with the filters as a choice of cells', `abc-dask explore ${view} --genes ${shell(genes.join(','))}${fit}`]);
   for (const name of selections) {
     lines.push([`All genes of selection ${name} (save its labels first)`, `abc-dask cells --download-base DIR --cells-from selection-${name}.csv -o selection-${name}.h5ad`]);

@@ -89,9 +89,10 @@ test('steps have edges and values', () => {
   assert.ok(Number.isNaN(stepValue(about, 255)));
   const counted = new Uint32Array(256);
   counted[0] = 1000; counted[10] = 98; counted[200] = 2;
-  assert.deepEqual(usualLimits(about, counted), [0, stepEdge(about, 201)]);
+  assert.deepEqual(usualLimits(about, counted), [stepEdge(about, 10), stepEdge(about, 201)]);
   counted[200] = 1; counted[10] = 198;
-  assert.deepEqual(usualLimits(about, counted), [0, stepEdge(about, 11)]);
+  assert.deepEqual(usualLimits(about, counted), [stepEdge(about, 10), stepEdge(about, 11)]);
+  assert.deepEqual(usualLimits(about, new Uint32Array(256)), [1, 3]);
   const palette = valuePalette(about, [0, 3], 'light');
   assert.equal(palette[0], palette[1]); // zero is grey
   assert.ok(palette[4 * 254 + 3] > palette[4 * 2 + 3] && palette[4 * 2 + 3] > palette[3]);
