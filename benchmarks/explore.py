@@ -9,7 +9,8 @@ Chromium, which draws by software where there is no graphics card: 1280 x 800 pi
 `first` and `all` are milliseconds from navigation to the first picture and to that of all cells,
 and the bytes fetched up to then. `recolour` is fetching, decoding, counting and handing over a
 column, without drawing; `draw` one picture of all cells. `pan` counts frames while the mouse drags
-for three seconds. Memory is the proportional set size of all processes of the browser. Prints a
+for three seconds. `view_gene` and `store_gene` are `recolour` where the server makes the gene when
+it is asked for. Memory is the proportional set size of all processes of the browser. Prints a
 table; appends one JSON row to `--results`.
 """
 
@@ -25,16 +26,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import psutil
 import pyarrow as pa
+import scipy.sparse
 
 from abc_dask import __version__, open_view
 from abc_dask._version import FORMAT_VERSION
+from abc_dask.disk.cache import Cache
 from abc_dask.explore.build import META, Prepared, build_folder
 from abc_dask.explore.contents import view_contents
 from abc_dask.explore.server import Explorer, Served, Server
+from abc_dask.explore.store_contents import store_contents
+from abc_dask.matrix.index import MatrixIndex
 from abc_dask.release.annotation import Annotation
+from abc_dask.store.build import Input, write_store
+from abc_dask.store.gene_store import open_store
 from abc_dask.testing import REFERENCE_GENES
 from abc_dask.views.publish import commit
 from abc_dask.views.staging import Staging
@@ -85,8 +94,6 @@ class MadeUp:
         return pa.array(np.char.add(np.char.add(text, "-"), number))
 
     def matrices(self) -> dict[str, Any]:
-        import pandas as pd
-
         one = pd.Categorical.from_codes(np.zeros(self.n_cells, np.int8), ["made-up"])
         return {"dataset_label": one, "feature_matrix_label": one}
 
@@ -137,6 +144,31 @@ def made_view(folder: Path, n_cells: int) -> Path:
     return place
 
 
+def made_store(folder: Path, n_cells: int) -> Path:
+    """Make a gene-major store of the same cells, where no earlier run kept it."""
+    place = folder / f"made-up-{n_cells}.zarr"
+    if place.exists():
+        return place
+    reader = MadeUp(n_cells)
+    labels = reader.labels().to_pandas().to_numpy(object)
+    source = folder / "made-up-log2.h5ad"
+    table = ad.AnnData(scipy.sparse.csr_matrix(reader.values(reader.columns)))
+    table.obs_names, table.var_names = labels, list(reader.columns)
+    table.write_h5ad(source)
+    index = MatrixIndex.of(source, Cache((folder / "cache",)))
+    slots = np.array(index.positions(list(reader.columns)), np.int32)
+    one = Input("made-up", "made-up", index.matrix, np.argsort(slots).astype(np.int32))
+    columns = {a.name: a.cells(reader.annotation(a)) for a in reader.annotations}
+    cells = {
+        name: c.array if c.dtype == "category" else c.to_numpy() for name, c in columns.items()
+    }
+    names = pd.DataFrame({"gene_identifier": reader.columns, "gene_symbol": reader.columns})
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        write_store(place, [one], names, labels, annotations=cells, scratch=Path(scratch))
+    source.unlink()
+    return place
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cells", type=int, default=4_042_976)
@@ -160,7 +192,9 @@ def main() -> None:
         rounds = [opened(server.url, Path(scratch) / f"r{k}") for k in range(options.rounds)]
         server.shutdown()
         row |= {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
-        row |= on_demand(contents, Path(scratch) / "demand")
+        row |= on_demand("view", contents, Path(scratch) / "view")
+        store = open_store(made_store(options.folder or Path(scratch), options.cells))
+        row |= on_demand("store", store_contents(store), Path(scratch) / "store")
     for name, value in row.items():
         print(f"{name:22} {value:12,.2f}")
     write_row(options.results, "explore", row)
@@ -244,7 +278,7 @@ def memory(browser: Browser) -> float:
     return sum(p.memory_full_info().pss for p in [root, *root.children(recursive=True)]) / 1e6
 
 
-def on_demand(contents: Any, folder: Path) -> dict[str, float]:
+def on_demand(what: str, contents: Any, folder: Path) -> dict[str, float]:
     """Colour by genes that the server makes when they are asked for."""
     folder.mkdir()
     began = time.perf_counter()
@@ -256,7 +290,7 @@ def on_demand(contents: Any, folder: Path) -> dict[str, float]:
             times = [page.run(RECOLOUR.format(key=f"app.genes[{k}].key")) for k in range(5)]
     finally:
         served.close()
-    return {"serve_s": ready, "demand_gene_ms": statistics.median(times)}
+    return {f"{what}_serve_s": ready, f"{what}_gene_ms": statistics.median(times)}
 
 
 if __name__ == "__main__":
