@@ -27,7 +27,7 @@ from abc_dask.columns import CELL_LABEL
 from abc_dask.config import setting
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import MissingFileError, UsageError
+from abc_dask.errors import MissingFileError, TableError, UsageError
 from abc_dask.messages import enumerate_names, nearest
 from abc_dask.release.annotation import Annotation, encode, is_missing
 from abc_dask.release.atlas_tables import AtlasTables
@@ -255,6 +255,8 @@ class Annotations:
             of_rows, terms = pd.factorize(pd.Series(list(of_key.values()), dtype=object))
             found = [str(term) for term in terms]
             codes = _at(of_rows.astype(np.int32), self._rows.rows(route, list(of_key)))
+            if (codes < 0).all():
+                self._require_none(route)
             save_terms(described, codes, found, sets.terms(route.column), target)
             return
         has = self.cells.columns if table is None else table.columns
@@ -275,6 +277,17 @@ class Annotations:
         for other in self._orders(route):
             order = order.or_else(other)
         save_terms(described, _at(codes, rows), found, order, target)
+
+    def _require_none(self, route: Route) -> None:
+        """Raise `TableError` if cells have keys, but none of them is in the table of terms."""
+        by = route.joins[0].by
+        if len(route.joins) > 1 or by not in self.cells.columns:
+            return
+        n_keys = self.cells.n_cells - read_cached(self.cells.path, [by])[by].null_count
+        if n_keys and route.table is not None:
+            raise TableError(
+                f"no {by} of {self.cells.source} is in {route.table.entry.relative_path}"
+            )
 
     def _orders(self, route: Route) -> Iterator[TermOrder]:
         """Yield the orders that other tables have for a column's terms, small tables first."""

@@ -32,6 +32,9 @@ from abc_dask.release.release import Release
 from abc_dask.release.taxonomy import Taxonomy
 from abc_dask.release.term_order import TermOrder
 
+# Tables that describe clusters of the cells that they lie beside.
+_OF_CLUSTERS = ("cluster", "cell_cluster_", "cell_to_cluster_")
+
 # Tables up to this size are fetched without knowing whether they have a column.
 _SMALL = 16 << 20
 
@@ -219,16 +222,24 @@ class AtlasTables:
 
     @cached_property
     def _has_own_clusters(self) -> bool:
-        """Whether cluster_alias of the cells are numbers of their own directory's clusters."""
-        table = self.release.manifest.tables(self.metadata).get("cluster")
-        return table is not None
+        """Whether cluster_alias of the cells numbers clusters that their own tables describe."""
+        manifest = self.release.manifest
+        if any(tag.startswith(_OF_CLUSTERS) for tag in manifest.tables(self.metadata)):
+            return True
+        named = [name for name in manifest.datasets if self._is_of_the_family(name)]
+        return any(Taxonomy.is_in(manifest, name) for name in named)
+
+    def _is_of_the_family(self, directory: str) -> bool:
+        """Return whether a directory begins with the same word as that of the cells."""
+        return _family(directory) == _family(self.metadata)
 
     def _names_of(self, entry: FileEntry, key: str, by: tuple[str, ...]) -> tuple[str, ...]:
         """Return what cells call a key: the clusters of another taxonomy have another name."""
-        foreign = entry.dataset_label not in {self.metadata, ""}
-        if key == CLUSTER_ALIAS and foreign and self._has_own_clusters:
-            return (_alias_of(entry.dataset_label),)
-        return by
+        directory = entry.dataset_label
+        if key != CLUSTER_ALIAS or not directory or self._is_of_the_family(directory):
+            return by
+        alias = _alias_of(directory)
+        return (alias,) if alias in self.own or self._has_own_clusters else by
 
     def other_clusters(self) -> str:
         """Return the tail of a message where the taxonomy is one of other clusters."""
@@ -237,7 +248,7 @@ class AtlasTables:
             return ""
         directory = taxonomy.entries[0].dataset_label
         alias = _alias_of(directory)
-        if directory == self.metadata or alias in self.own:
+        if self._is_of_the_family(directory) or alias in self.own:
             return ""
         return (
             f"; {CLUSTER_ALIAS} of {self.metadata} are its own clusters, not those of "
@@ -247,4 +258,9 @@ class AtlasTables:
 
 def _alias_of(taxonomy: str) -> str:
     """Return the column that names the clusters of another taxonomy, such as wmb_cluster_alias."""
-    return f"{taxonomy.partition('-')[0].lower()}_{CLUSTER_ALIAS}"
+    return f"{_family(taxonomy)}_{CLUSTER_ALIAS}"
+
+
+def _family(directory: str) -> str:
+    """Return the first word of a directory's name, by which taxonomies go with cells."""
+    return directory.partition("-")[0].lower()
