@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 _HOME = {
     "AbcDaskError": "errors",
     "Atlas": "atlas",
+    "GeneStore": "store.gene_store",
     "Manifest": "release.manifest",
     "Release": "release.release",
-    "GeneStore": "store.gene_store",
     "View": "view",
     "check": "acquire.check",
     "fetch": "acquire.fetch",

@@ -253,6 +253,12 @@ class Server:
                 with contextlib.suppress(OSError):
                     outer.answer(self)
 
+            def do_HEAD(self):
+                content = outer.files.get(unquote(urlsplit(self.path).path).lstrip("/"))
+                self.send_response(404 if content is None else 200)
+                self.send_header("Content-Length", str(len(content or b"")))
+                self.end_headers()
+
             def log_message(self, *_):
                 pass
 

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from abc_dask.errors import StoreError
+from abc_dask.store.description import DESCRIPTION
 
 # Decoded bytes that the metadata of an array may ask for.
 _LARGEST = 1 << 34
@@ -29,11 +30,18 @@ class Folder(Protocol):
     def name(self) -> str:
         """Path or address."""
 
+    @property
+    def readers(self) -> int:
+        """How many threads should read at a time."""
+
     def read(self, path: str) -> bytes:
         """Return a file's bytes."""
 
-    def read_range(self, path: str, start: int, size: int) -> bytes | memoryview:
-        """Return some bytes of a file; all of them where it is of just this size."""
+    def read_range(self, path: str, start: int, size: int) -> bytes:
+        """Return some bytes of a file."""
+
+    def close(self) -> None:
+        """Let go of files or connections."""
 
 
 class Arrays:
@@ -115,6 +123,25 @@ class Arrays:
             raise ValueError(f"{len(whole)} elements, expected {length}")
         return whole.astype(whole.dtype.newbyteorder("="), copy=False)
 
+    def require_metadata(self, path: str) -> None:
+        """Compare an element's own metadata with what the root repeats.
+
+        Raises
+        ------
+        StoreError
+            If they differ.
+        """
+        name = f"{path}/zarr.json"
+        try:
+            is_same = json.loads(self._folder.read(name)) == self._metadata[path]
+        except (ValueError, RecursionError):
+            is_same = False
+        if not is_same:
+            raise StoreError(
+                f"{self._folder.name}: {name} is not what was written; "
+                "make the store anew, or copy it again"
+            )
+
     def file(self, name: str) -> bytes:
         """Read a file and check it against the store's digests.
 
@@ -192,3 +219,23 @@ def read_root(folder: Folder) -> dict[str, Any]:
 def as_numpy(read: Any) -> Any:
     """Return an array as NumPy, texts as objects."""
     return read.to_numpy(zero_copy_only=False) if isinstance(read, pa.Array) else read
+
+
+def read_description(folder: Folder, metadata: Mapping[str, Any]) -> str:
+    """Read the text of ``uns["abc_dask"]``, for which nothing vouches yet.
+
+    Raises
+    ------
+    StoreError
+        If it is not there or damaged.
+    """
+    try:
+        names = [codec["name"] for codec in metadata[DESCRIPTION]["codecs"]]
+        raw = decoded(folder.read(f"{DESCRIPTION}/c"), names)
+        length = int.from_bytes(raw[4:8], "little")
+        return raw[8 : 8 + length].decode()
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise StoreError(
+            f"{folder.name}: {DESCRIPTION} cannot be read ({type(error).__name__}); "
+            "make the store anew, or copy it again"
+        ) from None

@@ -21,9 +21,6 @@ from abc_dask.store.description import SHARD_GENES
 # What the index of a shard says of a chunk that is not there.
 _NOTHING = (1 << 64) - 1
 
-# Bytes of decoded genes that are in memory at once when a shard is read back.
-_READ_BACK = 64 << 20
-
 _ENDS, _SUMS = "ends.npy", "sums.npy"
 
 
@@ -230,16 +227,12 @@ def _read_back(task: ShardTask) -> None:
 
     sums = np.load(Path(task.folder) / _SUMS, mmap_mode="r")[:, task.genes.start : task.genes.stop]
     array = zarr.open_array(Path(task.store) / "X", mode="r")
-    genes = task.genes
-    step = max(1, _READ_BACK // (task.n_cells * array.dtype.itemsize))
-    for first in range(genes.start, genes.stop, step):
-        last = min(first + step, genes.stop)
-        columns = np.ascontiguousarray(np.asarray(array[:, first:last]).T)
-        for gene, values in zip(range(first, last), columns, strict=True):
-            for number, at in enumerate(range(0, task.n_cells, task.block_cells)):
-                read = weigh_values(values[at : at + task.block_cells])
-                if read != sums[number, gene - genes.start]:
-                    raise StoreError(
-                        f"{task.store}: gene {gene:,} reads back with other values in cells "
-                        f"{at:,} and after; look at the disk and run the command again"
-                    )
+    for k, gene in enumerate(task.genes):
+        values = np.asarray(array[:, gene])
+        for number, at in enumerate(range(0, task.n_cells, task.block_cells)):
+            read = weigh_values(values[at : at + task.block_cells])
+            if read != sums[number, k]:
+                raise StoreError(
+                    f"{task.store}: gene {gene:,} reads back with other values in cells "
+                    f"{at:,} and after; look at the disk and run the command again"
+                )

@@ -89,6 +89,41 @@ def frame_of(
     return [head, starts[:-1].astype("<i4").tobytes(), *blocks]
 
 
+def part_of(frame: bytes, start: int, n_bytes: int, whole: int) -> bytes:
+    """Return the frame of some blocks of a frame.
+
+    Parameters
+    ----------
+    frame : bytes
+    start, n_bytes : int
+        What is wanted, when decoded: from the start of a block to the end of one.
+    whole : int
+        Bytes of all when decoded.
+
+    Raises
+    ------
+    ValueError
+        If it is no frame of this size, or these are no whole blocks.
+    """
+    if len(frame) < _HEADER.size:
+        raise ValueError(f"{len(frame)} bytes are no Blosc frame")
+    _, _, _, itemsize, said, block_bytes, size = _HEADER.unpack_from(frame)
+    n_blocks = -(-whole // block_bytes) if block_bytes else 0
+    if said != whole or size != len(frame) or size < _HEADER.size + 4 * n_blocks:
+        raise ValueError(f"a Blosc frame of {said:,} bytes, expected {whole:,}")
+    stop = start + n_bytes
+    if start % block_bytes or (stop % block_bytes and stop != whole) or stop > whole:
+        raise ValueError(f"bytes {start:,} to {stop:,} are no whole blocks of {block_bytes:,}")
+    starts = np.frombuffer(frame, "<i4", n_blocks, _HEADER.size).astype(np.int64)
+    edges = np.append(starts, size)
+    if (np.diff(edges) < 0).any() or edges[0] < _HEADER.size:
+        raise ValueError("the blocks of a Blosc frame are out of order")
+    first, last = start // block_bytes, -(-stop // block_bytes)
+    within = memoryview(frame)
+    blocks = [within[edges[k] : edges[k + 1]] for k in range(first, last)]
+    return b"".join(frame_of(blocks, n_bytes, block_bytes, itemsize))
+
+
 def decode_frame(frame: bytes | memoryview, out: NDArray[Any]) -> None:
     """Decode a frame into an array of just its size.
 

@@ -23,6 +23,9 @@ TABLE = 64
 # counts have this value.
 NEAR_TIE, UNCLEAR = -1, -2
 
+# Below the value of a count of one in a total of 2**32.
+_LEAST = 3e-4
+
 # Units in the last place by which a float64 logarithm may be wrong.
 _DOUBT = 8
 
@@ -55,7 +58,7 @@ def fill_table(total: int, table: Any) -> None:
 @compiled
 def count_of(value: float, total: int) -> int:
     """Return the count behind a value; 0 if there is none, or `NEAR_TIE` or `UNCLEAR`."""
-    if not (value > 0.0 and value < 32.0):
+    if not (value > _LEAST and value < 32.0):
         return 0
     near = int((2.0**value - 1.0) * (total / 1e6) + 0.5)
     found = 0
@@ -108,7 +111,7 @@ def _smallest(values: Any, first: int, last: int, most: int, bases: Any) -> int:
     n = 0
     for at in range(first, last, step):
         v = values[at]
-        if not (v > 0.0 and v < 32.0):
+        if not (v > _LEAST and v < 32.0):
             continue
         if n == len(bases) and v >= bases[n - 1]:
             continue

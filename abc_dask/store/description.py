@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -10,6 +11,9 @@ from abc_dask.errors import StoreError
 
 # Changes when a reader of today would misread what is written; kept in zarr.json and uns.
 STORE_VERSION = 1
+
+# Where the description lies.
+DESCRIPTION = "uns/abc_dask"
 
 # Genes of a shard.
 SHARD_GENES = 128
@@ -73,7 +77,9 @@ class StoreInfo:
     shards : tuple of str
         SHA-256 of each shard; empty in the layout ``objects``.
     files : dict
-        SHA-256 of every other file but this one and the root's zarr.json.
+        SHA-256 of every other file but those of ``uns/abc_dask`` and the root's zarr.json.
+    metadata : str
+        SHA-256 of the metadata of all elements, as the root's zarr.json repeats them.
     provenance : dict
         Release, versions, what else is known.
     """
@@ -92,6 +98,7 @@ class StoreInfo:
     matrices: tuple[StoreMatrix, ...]
     shards: tuple[str, ...] = field(repr=False, default=())
     files: dict[str, str] = field(repr=False, default_factory=dict)
+    metadata: str = field(repr=False, default="")
     provenance: dict[str, Any] = field(repr=False, default_factory=dict)
 
     def to_json(self) -> str:
@@ -125,6 +132,12 @@ class StoreInfo:
         if info.kind not in KINDS or info.layout not in LAYOUTS:
             raise StoreError(f"{name}: uns/abc_dask does not describe a store; make it anew")
         return info
+
+
+def metadata_digest(nodes: dict[str, Any]) -> str:
+    """Hash the metadata of all elements but the description itself."""
+    others = {path: node for path, node in nodes.items() if path != DESCRIPTION}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def require_version(version: object, name: str) -> None:

@@ -33,6 +33,16 @@ class LocalFolder:
         """Path of the folder."""
         return str(self._path)
 
+    @property
+    def readers(self) -> int:
+        """One thread a processor: files in memory are decoded, not waited for."""
+        return processors()
+
+    def close(self) -> None:
+        """Close all files, when nobody reads them any more."""
+        with self._lock:
+            self._open.clear()
+
     def read(self, path: str) -> bytes:
         """Return a file's bytes.
 
@@ -94,6 +104,11 @@ class LocalFolder:
         if not self._path.exists():
             return StoreError(f"{self._path} is missing; `abc-dask store build` makes a store")
         return StoreError(f"{self._path / path} is missing; make the store anew, or copy it again")
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _File:

@@ -5,24 +5,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.errors import GeneError, StoreError, UsageError
-from abc_dask.messages import format_bytes, html_table, names_of, nearest, plural
-from abc_dask.store.arrays import Arrays, Folder, as_numpy, decoded, read_root
+from abc_dask.messages import format_bytes, html_table, names_of, plural
+from abc_dask.store.arrays import Arrays, Folder, read_description, read_root
+from abc_dask.store.axes import Axes, chosen_cells, label_index
 from abc_dask.store.counts import log2_values
-from abc_dask.store.description import NORMALIZATIONS, SHARD_GENES, StoreInfo, require_version
-from abc_dask.store.reading import Chunk, read_column
+from abc_dask.store.description import (
+    NORMALIZATIONS,
+    StoreInfo,
+    metadata_digest,
+    require_version,
+)
+from abc_dask.store.reading import read_column
 
 if TYPE_CHECKING:
     import anndata
+    import dask.dataframe as dd
     import pandas as pd
 
 
@@ -32,13 +39,20 @@ def open_store(path: str | Path) -> GeneStore:
     Parameters
     ----------
     path : path or str
-        Its folder.
+        Its folder, or its address (``https://...``).
 
     Raises
     ------
     StoreError
         If it is not a store, or not whole.
+    DownloadError
+        If a server does not answer as it should.
     """
+    if isinstance(path, str) and path.startswith(("https://", "http://")):
+        from abc_dask.net.settings import HttpSettings
+        from abc_dask.store.remote import RemoteFolder
+
+        return GeneStore(RemoteFolder(replace(HttpSettings.from_config(), base_url=path)))
     from abc_dask.store.folder import LocalFolder
 
     return GeneStore(LocalFolder(Path(path)))
@@ -56,6 +70,8 @@ class GeneStore:
     ----------
     info : StoreInfo
         Its description.
+    digest : str
+        SHA-256 of it: no two stores of different values have the same.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -64,19 +80,35 @@ class GeneStore:
         said = root["attributes"]["abc_dask"]
         require_version(said.get("store_version"), folder.name)
         metadata = root["consolidated_metadata"]["metadata"]
-        text = _description(folder, metadata)
-        if hashlib.sha256(text.encode()).hexdigest() != said["sha256"]:
+        text = read_description(folder, metadata)
+        self.digest = hashlib.sha256(text.encode()).hexdigest()
+        if self.digest != said["sha256"]:
             raise StoreError(
                 f"{folder.name}: zarr.json and uns/abc_dask are not of one store; "
                 "make it anew, or copy it again"
             )
         self.info = StoreInfo.from_json(text, folder.name)
-        self._arrays = Arrays(folder, metadata, self.info.files)
+        if metadata_digest(metadata) != self.info.metadata:
+            raise StoreError(
+                f"{folder.name}: zarr.json is not what was written (its SHA-256 differs); "
+                "make the store anew, or copy it again"
+            )
+        self._axes = Axes(folder, Arrays(folder, metadata, self.info.files), self.info)
 
     @property
     def name(self) -> str:
         """Its path or address."""
         return self._folder.name
+
+    def close(self) -> None:
+        """Let go of files or connections."""
+        self._folder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     @property
     def n_cells(self) -> int:
@@ -91,7 +123,7 @@ class GeneStore:
     @property
     def n_bytes(self) -> int:
         """Bytes of all genes."""
-        return int(self._var("chunk_size").sum())
+        return self._axes.n_bytes
 
     def __repr__(self) -> str:
         return (
@@ -116,46 +148,35 @@ class GeneStore:
 
     # --- genes and cells ---------------------------------------------------------------
 
-    @cached_property
+    @property
     def genes(self) -> pd.DataFrame:
         """Genes in the store's order: gene_identifier (index), gene_symbol, name, n_cells."""
-        import pandas as pd
+        return self._axes.genes
 
-        names = [n for n in self._arrays.attributes("var")["column-order"] if "chunk" not in n]
-        index = pd.Index(as_numpy(self._var(GENE_IDENTIFIER)), name=GENE_IDENTIFIER)
-        columns = {name: as_numpy(self._var(name)) for name in names}
-        return pd.DataFrame(columns, index=index)
-
-    @cached_property
-    def labels(self) -> pa.Array:
-        """Label of every cell, in the store's order, shape (n_cells,)."""
-        return self._read(f"obs/{CELL_LABEL}", self.n_cells)
-
-    @cached_property
-    def totals(self) -> NDArray[np.uint32]:
-        """Counts of every cell in all, shape (n_cells,); 0 where no total was found."""
-        totals: NDArray[np.uint32] = self._read("obs/total", self.n_cells)
-        return totals
-
-    @cached_property
-    def certain(self) -> NDArray[np.bool_]:
-        """Whether the counts of each cell are certain, shape (n_cells,)."""
-        certain: NDArray[np.bool_] = self._read("obs/counts_are_certain", self.n_cells)
-        return certain
-
-    @cached_property
+    @property
     def cells(self) -> pd.DataFrame:
         """Cells in the store's order: cell_label (index), whose they are, annotations."""
-        import pandas as pd
+        return self._axes.cells
 
-        index = pd.Index(self.labels.to_pandas(), name=CELL_LABEL)
-        columns = {n: self.annotation(n) for n in self._arrays.attributes("obs")["column-order"]}
-        return pd.DataFrame(columns, index=index)
+    @property
+    def labels(self) -> pa.Array:
+        """Label of every cell, in the store's order, shape (n_cells,)."""
+        return self._axes.labels
+
+    @property
+    def totals(self) -> NDArray[np.uint32]:
+        """Counts of every cell in all, shape (n_cells,); 0 where no total was found."""
+        return self._axes.totals
+
+    @property
+    def certain(self) -> NDArray[np.bool_]:
+        """Whether the counts of each cell are certain, shape (n_cells,)."""
+        return self._axes.certain
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of cells that `annotation` reads."""
-        return tuple(str(name) for name in self._arrays.attributes("obs")["column-order"])
+        return self._axes.columns
 
     def annotation(self, name: str) -> Any:
         """Read one column of cells: a pandas.Categorical, or an array.
@@ -165,19 +186,7 @@ class GeneStore:
         UsageError
             If there is no such column.
         """
-        import pandas as pd
-
-        known = self._arrays.attributes("obs")["column-order"]
-        if name not in known:
-            raise UsageError(f"{self.name} has no annotation {name!r}{nearest(name, known)}")
-        if self._arrays.attributes(f"obs/{name}").get("encoding-type") != "categorical":
-            return as_numpy(self._read(f"obs/{name}", self.n_cells))
-        codes = self._read(f"obs/{name}/codes", self.n_cells)
-        categories = as_numpy(self._arrays.read(f"obs/{name}/categories"))
-        ordered = bool(self._arrays.attributes(f"obs/{name}").get("ordered"))
-        return pd.Categorical.from_codes(
-            codes, dtype=pd.CategoricalDtype(pd.Index(categories), ordered=ordered)
-        )
+        return self._axes.annotation(name)
 
     def find_genes(self, names: str | Sequence[str]) -> list[int]:
         """Find genes by identifier or symbol.
@@ -197,34 +206,7 @@ class GeneStore:
         GeneError
             If a name is unknown, stands for several genes, or comes twice.
         """
-        found: list[int] = []
-        for name in names_of(names):
-            at = self._identifiers.get(name)
-            if at is None:
-                several = self._symbols.get(name, [])
-                if len(several) > 1:
-                    which = ", ".join(str(self.genes.index[k]) for k in several[:5])
-                    raise GeneError(f"gene symbol {name!r} stands for several genes: {which}")
-                if not several:
-                    known = [*self._symbols, *self._identifiers]
-                    raise GeneError(f"gene {name!r} is not in {self.name}{nearest(name, known)}")
-                at = several[0]
-            if at in found:
-                raise GeneError(f"gene {name!r} is asked for twice")
-            found.append(at)
-        return found
-
-    @cached_property
-    def _identifiers(self) -> dict[str, int]:
-        return {str(name): k for k, name in enumerate(self.genes.index)}
-
-    @cached_property
-    def _symbols(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for k, symbol in enumerate(self.genes.get(GENE_SYMBOL, [])):
-            if symbol:
-                found.setdefault(str(symbol), []).append(k)
-        return found
+        return self._axes.find(names)
 
     # --- values --------------------------------------------------------------------------
 
@@ -248,7 +230,7 @@ class GeneStore:
         StoreError
             If the bytes are not what was written.
         """
-        chunk = self._chunk(self._position(gene))
+        chunk = self._axes.chunk(self._position(gene))
         column = np.empty(self.n_cells, self.info.dtype) if out is None else out
         read_column(self._folder, chunk, column)
         return column
@@ -278,25 +260,49 @@ class GeneStore:
             If the bytes are not what was written, or counts are asked for that are not certain.
         """
         self._require(normalization)
-        at = self._position(gene)
         values = np.empty(self.n_cells, self.dtype) if out is None else out
+        self._fill(values, self._position(gene), normalization, slice(0, self.n_cells), None)
+        return values
+
+    def _fill(
+        self,
+        values: NDArray[Any],
+        at: int,
+        normalization: str,
+        span: slice,
+        wanted: NDArray[np.bool_] | None,
+    ) -> None:
+        """Write a gene's values of some consecutive cells; those not wanted may be uncertain."""
+        column = self._column(at, span)
         if self.info.kind == "floats":
-            column = self.counts(at)
             np.copyto(values, column)
-            return values
-        column = self.counts(at)
-        patched, by = self._patches(at)
+            return
+        patched, by = self._axes.patches(at)
+        low, high = np.searchsorted(patched, [span.start, span.stop])
+        patched, by = patched[low:high] - span.start, by[low:high]
         if normalization == "log2":
-            log2_values(column, self.totals, values)
+            log2_values(column, self.totals[span], values)
         else:
-            self._require_certain(at, column, patched)
+            self._require_certain(at, column, patched, span, wanted)
             np.copyto(values, column)
         if len(patched) and normalization == self.info.normalization:
             values[patched] = by
-        for matrix in np.flatnonzero(self._absent[at]).tolist():
-            span = self.info.matrices[matrix]
-            values[span.first : span.stop] = np.nan
-        return values
+        for matrix in self._axes.lacking(at):
+            first, stop = max(matrix.first - span.start, 0), matrix.stop - span.start
+            values[first : max(first, stop)] = np.nan
+
+    def _column(self, at: int, span: slice) -> NDArray[Any]:
+        """Read what X holds of a gene in some consecutive cells; only their blocks are decoded."""
+        if span == slice(0, self.n_cells):
+            return self.counts(at)
+        block = self.info.block_cells
+        first = span.start // block * block
+        stop = min(-(-span.stop // block) * block, self.n_cells)
+        column = np.empty(stop - first, self.info.dtype)
+        if len(column):
+            chunk = self._axes.chunk(at)
+            read_column(self._folder, chunk, column, first=first, n_cells=self.n_cells)
+        return column[span.start - first : span.stop - first]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -312,30 +318,73 @@ class GeneStore:
         ----------
         genes : str or sequence of str
         normalization : str
-        where : array of bool, shape (n_cells,), or of int, optional
-            Cells that are wanted: a mask, or positions in the store.
+        where : array of bool, shape (n_cells,), or of int, or slice, optional
+            Cells that are wanted: a mask, positions in the store, or a range of them.
 
         Returns
         -------
         pandas.DataFrame
             Index cell_label, a column a gene, named as it was asked for.
+
+        Raises
+        ------
+        GeneError, UsageError, StoreError
+            As `find_genes` and `values`; uncertain counts of cells that are not wanted do
+            not count.
         """
         import pandas as pd
 
+        self._require(normalization)
         names = names_of(genes)
         positions = self.find_genes(names)
-        values = np.empty((len(names), self.n_cells), self.dtype)
-        self.totals  # noqa: B018 - once, not in each thread
-        with ThreadPoolExecutor(_threads(len(names))) as pool:
-            list(pool.map(lambda at, row: self.values(at, normalization, row), positions, values))
-        labels = self.labels
-        table = values.T
-        if where is not None:
-            kept = np.asarray(where)
-            kept = np.flatnonzero(kept) if kept.dtype == bool else kept
-            table, labels = table[kept], labels.take(pa.array(kept))
-        index = pd.Index(labels.to_pandas(), name=CELL_LABEL)
-        return pd.DataFrame(table, index=index, columns=names, copy=False)
+        span, kept = chosen_cells(where, self.n_cells)
+        wanted = None
+        if kept is not None:
+            wanted = np.zeros(span.stop - span.start, bool)
+            wanted[kept - span.start] = True
+        self._axes.prepare(normalization)
+        values = np.empty((len(names), span.stop - span.start), self.dtype)
+        with ThreadPoolExecutor(max(1, min(len(names), self._folder.readers))) as pool:
+            fill = partial(self._fill, normalization=normalization, span=span, wanted=wanted)
+            list(pool.map(fill, values, positions))
+        table, labels = values.T, self.labels[span]
+        if kept is not None:
+            table, labels = table[kept - span.start], self.labels.take(pa.array(kept))
+        return pd.DataFrame(table, index=label_index(labels), columns=names, copy=False)
+
+    def expression(
+        self,
+        genes: str | Sequence[str],
+        normalization: str = "log2",
+        *,
+        partition_cells: int | None = None,
+    ) -> dd.DataFrame:
+        """Return genes as a lazy Dask DataFrame, a partition a range of cells.
+
+        Parameters
+        ----------
+        genes : str or sequence of str
+        normalization : str
+        partition_cells : int, optional
+            Cells of a partition, rounded up to whole blocks.
+        """
+        from abc_dask.store.dataframe import expression
+
+        return expression(
+            self, open_store, names_of(genes), normalization, partition_cells=partition_cells
+        )
+
+    def verify(self) -> None:
+        """Read every byte again and compare with what was written.
+
+        Raises
+        ------
+        StoreError
+            Naming the first file that is missing, cut or changed.
+        """
+        from abc_dask.store.integrity import require_whole
+
+        require_whole(self._folder, self._axes, self.info)
 
     def to_anndata(
         self, genes: str | Sequence[str], normalization: str = "log2"
@@ -354,52 +403,12 @@ class GeneStore:
 
     # --- what is behind ------------------------------------------------------------------
 
-    def _read(self, path: str, length: int) -> Any:
-        found = self._arrays.read(path)
-        if len(found) != length:
-            raise StoreError(
-                f"{self.name}: {path} has {len(found):,} entries, expected {length:,}; "
-                "make the store anew"
-            )
-        return found
-
-    def _var(self, name: str) -> Any:
-        return self._read(f"var/{name}", self.n_genes)
-
-    @cached_property
-    def _absent(self) -> NDArray[np.bool_]:
-        absent: NDArray[np.bool_] = self._read("varm/absent", self.n_genes)
-        return absent
-
-    @cached_property
-    def _places(self) -> tuple[list[int], list[int], list[int]]:
-        offset, size, crc = (self._var(f"chunk_{n}").tolist() for n in ("offset", "size", "crc32c"))
-        return offset, size, crc
-
-    def _chunk(self, at: int) -> Chunk:
-        offsets, sizes, checksums = self._places
-        number = at // SHARD_GENES if self.info.layout == "sharded" else at
-        return Chunk(f"X/c/0/{number}", at, offsets[at], sizes[at], checksums[at])
-
     def _position(self, gene: str | int) -> int:
         if isinstance(gene, str):
             return self.find_genes(gene)[0]
         if not 0 <= gene < self.n_genes:
             raise GeneError(f"gene {gene:,} is not between 0 and {self.n_genes - 1:,}")
         return int(gene)
-
-    @cached_property
-    def _patch_table(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        found = [self._arrays.read(f"layers/patches/{n}") for n in ("indptr", "indices", "data")]
-        return found[0], found[1], found[2]
-
-    def _patches(self, at: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return cells and values of a gene's patches."""
-        if not self.info.n_patches:
-            return np.zeros(0, np.int64), np.zeros(0, self.dtype)
-        indptr, cells, values = self._patch_table
-        low, high = int(indptr[at]), int(indptr[at + 1])
-        return cells[low:high], values[low:high]
 
     def _require(self, normalization: str) -> None:
         if normalization not in NORMALIZATIONS:
@@ -410,37 +419,28 @@ class GeneStore:
                 f"so {normalization} cannot be had from it"
             )
 
-    def _require_certain(self, at: int, column: NDArray[Any], patched: NDArray[Any]) -> None:
+    def _require_certain(
+        self,
+        at: int,
+        column: NDArray[Any],
+        patched: NDArray[Any],
+        span: slice,
+        wanted: NDArray[np.bool_] | None,
+    ) -> None:
         """Refuse raw counts that are not known."""
         if self.info.normalization == "raw":
             return
-        bad = np.zeros(0, np.int64)
-        if self.info.n_uncertain:
-            bad = np.flatnonzero((column != 0) & ~self.certain)
-        if len(patched) or len(bad):
-            n = len(patched) + len(bad)
-            first = int(patched[0]) if len(patched) else int(bad[0])
+        if not (self.info.n_uncertain or len(patched)):
+            return
+        bad = (column != 0) & ~self.certain[span]
+        bad[patched] = True
+        if wanted is not None:
+            bad &= wanted
+        if bad.any():
+            first = span.start + int(bad.argmax())
             raise StoreError(
-                f"{self.name}: the raw counts of {self.genes.index[at]} in {plural(n, 'cell')} "
-                f"are not certain, such as in {self.labels[first].as_py()!r}; "
-                "ask for log2 values, or build the store from raw files"
+                f"{self.name}: the raw counts of {self.genes.index[at]} in "
+                f"{plural(int(bad.sum()), 'cell')} are not certain, such as in "
+                f"{self.labels[first].as_py()!r}; ask for log2 values, or build the store from "
+                "raw files"
             )
-
-
-def _threads(n: int) -> int:
-    import os
-
-    return max(1, min(n, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4))
-
-
-def _description(folder: Folder, metadata: dict[str, Any]) -> str:
-    try:
-        names = [codec["name"] for codec in metadata["uns/abc_dask"]["codecs"]]
-        raw = decoded(folder.read("uns/abc_dask/c"), names)
-        length = int.from_bytes(raw[4:8], "little")
-        return raw[8 : 8 + length].decode()
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise StoreError(
-            f"{folder.name}: uns/abc_dask cannot be read ({type(error).__name__}); "
-            "make the store anew, or copy it again"
-        ) from None

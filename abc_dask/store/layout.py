@@ -14,11 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER
-from abc_dask.disk.files import fsync_directory, fsync_file, write_whole
+from abc_dask.disk.files import fsync_directory, fsync_file
 from abc_dask.errors import StoreError
 from abc_dask.store.assemble import Gathered, Shard
 from abc_dask.store.blosc import LEVEL, MAX_BYTES
-from abc_dask.store.description import SHARD_GENES, STORE_VERSION, StoreInfo, StoreMatrix
+from abc_dask.store.description import (
+    SHARD_GENES,
+    STORE_VERSION,
+    StoreInfo,
+    StoreMatrix,
+    metadata_digest,
+)
 from abc_dask.store.tasks import Values
 
 if TYPE_CHECKING:
@@ -140,7 +146,10 @@ def write_metadata(
             _write_group(root, name, {})
         digests = tuple(shard.sha256 for shard in shards if shard.sha256)
         write_elem(root, "uns", {"normalization": info.normalization})
-        found = replace(info, shards=digests, files=_digests(store))
+        nodes = _consolidated(store)
+        found = replace(
+            info, shards=digests, files=_digests(store), metadata=metadata_digest(nodes)
+        )
         write_elem(root["uns"], "abc_dask", found.to_json())
     _write_root(store, found)
     return found
@@ -245,9 +254,18 @@ def _write_root(store: Path, info: StoreInfo) -> None:
     digest = hashlib.sha256(info.to_json().encode()).hexdigest()
     root = zarr.open_group(store, mode="a", zarr_format=3)
     root.attrs.update(ENCODING | {"abc_dask": {"store_version": STORE_VERSION, "sha256": digest}})
+    _consolidated(store)
+    fsync_file(store / "zarr.json")
+    fsync_directory(store)
+
+
+def _consolidated(store: Path) -> dict[str, Any]:
+    """Write the metadata of all elements into the root's, and return them."""
+    import zarr
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(store)
-    text = json.loads((store / "zarr.json").read_text("utf-8"))
-    write_whole(store / "zarr.json", json.dumps(text).encode())
-    fsync_directory(store)
+    root = json.loads((store / "zarr.json").read_text("utf-8"))
+    nodes: dict[str, Any] = root["consolidated_metadata"]["metadata"]
+    return nodes

@@ -292,6 +292,8 @@ class _Packing:
             loops.take_floats(at, arena.bits, arena.heads, arena.pages, arena.links, bits)
         values = columns[:, : task.n_cells]
         loops.count_cells(values, self.present[first:last])
+        for cells, lacks in absent:  # what is absent is no value
+            self.present[first:last] -= lacks[at : at + len(genes)] * (cells.stop - cells.start)
         for k in range(len(columns)):
             self.sums[first + k] = weigh_values(values[k])
         return columns

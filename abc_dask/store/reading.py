@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from abc_dask.errors import StoreError
 from abc_dask.store.arrays import Folder
-from abc_dask.store.blosc import decode_frame
+from abc_dask.store.blosc import decode_frame, part_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Chunk:
     gene : int
     start, size : int
         Its bytes there.
+    is_file : bool
+        Whether they are all of the file.
     crc32c : int
         Checksum of all but the last four of them, which hold it.
     """
@@ -32,18 +34,25 @@ class Chunk:
     gene: int
     start: int
     size: int
+    is_file: bool
     crc32c: int
 
 
-def read_column(folder: Folder, chunk: Chunk, out: NDArray[Any]) -> None:
-    """Read a gene of all cells.
+def read_column(
+    folder: Folder, chunk: Chunk, out: NDArray[Any], *, first: int = 0, n_cells: int | None = None
+) -> None:
+    """Read a gene of all cells, or of some whole blocks of them.
 
     Parameters
     ----------
     folder : Folder
     chunk : Chunk
-    out : array, shape (n_cells,)
+    out : array, shape (n,)
         Contiguous, of the type of X.
+    first : int
+        First cell, of a block.
+    n_cells : int, optional
+        Cells of the store, where these are not all.
 
     Raises
     ------
@@ -52,8 +61,11 @@ def read_column(folder: Folder, chunk: Chunk, out: NDArray[Any]) -> None:
     """
     import google_crc32c
 
-    raw = folder.read_range(chunk.path, chunk.start, chunk.size)
-    frame = bytes(raw[:-4])
+    if chunk.is_file:
+        raw = folder.read(chunk.path)
+    else:
+        raw = folder.read_range(chunk.path, chunk.start, chunk.size)
+    frame = raw[:-4]
     stored = struct.unpack("<I", raw[-4:])[0] if len(raw) >= 4 else -1
     if stored != chunk.crc32c or google_crc32c.value(frame) != chunk.crc32c:
         raise StoreError(
@@ -61,6 +73,8 @@ def read_column(folder: Folder, chunk: Chunk, out: NDArray[Any]) -> None:
             "were written (their CRC-32C differs); make the store anew, or copy it again"
         )
     try:
+        if n_cells is not None:
+            frame = part_of(frame, first * out.itemsize, out.nbytes, n_cells * out.itemsize)
         decode_frame(frame, out)
     except ValueError as error:
         raise StoreError(

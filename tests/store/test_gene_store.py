@@ -94,6 +94,34 @@ def test_cells_are_chosen_by_mask_or_position(built, genes):
     assert store.read(genes[:3], where=[5, 2]).equals(whole.iloc[[5, 2]])
 
 
+def test_ranges_of_cells_decode_only_their_blocks(built, genes):
+    store = open_store(built.path)
+    whole = store.read(genes[:3])
+    for first, stop in [(0, 0), (0, 128), (5, 6), (130, 400), (600, store.n_cells)]:
+        assert store.read(genes[:3], where=slice(first, stop)).equals(whole[first:stop])
+
+
+@pytest.mark.parametrize("where", [[-1], [10**6], [True, False], [0.5], slice(0, 9, 2), [[1]]])
+def test_cells_that_are_not_there(built, genes, where):
+    with pytest.raises(UsageError, match="where"):
+        open_store(built.path).read(genes[:1], where=where)
+
+
+def test_raw_counts_of_certain_cells_can_be_had(built, raw, genes):
+    store = open_store(built.path)
+    found = store.read(genes[:20], "raw", where=store.certain)
+    np.testing.assert_array_equal(found.to_numpy(), raw[store.certain][:, :20])
+
+
+def test_the_lazy_table_is_the_same(built, genes):
+    store = open_store(built.path)
+    lazy = store.expression(genes[:4], partition_cells=200)
+    assert lazy.npartitions > 1
+    found = lazy.compute(scheduler="sync")
+    np.testing.assert_array_equal(found.to_numpy(), store.read(genes[:4]).to_numpy())
+    assert found.index.to_list() == built.labels
+
+
 def test_what_a_notebook_shows(built):
     store = open_store(built.path)
     assert f"{store.n_cells:,}" in store._repr_html_()
