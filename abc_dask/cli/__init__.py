@@ -37,6 +37,8 @@ _COMMANDS = {
     "check": "abc_dask.cli.releases",
     "matrices": "abc_dask.cli.tables",
     "genes": "abc_dask.cli.tables",
+    "columns": "abc_dask.cli.annotations",
+    "table": "abc_dask.cli.annotations",
     "extract": "abc_dask.cli.extract",
     "extract-part": "abc_dask.cli.job_array",
     "finalize": "abc_dask.cli.job_array",

@@ -74,6 +74,13 @@ def atlas_options(command: Command) -> Command:
             metavar="NAME",
             help="Directory of the taxonomy; the one named like the metadata by default.",
         ),
+        click.option(
+            "--join",
+            multiple=True,
+            metavar="F.csv",
+            help="A CSV file of yours with a column cell_label, whose other columns can be named "
+            "where those of the atlas can, such as MapMyCells results.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -150,7 +157,15 @@ def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
     """Open the atlas that `atlas_options` chose; a remote one need not be on disk."""
     from abc_dask.atlas import Atlas
 
-    names = ("download_base", "release", "metadata", "gene_directory", "dataset", "taxonomy")
+    names = (
+        "download_base",
+        "release",
+        "metadata",
+        "gene_directory",
+        "dataset",
+        "taxonomy",
+        "join",
+    )
     opened = Atlas.remote if remote else Atlas
     return opened(**{name: options[name] for name in names})
 

@@ -41,6 +41,8 @@ class Inputs:
     cache : Cache
     taxonomy : str or None
         Directory of the taxonomy; None: the one whose name fits.
+    joined : tuple of str
+        CSV files of the user's, keyed by cell_label.
     """
 
     release: Release
@@ -49,6 +51,7 @@ class Inputs:
     dataset: str | None
     cache: Cache
     taxonomy: str | None = None
+    joined: tuple[str, ...] = ()
 
     @property
     def tables(self) -> list[FileEntry]:
@@ -73,7 +76,9 @@ class Inputs:
     @cached_property
     def annotations(self) -> Annotations:
         """The annotations of the cells."""
-        return Annotations(self.release, self.metadata, self.cells, self.cache, self.taxonomy)
+        return Annotations(
+            self.release, self.metadata, self.cells, self.cache, self.taxonomy, self.joined
+        )
 
     @memoized  # noqa: B019 - inputs live as long as their Atlas
     def choose(self, cells: CellChoice | None) -> Selection | None:

@@ -143,6 +143,8 @@ class Plan:
         Where the atlas lies, for what comes after; no part of the identity.
     taxonomy : str or None
         Directory of the taxonomy that was named.
+    joined : tuple of str
+        CSV files of the user's that were joined.
     annotations : tuple of Annotation
         Columns of annotations, in the order asked.
     selection : dict or None
@@ -169,6 +171,7 @@ class Plan:
     blocks: tuple[RowBlock, ...]
     download_base: str = ""
     taxonomy: str | None = None
+    joined: tuple[str, ...] = ()
     annotations: tuple[Annotation, ...] = ()
     selection: Mapping[str, Any] | None = None
     gene_list: Mapping[str, Any] | None = None
@@ -231,8 +234,14 @@ class Plan:
             "matrices": [matrix.provenance for matrix in self.matrices],
             "plan": self.digest,
             "block_size": self.block_size,
-            "atlas": {"download_base": self.download_base, "taxonomy": self.taxonomy},
+            "atlas": self._atlas,
         } | self._described_choices()
+
+    @property
+    def _atlas(self) -> dict[str, Any]:
+        """Return by what the tables of this plan are opened again."""
+        atlas = {"download_base": self.download_base, "taxonomy": self.taxonomy}
+        return atlas | ({"joined": list(self.joined)} if self.joined else {})
 
     def _described_genes(self) -> list[dict[str, Any]]:
         return [

@@ -104,6 +104,7 @@ def plan_of(
         block_size=request.block_size,
         download_base=str(inputs.release.download_base),
         taxonomy=inputs.taxonomy,
+        joined=inputs.joined,
         annotations=annotations,
         selection=None if selection is None else selection.report,
         coordinates=coordinates_of(inputs.annotations) if has_xy else None,

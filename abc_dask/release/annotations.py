@@ -11,7 +11,7 @@ sorted by name, numbers in them by value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +96,26 @@ class Annotations:
         cache = Cache.beside(opened.download_base, setting("cache-directory"))
         cells = CellTable.of(opened, metadata, cache)
         return cls(opened, metadata, cells, cache, taxonomy, tuple(joined))
+
+    @classmethod
+    def of_view(cls, info: Mapping[str, Any]) -> Annotations:
+        """Find the tables of the atlas that a view is from, by the view's description.
+
+        Raises
+        ------
+        KeyError
+            If it does not say from which.
+        ReleaseError, MissingFileError, DamagedFileError, TableError
+            As `open`.
+        """
+        atlas = info["atlas"]
+        return cls.open(
+            atlas["download_base"],
+            info["release"],
+            info["metadata"],
+            atlas.get("taxonomy"),
+            atlas.get("joined", ()),
+        )
 
     def find(self, columns: Sequence[str]) -> tuple[Annotation, ...]:
         """Find columns; their values are aligned with cell_metadata and kept.

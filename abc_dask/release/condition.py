@@ -74,10 +74,13 @@ class Condition:
         As it was written.
     columns : tuple of str
         Columns that it names, in order of appearance.
+    texts : tuple of (str, str)
+        Columns, each with a text that it is compared with.
     """
 
     text: str
     columns: tuple[str, ...]
+    texts: tuple[tuple[str, str], ...]
     _source: _Source
     _tree: ast.expr
 
@@ -117,7 +120,7 @@ class Condition:
             ) from None
         except (ValueError, MemoryError, RecursionError):
             raise UsageError(f"--where {shortened(text)} cannot be parsed") from None
-        return cls(text, tuple(dict.fromkeys(walk.columns)), source, tree)
+        return cls(text, tuple(dict.fromkeys(walk.columns)), tuple(walk.texts), source, tree)
 
     def expression(self, schema: pa.Schema) -> pc.Expression:
         """Return the condition as an expression that is true or false, never missing.
@@ -228,6 +231,7 @@ class _Walk:
 
     def __init__(self, source: _Source, schema: pa.Schema | None = None) -> None:
         self.columns: list[str] = []
+        self.texts: list[tuple[str, str]] = []
         self._source = source
         self._schema = schema
 
@@ -280,6 +284,8 @@ class _Walk:
         one, other = self._operand(left), self._operand(right)
         if not one.name and not other.name:
             raise self._refused(node, "one side of a comparison must be a column")
+        self._remember(one, [other])
+        self._remember(other, [one])
         if self._schema is None:
             return _ALWAYS
         if (one.kind == TEXT) != (other.kind == TEXT):
@@ -295,12 +301,19 @@ class _Walk:
             if isinstance(node, ast.Name):
                 raise self._refused(node, "a list holds numbers or text in quotes")
         column, items = self._operand(left), [self._operand(node) for node in nodes]
+        self._remember(column, items)
         if self._schema is None:
             return _ALWAYS
         for item in items:
             if (item.kind == TEXT) != (column.kind == TEXT):
                 raise self._mixed(column, item)
         return is_in(column, [item.value for item in items])
+
+    def _remember(self, column: Operand, compared: Sequence[Operand]) -> None:
+        """Remember texts that a column is compared with, for errors that name near ones."""
+        if column.name:
+            texts = [o.value for o in compared if not o.name and o.kind == TEXT]
+            self.texts += [(column.name, text) for text in texts]
 
     def _operand(self, node: ast.expr) -> Operand:
         match node:

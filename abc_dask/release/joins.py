@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from abc_dask.columns import CELL_LABEL
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names
-from abc_dask.release.linked_tables import LinkedTable
+from abc_dask.release.linked_tables import BASE, WITH_ANNOTATIONS, LinkedTable
 
 MOST_JOINS = 3
 
@@ -117,11 +117,16 @@ class JoinGraph:
         return next((name for name in names if self.find(name) == [route]), route.qualified)
 
     def all(self) -> list[Route]:
-        """Return a route to every column, those of cell_metadata first, each table in turn."""
+        """Return a route to every column, those of cell_metadata first, each table in turn.
+
+        What a view only repeats is left out.
+        """
         found = [Route((), name) for name in self.own if name != CELL_LABEL]
         for table in self.tables:
             for way in self._ways_to(table, MOST_JOINS, ()):
-                found += [Route(way, name) for name in table.offers]
+                routes = [Route(way, name) for name in table.offers]
+                is_base = table.rank == BASE
+                found += [r for r in routes if is_base or r in self.find(r.column)]
         return found
 
     def _ways(self, column: str, most: int, seen: tuple[LinkedTable, ...]) -> list[Route]:
@@ -136,7 +141,8 @@ class JoinGraph:
                 for way in self._ways_to(table, most, seen)
             ]
             if found:
-                return found
+                # tables that repeat cell_metadata repeat each other
+                return found[:1] if rank == WITH_ANNOTATIONS else found
         return []
 
     def _ways_to(

@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import Any
 
 from abc_dask.errors import ManifestError, ReleaseError
-from abc_dask.messages import nearest
+from abc_dask.messages import enumerate_names, nearest
 from abc_dask.terminal import quoted
 
 EXPRESSION_MATRICES = "expression_matrices"
@@ -220,6 +220,42 @@ class Manifest:
                 f"release {self.version} has no dataset {dataset_label!r}"
                 f"{nearest(dataset_label, self.datasets)}"
             )
+
+
+def find_file(manifest: Manifest, name: str) -> FileEntry:
+    """Return the one file that ``DATASET/TAG`` or a relative path names.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    name : str
+        ``DATASET/TAG``, ``DATASET/KIND/TAG``, each perhaps with ``/EXTENSION`` or the
+        normalization of a matrix, or a relative path.
+
+    Raises
+    ------
+    ReleaseError
+        If the release has none (names the nearest) or several (names them).
+    """
+    names: dict[str, list[FileEntry]] = {}
+    for entry in manifest.files:
+        last = entry.normalization or entry.extension
+        short, long = f"{entry.dataset_label}/{entry.tag}", f"{entry.kind}/{entry.tag}"
+        for known in (
+            short,
+            f"{short}/{last}",
+            f"{entry.dataset_label}/{long}",
+            f"{entry.dataset_label}/{long}/{last}",
+            entry.relative_path,
+        ):
+            names.setdefault(known, []).append(entry)
+    found = names.get(name, [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = enumerate_names([f"{name}/{e.normalization or e.extension}" for e in found])
+        raise ReleaseError(f"{name} is {len(found)} files of the release; name one: {several}")
+    raise ReleaseError(f"release {manifest.version} has no file {name!r}{nearest(name, names)}")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
 from abc_dask.errors import UsageError
-from abc_dask.messages import plural
+from abc_dask.messages import nearest, plural
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.condition import Condition
 from abc_dask.release.user_list import CELLS, UserList, header_key
@@ -31,6 +31,15 @@ _MOST_TOLD = 1000
 
 # Labels that begin with so many equal letters may be meant.
 _SAME_START = 8
+
+
+class CellOptions(TypedDict, total=False):
+    """What may be said of cells; see `CellChoice.of`."""
+
+    where: str | None
+    cells: Iterable[str] | str | Path | None
+    cells_column: str | None
+    skip_unknown: bool
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,16 @@ class CellChoice:
         labels = tuple(str(label) for label in cells)
         return cls(where, labels=labels, skip_unknown=skip_unknown)
 
+    @classmethod
+    def of_options(cls, **asked: Unpack[CellOptions]) -> Self | None:
+        """Build from `CellOptions`, as `of`."""
+        return cls.of(
+            asked.get("where"),
+            asked.get("cells"),
+            asked.get("cells_column"),
+            skip_unknown=asked.get("skip_unknown", False),
+        )
+
     @property
     def condition(self) -> Condition | None:
         """The parsed condition.
@@ -129,7 +148,10 @@ class CellChoice:
             mask &= condition.mask(pa.table(named))
             report["cells_where"] = int(mask.sum())
             if not mask.any():
-                raise UsageError(f"no cell of {tables.cells.source} fits --where {self.where!r}")
+                raise UsageError(
+                    f"no cell of {tables.cells.source} fits --where {self.where!r}"
+                    f"{_near_terms(condition, named)}"
+                )
         if self.listed is not None or self.labels is not None:
             listed, of_labels = self._listed(tables)
             report |= of_labels
@@ -216,6 +238,16 @@ def _column(tables: Annotations, name: str) -> pa.ChunkedArray:
     if name == CELL_LABEL:
         return pa.chunked_array([tables.cells.labels()])
     return tables.column(name)
+
+
+def _near_terms(condition: Condition, columns: dict[str, pa.ChunkedArray]) -> str:
+    """Return the tail of a message that names texts of the condition that no cell has."""
+    told = []
+    for name, text in condition.texts:
+        terms = [str(term) for term in columns[name].unique().drop_null().to_pylist()]
+        if text not in terms:
+            told.append(f"; no cell has {name} {text!r}{nearest(text, terms)}")
+    return "".join(told[:5])
 
 
 def _nearest(unknown: list[str], known: pd.Index[Any]) -> dict[str, str]:

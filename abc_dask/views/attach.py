@@ -47,7 +47,7 @@ def open_annotations(info: dict[str, Any], download_base: str | Path | None) -> 
         raise ViewError("the view does not say where its atlas lies; name it with --download-base")
     if download_base is None and not Path(base).is_dir():
         raise ViewError(f"the view's atlas is no longer at {base}; name it with --download-base")
-    return Annotations.open(base, info["release"], info["metadata"], atlas.get("taxonomy"))
+    return Annotations.of_view(info | {"atlas": {**atlas, "download_base": str(base)}})
 
 
 def find_annotations(

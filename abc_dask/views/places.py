@@ -32,11 +32,8 @@ def placed(reader: Reader, info: dict[str, Any]) -> dict[str, Any]:
     own = next((a for a in reader.annotations if a.name == SECTION), None)
     if own is not None:
         return info | {PLACES: kind_of(own, reader.n_cells)}
-    atlas = info.get("atlas", {})
     try:
-        tables = Annotations.open(
-            atlas["download_base"], info["release"], info["metadata"], atlas.get("taxonomy")
-        )
+        tables = Annotations.of_view(info)
     except (KeyError, AbcDaskError):
         return info
     kind = coordinates_of(tables)
