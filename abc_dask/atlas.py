@@ -308,19 +308,14 @@ class Atlas(Catalog):
         """
         from abc_dask.run.cluster.connect import connected
         from abc_dask.run.make_store import require_place, run_store
-        from abc_dask.run.store_plan import plan_store
+        from abc_dask.run.store_plan import StoreOptions, plan_store
         from abc_dask.store.gene_store import open_store
 
         path = Path(output).expanduser().absolute()
         require_place(path, overwrite=overwrite)
-        plan = plan_store(
-            self._inputs,
-            normalization=normalization,
-            annotate=names_of(annotate),
-            layout=layout,
-            block_cells=BLOCK_CELLS if block_cells is None else block_cells,
-            progress=_index_bar if progress else None,
-        )
+        cells = BLOCK_CELLS if block_cells is None else block_cells
+        options = StoreOptions(normalization, tuple(names_of(annotate)), layout, cells)
+        plan = plan_store(self._inputs, options, progress=_index_bar if progress else None)
         with connected(output=path, **cluster) as client:
             run_store(plan, path, client, overwrite=overwrite, progress=progress)
         return open_store(path)

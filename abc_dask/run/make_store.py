@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from abc_dask._version import __version__
 from abc_dask.disk.files import Fingerprint, cannot_write, remove, replacing, sha256, write_whole
@@ -22,20 +27,24 @@ from abc_dask.records import dumps, loads
 from abc_dask.run.blocks import run_tasks
 from abc_dask.run.part import Receipt, receipt_path
 from abc_dask.run.store_plan import StorePlan
+from abc_dask.run.store_work import StoreWork
 from abc_dask.store.assemble import Shard, ShardTask, assemble_shard, gather
-from abc_dask.store.build import absent_genes, described, segments_of, shard_tasks, values_of
+from abc_dask.store.build import described, shard_tasks, values_of
 from abc_dask.store.folder import is_store
 from abc_dask.store.layout import Cells, create_values, write_metadata
 from abc_dask.store.packing import WideCountsError, pack_block
 from abc_dask.store.tasks import PackTask, Values, blocks_of
 from abc_dask.views.publish import refuse_existing
-from abc_dask.views.staging import FINISHED, PARTS, RECEIPTS, Staging
+from abc_dask.views.staging import FINISHED, MATRICES, PARTS, READERS, RECEIPTS, Staging
 
 if TYPE_CHECKING:
     from distributed import Client
 
 # What a task of each kind leaves in the folder of parts.
 _SUFFIX = {"pack": ".block", "shard": ".shard.json"}
+
+# What a store holds of each value, beside the parts.
+_VALUES = "values.json"
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,10 @@ def require_place(output: Path, *, overwrite: bool) -> None:
         refuse_existing(output, overwrite=overwrite)
 
 
+# Does the tasks of a digest, and raises what one of them raised.
+Runner = Callable[[Sequence[StoreTask], str, Progress], None]
+
+
 def run_store(
     plan: StorePlan,
     output: Path,
@@ -165,109 +178,223 @@ def run_store(
     staging = Staging.beside(output)
     with staging.locked():
         require_place(output, overwrite=overwrite)
-        staging.begin(plan.identity, plan.digest, overwrite=overwrite)
-        staging.begin_parts(plan.provenance)
-        values = _values(plan, staging)
-        try:
-            kept = _Making(plan, values, staging, client, progress).run()
-        except WideCountsError:
-            # counts beyond 65,535: everything once more, with four bytes a count
-            values = Values("counts", "uint32", values.normalization, values.source_dtype)
-            _start_again(staging, values)
-            kept = _Making(plan, values, staging, client, progress).run()
-        _finish(plan, values, staging, kept=kept, seconds=time.perf_counter() - began)
+        work = begin_store(plan, staging, overwrite=overwrite)
+        while True:
+            making = Making(work, values_held(work, staging), staging)
+            try:
+                kept = making.pack(on_cluster(client, staging), show=progress)
+                break
+            except WideCountsError:
+                start_again(making.values, staging)
+        kept += making.assemble(on_cluster(client, staging), show=progress)
+        making.finish(kept=kept, seconds=time.perf_counter() - began)
     return output
 
 
-def _values(plan: StorePlan, staging: Staging) -> Values:
+def begin_store(plan: StorePlan, staging: Staging, *, overwrite: bool) -> StoreWork:
+    """Write down what is being made, or find that the folder holds the same."""
+    staging.begin(plan.identity, plan.digest, overwrite=overwrite)
+    staging.begin_parts(plan.provenance)
+    folder = staging.folder / MATRICES
+    folder.mkdir(exist_ok=True)
+    return plan.write(folder)
+
+
+def on_cluster(client: Client, staging: Staging) -> Runner:
+    """Return what does tasks on a cluster."""
+
+    def run(tasks: Sequence[StoreTask], digest: str, bar: Progress) -> None:
+        run_tasks(make_piece, tasks, str(staging.folder), digest, client, progress=bar)
+
+    return run
+
+
+def values_held(work: StoreWork, staging: Staging) -> Values:
     """Return what the store holds: as an earlier run found, or as some rows show."""
-    path = staging.folder / PARTS / "values.json"
+    path = staging.folder / PARTS / _VALUES
     try:
         return loads(Values, path.read_bytes())
     except (OSError, ValueError):
-        values = values_of(plan.inputs, plan.normalization)
+        held = [matrix.planned.matrix for matrix in work.matrices]
+        values = values_of(held, work.normalization)
         write_whole(path, dumps(values))
         return values
 
 
-def _start_again(staging: Staging, values: Values) -> None:
+def start_again(values: Values, staging: Staging) -> None:
+    """Prepare for everything once more: there are counts beyond 65,535, of four bytes each."""
     for name in (PARTS, RECEIPTS, FINISHED):
         remove(staging.folder / name)
         if name != FINISHED:
             (staging.folder / name).mkdir()
-    write_whole(staging.folder / PARTS / "values.json", dumps(values))
+    widen(values, staging)
+
+
+def widen(values: Values, staging: Staging) -> None:
+    """Write down that counts take four bytes; receipts of blocks with two are no longer good."""
+    wide = Values("counts", "uint32", values.normalization, values.source_dtype)
+    write_whole(staging.folder / PARTS / _VALUES, dumps(wide))
 
 
 @dataclass(frozen=True)
-class _Making:
-    """One try to make the pieces of a store, with one type of X."""
+class Making:
+    """The pieces of a store, with one type of X.
 
-    plan: StorePlan
+    Attributes
+    ----------
+    work : StoreWork
+    values : Values
+    staging : Staging
+    """
+
+    work: StoreWork
     values: Values
     staging: Staging
-    client: Client
-    progress: bool
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What receipts are known by: the plan, and what is held of each value."""
-        return hashlib.sha256((self.plan.digest + self.values.dtype).encode()).hexdigest()
+        return hashlib.sha256((self.work.digest + self.values.dtype).encode()).hexdigest()
 
-    def run(self) -> int:
-        """Pack all blocks and put all shards together; return how many were there before."""
-        plan, folder, store = self.plan, self.staging.folder / PARTS, self.staging.folder / FINISHED
-        segments = segments_of(plan.inputs, folder)
-        packing = list(blocks_of(segments, plan.block_cells, len(plan.genes), self.values))
-        blocks = [_pack_task(task) for task in packing]
-        paths = [folder / task.part for task in blocks]
+    @property
+    def _folder(self) -> Path:
+        return self.staging.folder / PARTS
+
+    @property
+    def _store(self) -> Path:
+        return self.staging.folder / FINISHED
+
+    def blocks(self) -> list[StoreTask]:
+        """Return one task a block."""
+        work = self.work
+        cut = blocks_of(work.segments(), work.block_cells, work.n_genes, self.values)
+        return [_pack_task(task) for task in cut]
+
+    def pack(self, run: Runner, *, show: bool, tasks: Sequence[StoreTask] | None = None) -> int:
+        """Pack all blocks, or some; return how many were there before."""
+        blocks = self.blocks() if tasks is None else tasks
+        n_cells = sum(task.amount for task in blocks)
+        return self._run(run, blocks, Progress(n_cells, "pack", unit="cell", enabled=show))
+
+    def assemble(self, run: Runner, *, show: bool) -> int:
+        """Put all shards together; return how many were there before."""
+        work, kept = self.work, self._kept
+        paths = self._block_paths
         todo = shard_tasks(
             paths,
-            packing[0],
-            n_cells=plan.n_cells,
-            layout=plan.layout,
-            folder=folder,
-            store=store,
+            len(kept),
+            self.values,
+            block_cells=work.block_cells,
+            n_cells=work.n_cells,
+            layout=work.layout,
+            folder=self._folder,
+            store=self._store,
         )
         shards = [
-            StoreTask(len(blocks) + one.number, "shard", f"{store} shard {one.number}", one)
+            StoreTask(len(paths) + one.number, "shard", f"{self._store} shard {one.number}", one)
             for one in todo
         ]
-        held = self._trusted([*blocks, *shards])
-        self._run(blocks, held, Progress(plan.n_cells, "pack", unit="cell", enabled=self.progress))
-        if not (store / "X" / "zarr.json").exists():
-            shape = (plan.n_cells, len(plan.genes))
+        if not (self._store / "X" / "zarr.json").exists():
+            shape = (work.n_cells, len(kept))
             create_values(
-                store, shape, self.values, block_cells=plan.block_cells, layout=plan.layout
+                self._store, shape, self.values, block_cells=work.block_cells, layout=work.layout
             )
-        gather(paths, plan.block_cells, folder)
-        bar = Progress(len(plan.genes), "put together", unit="gene", enabled=self.progress)
-        self._run(shards, held, bar)
-        return len(held)
+        self._require_blocks()
+        gather(paths, work.block_cells, self._folder, kept)
+        bar = Progress(len(kept), "put together", unit="gene", enabled=show)
+        return self._run(run, shards, bar)
 
-    def _run(self, tasks: Sequence[StoreTask], held: set[int], bar: Progress) -> None:
+    @cached_property
+    def _kept(self) -> NDArray[np.int64]:
+        """Genes that a matrix has."""
+        return np.flatnonzero(~self.work.absent().all(axis=1))
+
+    @property
+    def _block_paths(self) -> list[Path]:
+        n_blocks = -(-self.work.n_cells // self.work.block_cells)
+        return [self._folder / f"{number:05d}{_SUFFIX['pack']}" for number in range(n_blocks)]
+
+    def _require_blocks(self) -> None:
+        missing = next((path for path in self._block_paths if not path.is_file()), None)
+        if missing is not None:
+            raise ViewError(
+                f"{missing} was written by a worker but is not here; "
+                "the output must lie on a file system that all workers share"
+            )
+
+    def _run(self, run: Runner, tasks: Sequence[StoreTask], bar: Progress) -> int:
+        held = self.trusted(tasks)
         todo = [task for task in tasks if task.number not in held]
         bar.add(sum(task.amount for task in tasks) - sum(task.amount for task in todo))
-        folder = str(self.staging.folder)
         with bar:
-            run_tasks(make_piece, todo, folder, self.digest, self.client, progress=bar)
+            run(todo, self.digest, bar)
+        return len(held)
 
-    def _trusted(self, tasks: Sequence[StoreTask]) -> set[int]:
+    def trusted(self, tasks: Sequence[StoreTask]) -> set[int]:
         """Return the numbers of the tasks whose work is there, as their receipts say."""
-        found = set()
-        for task in tasks:
+
+        def look(task: StoreTask) -> bool:
             receipt = Receipt.load(receipt_path(self.staging.folder, task.number))
             if receipt is None or (receipt.plan, receipt.name) != (self.digest, task.part):
-                continue
-            path = self.staging.folder / PARTS / receipt.name
+                return False
+            path = self._folder / receipt.name
             try:
                 whole = path.stat().st_size == receipt.size and sha256(path) == receipt.sha256
                 if whole and isinstance(task.work, ShardTask):
                     whole = _is_there(task.work, loads(Shard, path.read_bytes()))
             except (OSError, ValueError):
-                continue
-            if whole:
-                found.add(task.number)
-        return found
+                return False
+            return whole
+
+        with ThreadPoolExecutor(READERS) as pool:
+            good = list(pool.map(look, tasks))
+        return {task.number for task, is_good in zip(tasks, good, strict=True) if is_good}
+
+    def finish(self, *, kept: int, seconds: float) -> None:
+        """Write all but the genes, and publish."""
+        work, store = self.work, self._store
+        self._require_blocks()
+        genes = self._kept
+        gathered = gather(self._block_paths, work.block_cells, self._folder, genes)
+        labels, order = work.cells()
+        if not len(gathered.totals) == work.n_cells == len(labels):
+            raise StoreError(
+                f"{self.staging.folder}: the blocks hold {len(gathered.totals):,} cells, "
+                f"expected {work.n_cells:,}; remove the folder and run the command again"
+            )
+        columns, annotations = work.columns(order)
+        run = {"seconds": round(seconds, 3), "pieces_kept_from_earlier_run": kept}
+        info = described(
+            self.values,
+            work.described(),
+            gathered,
+            layout=work.layout,
+            block_cells=work.block_cells,
+            provenance={
+                **work.provenance,
+                "abc_dask": __version__,
+                "annotations": annotations,
+                "run": run,
+            },
+        )
+        names = self._folder.glob(f"*{_SUFFIX['shard']}")
+        shards = [loads(Shard, path.read_bytes()) for path in names]
+        try:
+            for left in store.iterdir():  # by a run that was stopped behind the genes
+                if left.name != "X":
+                    remove(left)
+            write_metadata(
+                store,
+                info,
+                cells=Cells(labels, info.matrices, columns),
+                genes=work.genes().iloc[genes],
+                absent=work.absent()[genes],
+                gathered=gathered,
+                shards=sorted(shards, key=lambda shard: shard.number),
+            )
+            self.staging.publish(store)
+        except OSError as error:
+            raise cannot_write(self.staging.output, error) from error
 
 
 def _pack_task(task: PackTask) -> StoreTask:
@@ -285,57 +412,3 @@ def _is_there(task: ShardTask, shard: Shard) -> bool:
         return sha256(folder / str(shard.number)) == shard.sha256
     sizes = [(folder / str(gene)).stat().st_size for gene in task.genes]
     return sizes == list(shard.sizes)
-
-
-def _finish(
-    plan: StorePlan, values: Values, staging: Staging, *, kept: int, seconds: float
-) -> None:
-    """Write all but the genes, and publish."""
-    folder, store = staging.folder / PARTS, staging.folder / FINISHED
-    n_blocks = -(-plan.n_cells // plan.block_cells)
-    paths = [folder / f"{number:05d}{_SUFFIX['pack']}" for number in range(n_blocks)]
-    missing = next((path for path in paths if not path.is_file()), None)
-    if missing is not None:
-        raise ViewError(
-            f"{missing} was written by a worker but is not here; "
-            "the output must lie on a file system that all workers share"
-        )
-    gathered = gather(paths, plan.block_cells, folder)
-    if len(gathered.totals) != plan.n_cells:
-        raise StoreError(
-            f"{staging.folder}: the blocks hold {len(gathered.totals):,} cells, "
-            f"expected {plan.n_cells:,}; remove the folder and run the command again"
-        )
-    order = plan.order()
-    columns, annotations = plan.columns(order)
-    provenance = plan.provenance | {
-        "abc_dask": __version__,
-        "annotations": annotations,
-        "run": {"seconds": round(seconds, 3), "pieces_kept_from_earlier_run": kept},
-    }
-    info = described(
-        values,
-        plan.inputs,
-        gathered,
-        layout=plan.layout,
-        block_cells=plan.block_cells,
-        provenance=provenance,
-    )
-    names = sorted(folder.glob(f"*{_SUFFIX['shard']}"))
-    shards = [loads(Shard, path.read_bytes()) for path in names]
-    try:
-        for left in store.iterdir():  # by a run that was stopped behind the genes
-            if left.name != "X":
-                remove(left)
-        write_metadata(
-            store,
-            info,
-            cells=Cells(plan.labels(), info.matrices, columns),
-            genes=plan.genes,
-            absent=absent_genes(plan.inputs, len(plan.genes)),
-            gathered=gathered,
-            shards=sorted(shards, key=lambda shard: shard.number),
-        )
-        staging.publish(store)
-    except OSError as error:
-        raise cannot_write(staging.output, error) from error

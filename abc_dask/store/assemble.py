@@ -21,7 +21,7 @@ from abc_dask.store.description import SHARD_GENES
 # What the index of a shard says of a chunk that is not there.
 _NOTHING = (1 << 64) - 1
 
-_ENDS, _SUMS = "ends.npy", "sums.npy"
+_STARTS, _ENDS, _SUMS = "starts.npy", "ends.npy", "sums.npy"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,12 @@ class Gathered:
     patch_values: NDArray[Any]
 
 
-def gather(blocks: Sequence[Path], block_cells: int, folder: Path) -> Gathered:
+def gather(
+    blocks: Sequence[Path],
+    block_cells: int,
+    folder: Path,
+    genes: NDArray[np.int64] | None = None,
+) -> Gathered:
     """Read what the tasks found out beside the blocks.
 
     Parameters
@@ -56,23 +61,33 @@ def gather(blocks: Sequence[Path], block_cells: int, folder: Path) -> Gathered:
     block_cells : int
     folder : Path
         Receives tables that `assemble_shard` reads.
+    genes : array of int64, optional
+        Which genes of the blocks the store has, rising; all where not given.
     """
     found = [Packed.load(path) for path in blocks]
-    for name, arrays in ((_ENDS, [f.ends for f in found]), (_SUMS, [f.sums for f in found])):
+    tables = {
+        _STARTS: [np.append(0, f.ends[:-1]) for f in found],
+        _ENDS: [f.ends for f in found],
+        _SUMS: [f.sums for f in found],
+    }
+    kept = np.arange(len(found[0].ends)) if genes is None else genes
+    for name, arrays in tables.items():
         with replacing(folder / name) as temporary, temporary.open("wb") as file:
-            np.save(file, np.stack(arrays))
-    genes = np.concatenate([f.patch_genes for f in found])
+            np.save(file, np.stack([array[kept] for array in arrays]))
+    slots = np.full(len(found[0].ends), -1)
+    slots[kept] = np.arange(len(kept))
+    of_patches = slots[np.concatenate([f.patch_genes for f in found])]
     cells = np.concatenate([f.patch_cells + k * block_cells for k, f in enumerate(found)])
     values = np.concatenate([f.patch_values for f in found])
-    present = np.sum([f.present for f in found], axis=0)
+    present = np.sum([f.present for f in found], axis=0)[kept]
     # a patch is a value of its gene too, unless it is the zero with a sign
-    present += np.bincount(genes[values != 0], minlength=len(present))
-    order = np.argsort(genes, kind="stable")
+    present += np.bincount(of_patches[values != 0], minlength=len(present))
+    order = np.argsort(of_patches, kind="stable")
     return Gathered(
         present=present,
         totals=np.concatenate([f.totals for f in found]),
         certain=np.concatenate([f.certain for f in found]),
-        patch_genes=genes[order],
+        patch_genes=of_patches[order],
         patch_cells=cells[order],
         patch_values=values[order],
     )
@@ -181,14 +196,13 @@ def assemble_shard(task: ShardTask) -> Shard:
 def _chunks(task: ShardTask) -> list[bytes]:
     """Return the chunk of each gene: a Blosc frame and its CRC-32C."""
     genes = task.genes
-    ends = np.load(Path(task.folder) / _ENDS, mmap_mode="r")[
-        :, max(0, genes.start - 1) : genes.stop
-    ]
-    if not genes.start:
-        ends = np.concatenate([np.zeros((len(ends), 1), np.int64), ends], axis=1)
+    starts, ends = (
+        np.load(Path(task.folder) / name, mmap_mode="r")[:, genes.start : genes.stop]
+        for name in (_STARTS, _ENDS)
+    )
     pieces = []
     for number, path in enumerate(task.blocks):
-        low, high = int(ends[number, 0]), int(ends[number, -1])
+        low, high = int(starts[number, 0]), int(ends[number, -1])
         with Path(path).open("rb", buffering=0) as file:
             file.seek(low)
             piece = file.read(high - low)
@@ -199,8 +213,8 @@ def _chunks(task: ShardTask) -> list[bytes]:
     chunks = []
     for k in range(len(genes)):
         blocks = [
-            piece[int(e[k] - e[0]) : int(e[k + 1] - e[0])]
-            for piece, e in zip(pieces, ends, strict=True)
+            piece[int(s[k] - s[0]) : int(e[k] - s[0])]
+            for piece, s, e in zip(pieces, starts, ends, strict=True)
         ]
         frame = frame_of(blocks, n_bytes, task.block_bytes, np.dtype(task.dtype).itemsize)
         chunks.append(with_checksum(b"".join(frame)))

@@ -23,7 +23,7 @@ from abc_dask.store.description import BLOCK_CELLS, LAYOUTS, SHARD_GENES, StoreI
 from abc_dask.store.layout import Cells, create_values, write_metadata
 from abc_dask.store.packing import WideCountsError, pack_block
 from abc_dask.store.rows import read_rows
-from abc_dask.store.tasks import PackTask, Segment, Values, blocks_of
+from abc_dask.store.tasks import Segment, Values, blocks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,27 +61,27 @@ class Input:
         return self.matrix.n_rows if self.kept is None else int(self.kept.sum())
 
 
-def values_of(inputs: Sequence[Input], normalization: str) -> Values:
+def values_of(matrices: Sequence[MatrixFile], normalization: str) -> Values:
     """Look at some rows of every matrix: whether values are made of counts, and their type.
 
     Counts up to 65,535 are expected; `WideCountsError` tells of larger ones.
     """
-    kinds = [_are_counts(one, normalization) for one in inputs if one.n_cells]
-    dtype = np.result_type(*(value_dtype(np.dtype(one.matrix.dtype)) for one in inputs))
+    kinds = [_are_counts(matrix, normalization) for matrix in matrices]
+    dtype = np.result_type(*(value_dtype(np.dtype(matrix.dtype)) for matrix in matrices))
     if kinds and all(kinds):
         return Values("counts", "uint16", normalization, dtype.name)
     return Values("floats", dtype.name, normalization, dtype.name)
 
 
-def _are_counts(one: Input, normalization: str) -> bool:
+def _are_counts(matrix: MatrixFile, normalization: str) -> bool:
     """Tell whether nearly all values of some rows are made of counts."""
     from abc_dask.store.counts_loops import count_of, find_total
 
     n = fits = 0
-    pointers = row_pointers(one.matrix)
-    for start in range(0, one.matrix.n_rows, max(1, one.matrix.n_rows // 8)):
-        stop = min(start + _SAMPLE // 8, one.matrix.n_rows)
-        for rows in read_rows(one.matrix, RowRange(start, pointers[start : stop + 1])):
+    pointers = row_pointers(matrix)
+    for start in range(0, matrix.n_rows, max(1, matrix.n_rows // 8)):
+        stop = min(start + _SAMPLE // 8, matrix.n_rows)
+        for rows in read_rows(matrix, RowRange(start, pointers[start : stop + 1])):
             for low, high in zip(rows.indptr[:-1], rows.indptr[1:], strict=True):
                 data = rows.data[low:high]
                 data = data[data != 0]
@@ -145,7 +145,15 @@ def matrices_of(inputs: Sequence[Input]) -> tuple[StoreMatrix, ...]:
 
 
 def shard_tasks(
-    blocks: Sequence[Path], task: PackTask, *, n_cells: int, layout: str, folder: Path, store: Path
+    blocks: Sequence[Path],
+    n_genes: int,
+    values: Values,
+    *,
+    block_cells: int,
+    n_cells: int,
+    layout: str,
+    folder: Path,
+    store: Path,
 ) -> list[ShardTask]:
     """Return one task a shard.
 
@@ -153,9 +161,10 @@ def shard_tasks(
     ----------
     blocks : sequence of Path
         Files of all blocks.
-    task : PackTask
-        Any of those that made them.
-    n_cells : int
+    n_genes : int
+        Genes of the store.
+    values : Values
+    block_cells, n_cells : int
     layout : str
     folder : Path
         Where `gather` wrote.
@@ -165,16 +174,16 @@ def shard_tasks(
     return [
         ShardTask(
             number=number,
-            n_genes=task.n_genes,
+            n_genes=n_genes,
             n_cells=n_cells,
-            block_cells=task.block_cells,
-            dtype=task.values.dtype,
+            block_cells=block_cells,
+            dtype=values.dtype,
             layout=layout,
             blocks=tuple(map(str, blocks)),
             folder=str(folder),
             store=str(store),
         )
-        for number in range(-(-task.n_genes // SHARD_GENES))
+        for number in range(-(-n_genes // SHARD_GENES))
     ]
 
 
@@ -214,22 +223,37 @@ def write_store(
         If it cannot be made.
     """
     require_layout(layout, block_cells)
-    values = values_of(inputs, normalization)
+    held = [one.matrix for one in inputs if one.n_cells]
+    if not held:
+        raise StoreError("no cell of these matrices is wanted")
+    values = values_of(held, normalization)
     segments = segments_of(inputs, scratch)
     try:
-        tasks, blocks = _pack(segments, block_cells, len(genes), values, scratch)
+        blocks = _pack(segments, block_cells, len(genes), values, scratch)
     except WideCountsError:
         values = Values("counts", "uint32", normalization, values.source_dtype)
-        tasks, blocks = _pack(segments, block_cells, len(genes), values, scratch)
+        blocks = _pack(segments, block_cells, len(genes), values, scratch)
     n_cells = sum(one.n_cells for one in inputs)
     create_values(store, (n_cells, len(genes)), values, block_cells=block_cells, layout=layout)
     gathered = gather(blocks, block_cells, scratch)
     todo = shard_tasks(
-        blocks, tasks[0], n_cells=n_cells, layout=layout, folder=scratch, store=store
+        blocks,
+        len(genes),
+        values,
+        block_cells=block_cells,
+        n_cells=n_cells,
+        layout=layout,
+        folder=scratch,
+        store=store,
     )
     shards = [assemble_shard(task) for task in todo]
     info = described(
-        values, inputs, gathered, layout=layout, block_cells=block_cells, provenance={}
+        values,
+        matrices_of(inputs),
+        gathered,
+        layout=layout,
+        block_cells=block_cells,
+        provenance={},
     )
     cells = Cells(labels, info.matrices, annotations or {})
     absent = absent_genes(inputs, len(genes))
@@ -240,7 +264,7 @@ def write_store(
 
 def described(
     values: Values,
-    inputs: Sequence[Input],
+    matrices: tuple[StoreMatrix, ...],
     gathered: Gathered,
     *,
     layout: str,
@@ -260,7 +284,7 @@ def described(
         source_dtype=values.source_dtype,
         layout=layout,
         block_cells=block_cells,
-        matrices=matrices_of(inputs),
+        matrices=matrices,
         provenance=provenance,
     )
 
@@ -277,11 +301,9 @@ def require_layout(layout: str, block_cells: int) -> None:
 
 def _pack(
     segments: list[Segment], block_cells: int, n_genes: int, values: Values, scratch: Path
-) -> tuple[list[PackTask], list[Path]]:
+) -> list[Path]:
     tasks = list(blocks_of(segments, block_cells, n_genes, values))
-    if not tasks:
-        raise StoreError("no cell of these matrices is wanted")
     blocks = [scratch / f"block-{task.number:05d}" for task in tasks]
     for task, target in zip(tasks, blocks, strict=True):
         pack_block(task, target)
-    return tasks, blocks
+    return blocks
