@@ -20,115 +20,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask._version import __version__
-from abc_dask.disk.files import Fingerprint, cannot_write, remove, replacing, sha256, write_whole
+from abc_dask.disk.files import cannot_write, remove, write_whole
 from abc_dask.errors import StoreError, ViewError
 from abc_dask.progress import Progress
 from abc_dask.records import dumps, loads
 from abc_dask.run.blocks import run_tasks
-from abc_dask.run.part import Receipt, receipt_path
 from abc_dask.run.store_plan import StorePlan
+from abc_dask.run.store_tasks import SUFFIX, StoreTask, is_done, make_piece, pack_task
 from abc_dask.run.store_work import StoreWork
-from abc_dask.store.assemble import Shard, ShardTask, assemble_shard, gather
+from abc_dask.store.assemble import Shard, gather
 from abc_dask.store.build import described, shard_tasks, values_of
 from abc_dask.store.folder import is_store
 from abc_dask.store.layout import Cells, create_values, write_metadata
-from abc_dask.store.packing import WideCountsError, pack_block
-from abc_dask.store.tasks import PackTask, Values, blocks_of
+from abc_dask.store.packing import WideCountsError
+from abc_dask.store.tasks import Values, blocks_of
 from abc_dask.views.publish import refuse_existing
 from abc_dask.views.staging import FINISHED, MATRICES, PARTS, READERS, RECEIPTS, Staging
 
 if TYPE_CHECKING:
     from distributed import Client
 
-# What a task of each kind leaves in the folder of parts.
-_SUFFIX = {"pack": ".block", "shard": ".shard.json"}
-
 # What a store holds of each value, beside the parts.
 _VALUES = "values.json"
-
-
-@dataclass(frozen=True)
-class StoreTask:
-    """A block to pack, or a shard to put together.
-
-    Attributes
-    ----------
-    number : int
-        What its receipt is named after: shards come behind the blocks.
-    kind : str
-        ``pack`` or ``shard``.
-    where : str
-        What messages call it.
-    work : PackTask or ShardTask
-    """
-
-    number: int
-    kind: str
-    where: str
-    work: PackTask | ShardTask
-
-    @property
-    def label(self) -> str:
-        """What dashboards and logs call it."""
-        return f"store-{self.kind}"
-
-    @property
-    def part(self) -> str:
-        """Name of the file that it leaves."""
-        return f"{self.number:05d}{_SUFFIX[self.kind]}"
-
-    @property
-    def amount(self) -> int:
-        """What progress counts when it is done: cells of a block, genes of a shard."""
-        return self.work.n_cells if isinstance(self.work, PackTask) else len(self.work.genes)
-
-
-def make_piece(task: StoreTask, staging: str, plan: str) -> Receipt:
-    """Pack one block, or put one shard together; the delayed task of `store build`.
-
-    Parameters
-    ----------
-    task : StoreTask
-    staging : str
-        Folder of the unfinished store.
-    plan : str
-        Digest of the plan.
-
-    Raises
-    ------
-    DamagedFileError
-        If a matrix file changed, cannot be read, or holds nonsense.
-    StoreError
-        If its values cannot be stored, or do not read back as they were.
-    ViewError
-        If nothing can be written.
-    """
-    began = time.perf_counter()
-    folder = Path(staging)
-    path = folder / PARTS / task.part
-    try:
-        with replacing(path) as temporary:
-            if isinstance(task.work, PackTask):
-                pack_block(task.work, temporary)
-            else:
-                temporary.write_bytes(dumps(assemble_shard(task.work)))
-            size, digest = temporary.stat().st_size, sha256(temporary)
-        receipt = Receipt(
-            plan=plan,
-            block=task.number,
-            name=path.name,
-            size=size,
-            sha256=digest,
-            rows=task.amount,
-            content="0",
-            fingerprint=Fingerprint(size, 0),
-            bytes_read=0,
-            seconds=time.perf_counter() - began,
-        )
-        receipt.save(receipt_path(folder, task.number))
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    return receipt
 
 
 def require_place(output: Path, *, overwrite: bool) -> None:
@@ -268,7 +181,7 @@ class Making:
         """Return one task a block."""
         work = self.work
         cut = blocks_of(work.segments(), work.block_cells, work.n_genes, self.values)
-        return [_pack_task(task) for task in cut]
+        return [pack_task(task) for task in cut]
 
     def pack(self, run: Runner, *, show: bool, tasks: Sequence[StoreTask] | None = None) -> int:
         """Pack all blocks, or some; return how many were there before."""
@@ -312,7 +225,7 @@ class Making:
     @property
     def _block_paths(self) -> list[Path]:
         n_blocks = -(-self.work.n_cells // self.work.block_cells)
-        return [self._folder / f"{number:05d}{_SUFFIX['pack']}" for number in range(n_blocks)]
+        return [self._folder / f"{number:05d}{SUFFIX['pack']}" for number in range(n_blocks)]
 
     def _require_blocks(self) -> None:
         missing = next((path for path in self._block_paths if not path.is_file()), None)
@@ -334,17 +247,7 @@ class Making:
         """Return the numbers of the tasks whose work is there, as their receipts say."""
 
         def look(task: StoreTask) -> bool:
-            receipt = Receipt.load(receipt_path(self.staging.folder, task.number))
-            if receipt is None or (receipt.plan, receipt.name) != (self.digest, task.part):
-                return False
-            path = self._folder / receipt.name
-            try:
-                whole = path.stat().st_size == receipt.size and sha256(path) == receipt.sha256
-                if whole and isinstance(task.work, ShardTask):
-                    whole = _is_there(task.work, loads(Shard, path.read_bytes()))
-            except (OSError, ValueError):
-                return False
-            return whole
+            return is_done(task, self.staging.folder, self.digest)
 
         with ThreadPoolExecutor(READERS) as pool:
             good = list(pool.map(look, tasks))
@@ -377,7 +280,7 @@ class Making:
                 "run": run,
             },
         )
-        names = self._folder.glob(f"*{_SUFFIX['shard']}")
+        names = self._folder.glob(f"*{SUFFIX['shard']}")
         shards = [loads(Shard, path.read_bytes()) for path in names]
         try:
             for left in store.iterdir():  # by a run that was stopped behind the genes
@@ -395,20 +298,3 @@ class Making:
             self.staging.publish(store)
         except OSError as error:
             raise cannot_write(self.staging.output, error) from error
-
-
-def _pack_task(task: PackTask) -> StoreTask:
-    first, last = task.segments[0], task.segments[-1]
-    where = f"{first.matrix.path} rows {first.start:,} to {first.stop:,}"
-    if last is not first:
-        where += f", and so on to {last.matrix.path} row {last.stop:,}"
-    return StoreTask(task.number, "pack", where, task)
-
-
-def _is_there(task: ShardTask, shard: Shard) -> bool:
-    """Return whether the files of a shard's genes are in the unfinished store, whole."""
-    folder = Path(task.store) / "X" / "c" / "0"
-    if task.layout == "sharded":
-        return sha256(folder / str(shard.number)) == shard.sha256
-    sizes = [(folder / str(gene)).stat().st_size for gene in task.genes]
-    return sizes == list(shard.sizes)

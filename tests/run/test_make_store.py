@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from abc_dask import Atlas, open_store
 from abc_dask.cli import cli
 from abc_dask.errors import StoreError, UsageError, ViewError
-from abc_dask.run import make_store
+from abc_dask.run import store_tasks
 from abc_dask.run.store_work import CELL_ROW
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 
@@ -82,7 +82,7 @@ def test_a_run_that_stopped_goes_on(atlas, made, tmp_path, monkeypatch):
     fails = {"at": 2}
 
     def sometimes(name):
-        real = getattr(make_store, name)
+        real = getattr(store_tasks, name)
 
         def act(task, *more):
             if len(done) >= fails["at"]:
@@ -94,7 +94,7 @@ def test_a_run_that_stopped_goes_on(atlas, made, tmp_path, monkeypatch):
         return act
 
     for name in ("pack_block", "assemble_shard"):
-        monkeypatch.setattr(make_store, name, sometimes(name))
+        monkeypatch.setattr(store_tasks, name, sometimes(name))
     blocks, shards = range(3), range(4)  # of 512 cells; of 128 genes
     while not output.exists():
         try:
