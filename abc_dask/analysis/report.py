@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from html import escape
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,8 @@ from abc_dask.views.reader import View
 USUAL = ("neurotransmitter", "class", "region_of_interest_acronym", "parcellation_division")
 
 _SUFFIXES = (".html", ".htm")
-
 _DPI = 200
-
 _MOST_PICTURES = 40
-
 _MISSING = "(missing)"
 
 
@@ -96,6 +92,59 @@ def write_report(
 
 
 @dataclass(frozen=True)
+class _Table:
+    """Header and rows; the first column names the rows."""
+
+    header: list[str]
+    rows: list[list[Any]]
+    missing: str = _MISSING
+
+    def is_number(self, column: int) -> bool:
+        """Tell whether a column has only numbers."""
+        return bool(self.rows) and all(isinstance(row[column], int | float) for row in self.rows)
+
+    @staticmethod
+    def text(value: Any) -> str:
+        """Return a value as it is shown."""
+        if isinstance(value, _Share):
+            return f"{value:.1%}"
+        if isinstance(value, float):
+            return f"{value:.3f}"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+class _Share(float):
+    """A fraction, shown in percent."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A picture with its title, or a title alone that says why there is none."""
+
+    title: str
+    png: str = ""
+    width: int = 0
+    height: int = 0
+
+    @classmethod
+    def of(cls, picture: Any, title: str) -> _Shown:
+        """Render a picture."""
+        png = base64.b64encode(picture.render("png")).decode("ascii")
+        width, height = (round(float(inches) * 96) for inches in picture.get_size_inches())
+        return cls(title, png, width, height)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What is shown of the groups of one column."""
+
+    by: str
+    text: str
+    pictures: list[_Shown]
+    table: _Table
+
+
+@dataclass(frozen=True)
 class _Page:
     """The sections of the page, in their order."""
 
@@ -103,69 +152,47 @@ class _Page:
     palette: str
     download_base: Any
     limits: Sequence[float] | None
-    remarks: list[str] = field(default_factory=list)
 
     def write(self, by: list[str] | None, color: list[str] | None) -> str:
-        groups = self._usual() if by is None else by
-        colors = [*self.view.columns, *groups] if color is None else color
-        sections = [
-            ("cells", "Cells", self._pictures(colors, asked=color is not None)),
-            ("groups", "Groups", "".join(self._group(name) for name in groups)),
-            ("genes", "Genes", _table(*self._genes())),
-            ("counts", "Counts", _table(*self._counts())),
-            ("annotations", "Annotations", _table(*self._annotations(groups))),
-            ("provenance", "Provenance", _pairs(self._provenance())),
-            ("inputs", "Inputs", _table(*self._inputs())),
+        from jinja2 import Environment, StrictUndefined
+
+        info, columns = self.view.info, self.view.columns
+        names = self._usual() if by is None else by
+        colors = [*columns, *names] if color is None else color
+        sections = are_sections(self.view, self.download_base)
+        genes = enumerate_names(columns) if len(columns) <= 3 else plural(len(columns), "gene")
+        tables = [
+            ("genes", "Genes", self._genes()),
+            ("counts", "Counts", self._counts()),
+            ("annotations", "Annotations", self._annotations(names)),
+            ("provenance", "Provenance", self._provenance()),
+            ("inputs", "Inputs", self._inputs()),
         ]
-        sections = [(key, name, body) for key, name, body in sections if body]
-        links = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
-        bodies = "".join(
-            f'<section id="{key}"><h2>{name}</h2>{body}</section>' for key, name, body in sections
-        )
-        few = len(self.view.columns) <= 3
-        genes = (
-            enumerate_names(self.view.columns) if few else plural(len(self.view.columns), "gene")
-        )
-        title = f"{genes} in {self._cells}"
-        sheet = (files("abc_dask.analysis") / "report.css").read_text("utf-8")
-        return (
-            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            '<meta http-equiv="Content-Security-Policy" '
-            "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-            f'<meta name="generator" content="abc_dask {__version__}">\n'
-            f"<title>{escape(title)}</title>\n<style>\n{sheet}</style></head>\n"
-            f"<body><header><h1>{escape(title)}</h1>{self._lead()}<nav>{links}</nav></header>\n"
-            f"<main>{bodies}</main>\n"
-            f"<footer>Written by abc_dask {__version__} from {escape(self.view.path.name)}; "
-            f"content {escape(str(self.view.info['content']))}.</footer></body></html>\n"
-        )
-
-    @property
-    def _cells(self) -> str:
-        return plural(self.view.n_cells, "cell")
-
-    def _lead(self) -> str:
-        info = self.view.info
-        sums = {
-            "cells": f"{self.view.n_cells:,}",
-            "genes": f"{len(self.view.columns):,}",
-            "feature matrices": f"{len(info['matrices']):,}",
-            "cells missing": f"{info['counts']['cells_missing']:,}",
-        }
-        cards = "".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-            for name, value in sums.items()
-        )
-        source = f"{info['metadata']}, release {info['release']}, {info['normalization']}"
-        names = enumerate_names(self.view.columns, most=30)
-        return (
-            f'<p>{escape(names)}</p><p class="faint">{escape(source)}</p>'
-            f'<dl class="sums">{cards}</dl>'
+        here = files("abc_dask.analysis")
+        environment = Environment(autoescape=True, undefined=StrictUndefined)
+        template = environment.from_string((here / "report.html.j2").read_text("utf-8"))
+        return template.render(
+            version=__version__,
+            style=(here / "report.css").read_text("utf-8"),
+            title=f"{genes} in {plural(self.view.n_cells, 'cell')}",
+            genes=enumerate_names(columns, most=30),
+            source=f"{info['metadata']}, release {info['release']}, {info['normalization']}",
+            sums={
+                "cells": f"{self.view.n_cells:,}",
+                "genes": f"{len(columns):,}",
+                "feature matrices": f"{len(info['matrices']):,}",
+                "cells missing": f"{info['counts']['cells_missing']:,}",
+            },
+            cells=self._pictures(colors, sections=sections, asked=color is not None),
+            kind="wide" if sections else "pictures",
+            groups=[self._group(name) for name in names],
+            tables=tables,
+            view=self.view.path.name,
+            content=info["content"],
         )
 
     def _usual(self) -> list[str]:
-        """Give the usual columns to group by that there are."""
+        """Return the usual columns to group by that there are."""
         found = []
         for name in USUAL:
             try:
@@ -177,63 +204,59 @@ class _Page:
 
     # pictures and tables of cells
 
-    def _pictures(self, colors: Sequence[str], *, asked: bool) -> str:
-        """Draw the cells, a picture a colouring; say why where that cannot be."""
-        sections = are_sections(self.view, self.download_base)
+    def _pictures(self, colors: Sequence[str], *, sections: bool, asked: bool) -> list[_Shown]:
+        """Draw the cells, a picture a colouring; tell why where that cannot be."""
         plot = ViewPlots(self.view)
-        drawn = []
+        draw: Callable[..., Any] = plot.sections if sections else plot.umap
+        style = {"palette": self.palette, "download_base": self.download_base, "dpi": _DPI}
+        shown: list[_Shown] = []
+        reason = ""
         for name in colors[:_MOST_PICTURES]:
-            draw: Callable[..., Any] = plot.sections if sections else plot.umap
             try:
-                picture = draw(
-                    name, palette=self.palette, download_base=self.download_base, dpi=_DPI
-                )
+                picture = draw(name, **style)
             except AbcDaskError as error:
                 if asked:
                     raise
-                drawn.append(f'<p class="faint">No picture of {escape(name)}: {_why(error)}.</p>')
-                if len(drawn) > 1 and drawn[-1].partition(":")[2] == drawn[-2].partition(":")[2]:
-                    break
+                shown.append(_Shown(f"No picture of {name}: {_why(error)}."))
+                if str(error) == reason:
+                    break  # it would be the same for all that follow
+                reason = str(error)
                 continue
             what = f"cells in brain sections by {name}" if sections else f"UMAP of cells by {name}"
-            drawn.append(_figure(picture, what))
+            shown.append(_Shown.of(picture, what))
         rest = len(colors) - _MOST_PICTURES
         if rest > 0:
-            drawn.append(f'<p class="faint">And {rest:,} more columns without a picture here.</p>')
-        kind = "wide" if sections else "pictures"
-        return f'<div class="{kind}">{"".join(drawn)}</div>' if drawn else ""
+            shown.append(_Shown(f"And {rest:,} more columns without a picture here."))
+        return shown
 
-    def _group(self, by: str) -> str:
-        """Give dots, heatmap and table of one column's groups."""
+    def _group(self, by: str) -> _Group:
+        """Return dots, heatmap and table of one column's groups."""
         summary = summarize_view(
             self.view, by, ["mean", "fraction"], download_base=self.download_base
         )
-        said = [
+        text = [
             f"{plural(int(summary.cells.sum()), 'cell')} in {plural(len(summary.cells), 'group')}"
         ]
         if summary.n_missing:
-            said.append(f"{plural(summary.n_missing, 'cell')} without {by} are the last group")
-        said += [
+            text.append(f"{plural(summary.n_missing, 'cell')} without {by} are the last group")
+        text += [
             f"{plural(count, 'cell')} without a value of {gene} are in no statistic of it"
             for gene, count in summary.n_absent.items()
         ]
         try:
             style: dict[str, Any] = {"limits": self.limits, "dpi": _DPI}
             plot = ViewPlots(self.view)
-            pictures = _figure(plot.heatmap_of(summary, "mean", **style), f"means by {by}")
-            pictures += _figure(plot.dots_of(summary, **style), f"means and fractions by {by}")
-            body = f'<div class="pictures">{pictures}</div>'
+            pictures = [
+                _Shown.of(plot.heatmap_of(summary, "mean", **style), f"means by {by}"),
+                _Shown.of(plot.dots_of(summary, **style), f"means and fractions by {by}"),
+            ]
         except UsageError as error:
-            body = f'<p class="faint">No picture: {_why(error)}.</p>'
-        table = _table(*_statistics(summary))
-        return (
-            f"<h3>{escape(by)}</h3><p>{escape('; '.join(said))}.</p>{body}"
-            f"<details><summary>Means and fractions as a table</summary>{table}</details>"
-        )
+            pictures = [_Shown(f"No picture: {_why(error)}.")]
+        return _Group(by, "; ".join(text) + ".", pictures, _statistics(summary))
 
     # tables
 
-    def _genes(self) -> tuple[list[str], list[list[Any]]]:
+    def _genes(self) -> _Table:
         rows = [
             [
                 gene["column"],
@@ -243,9 +266,9 @@ class _Page:
             ]
             for gene in self.view.info["genes"]
         ]
-        return ["column", "gene_identifier", "gene_symbol", "absent in"], rows
+        return _Table(["column", "gene_identifier", "gene_symbol", "absent in"], rows)
 
-    def _counts(self) -> tuple[list[str], list[list[Any]]]:
+    def _counts(self) -> _Table:
         counts = self.view.info["counts"]
         names = {
             "cells_asked": "cells asked",
@@ -255,9 +278,10 @@ class _Page:
             "rows_without_metadata": "rows without metadata, left out",
             "blocks": "row blocks",
         }
-        return ["", "number"], [[said, counts[key]] for key, said in names.items() if key in counts]
+        rows = [[text, counts[key]] for key, text in names.items() if key in counts]
+        return _Table(["", "number"], rows)
 
-    def _annotations(self, groups: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+    def _annotations(self, groups: Sequence[str]) -> _Table:
         names = dict.fromkeys([*(a.name for a in self.view.annotations), *groups])
         found = self.view.find_annotations(names, download_base=self.download_base)
         rows = [
@@ -269,12 +293,12 @@ class _Page:
             ]
             for a in found
         ]
-        return ["column", "kind", "cells without", "from"], rows
+        return _Table(["column", "kind", "cells without", "from"], rows)
 
-    def _provenance(self) -> dict[str, str]:
+    def _provenance(self) -> _Table:
         info = self.view.info
         size = format_bytes(sum(file["size"] for file in info["files"]))
-        said = {
+        told = {
             "view": str(self.view.path),
             "format": f"{info['format']}, {plural(len(info['files']), 'file')}, {size}",
             "release": info["release"],
@@ -286,9 +310,9 @@ class _Page:
             "cells chosen": _selection(info),
             "versions": ", ".join(f"{k} {v}" for k, v in info["run"]["versions"].items()),
         }
-        return {name: str(value) for name, value in said.items() if value}
+        return _Table([], [[name, value] for name, value in told.items() if value])
 
-    def _inputs(self) -> tuple[list[str], list[list[Any]]]:
+    def _inputs(self) -> _Table:
         rows = [
             [
                 matrix["feature_matrix_label"],
@@ -300,11 +324,11 @@ class _Page:
             ]
             for matrix in self.view.info["matrices"]
         ]
-        return ["feature matrix", "cells", "size", "MD5", "checked by", "file"], rows
+        return _Table(["feature matrix", "cells", "size", "MD5", "checked by", "file"], rows)
 
 
-def _statistics(summary: Summary) -> tuple[list[str], list[list[Any]]]:
-    """Give means and fractions side by side, a row a group."""
+def _statistics(summary: Summary) -> _Table:
+    """Return means and fractions side by side, a row a group."""
     mean, fraction = summary["mean"].to_numpy(), summary["fraction"].to_numpy()
     header = [*summary.by, "cells"]
     for gene in summary.genes:
@@ -317,72 +341,13 @@ def _statistics(summary: Summary) -> tuple[list[str], list[list[Any]]]:
         for k in range(len(summary.genes)):
             row += [float(mean[number, k]), _Share(fraction[number, k])]
         rows.append(row)
-    return header, rows
-
-
-class _Share(float):
-    """A fraction, shown in percent."""
+    return _Table(header, rows)
 
 
 def _selection(info: dict[str, Any]) -> str:
     chosen = info.get("selection", {})
-    said = [str(chosen[name]) for name in ("where", "cells_from") if chosen.get(name)]
-    return "; ".join(said)
+    return "; ".join(str(chosen[name]) for name in ("where", "cells_from") if chosen.get(name))
 
 
 def _why(error: AbcDaskError) -> str:
-    return escape(str(error).rstrip("."))
-
-
-def _figure(picture: Any, what: str) -> str:
-    """Give a picture with what it shows, for those who do not see it and those who do."""
-    content = base64.b64encode(picture.render("png")).decode("ascii")
-    width, height = (round(float(inches) * 96) for inches in picture.get_size_inches())
-    return (
-        f'<figure><img alt="{escape(what)}" width="{width}" height="{height}" '
-        f'src="data:image/png;base64,{content}"><figcaption>{escape(what)}</figcaption></figure>'
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Give a table that scrolls by itself on a narrow screen."""
-    numbers = [
-        bool(rows) and all(isinstance(row[k], int | float) for row in rows)
-        for k in range(len(header))
-    ]
-    marks = [' class="number"' if number else "" for number in numbers]
-    head = "".join(
-        f'<th scope="col"{mark}>{escape(str(name))}</th>'
-        for name, mark in zip(header, marks, strict=True)
-    )
-    body = []
-    for row in rows:
-        first, *rest = (_shown(value) for value in row)
-        cells = "".join(
-            f"<td{mark}>{value}</td>" for value, mark in zip(rest, marks[1:], strict=True)
-        )
-        missing = ' class="missing"' if row[0] == _MISSING else ""
-        body.append(f'<tr{missing}><th scope="row">{first}</th>{cells}</tr>')
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _pairs(rows: dict[str, str]) -> str:
-    """Give names and values, of which some are long."""
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td class="wide">{escape(value)}</td></tr>'
-        for name, value in rows.items()
-    )
-    return f'<div class="scroll"><table><tbody>{body}</tbody></table></div>'
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float) and value != value:  # noqa: PLR0124 - only NaN differs from itself
-        return '<abbr title="no value">-</abbr>'
-    if isinstance(value, _Share):
-        return f"{value:.1%}"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else escape(str(value))
+    return str(error).rstrip(".")

@@ -134,7 +134,7 @@ def test_text_out_of_data_is_escaped(view, tmp_path):
     write_report(open_view(copy), tmp_path / "evil.html", by=[], color=["Tac2"])
     text = (tmp_path / "evil.html").read_text("utf-8")
     assert "<img src=x" not in text
-    assert text.count("&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#x27;") >= 4
+    assert text.count("&lt;img src=x onerror=alert(1)&gt;&amp;") >= 4
     assert Page(text).text.count(evil) >= 4
 
 

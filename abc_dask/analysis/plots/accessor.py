@@ -267,7 +267,7 @@ class ViewPlots:
         try:
             reader = joined_reader(view, others, download_base, on_disk=True)
         except UsageError as error:
-            unknown = next((name for name in others if repr(name) in str(error)), "")
+            unknown = next((name for name in others if not self._has(name, download_base)), "")
             raise UsageError(f"{error}; of the genes{nearest(unknown, view.columns)}") from None
         colors = {}
         for annotation in reader.annotations:
@@ -284,6 +284,13 @@ class ViewPlots:
                 colors[annotation.name] = dict(annotation.colors)
         labels = dict.fromkeys(view.columns, self._label)
         return cells_table(reader, wanted), colors, labels
+
+    def _has(self, annotation: str, download_base: Any) -> bool:
+        try:
+            self._view.find_annotations([annotation], download_base=download_base)
+        except UsageError:
+            return False
+        return True
 
     @property
     def _label(self) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from abc_dask.analysis.plots import canvas
 from abc_dask.analysis.plots.colors import COLORMAP
 from abc_dask.analysis.plots.layers import Layer, layer_of
-from abc_dask.analysis.plots.raster import Hits, Raster, hits
+from abc_dask.analysis.plots.raster import PixelHits, Raster, hits
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def decorate(ax: Axes, *, title: str, axes: tuple[str, str], room: float) -> Non
     canvas.plain(ax.set_title(canvas.wrapped(title, room, canvas.TEXT), size=canvas.TEXT, pad=3))
 
 
-def draw(ax: Axes, layer: Layer, covered: Hits, *, downwards: bool = False) -> Axes:
+def draw(ax: Axes, layer: Layer, covered: PixelHits, *, downwards: bool = False) -> Axes:
     """Draw the cells; `downwards`: y grows downwards."""
     grid = covered.raster
     ax.imshow(

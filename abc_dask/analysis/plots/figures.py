@@ -13,7 +13,7 @@ from abc_dask.analysis.plots.canvas import COLUMN, PAGE, Picture
 from abc_dask.analysis.plots.cells import Edges, decorate, draw, places, raster_of, span
 from abc_dask.analysis.plots.colors import COLORMAP
 from abc_dask.analysis.plots.groups import box_of, dots, heatmap
-from abc_dask.analysis.plots.layers import Layer, Values, layer_of
+from abc_dask.analysis.plots.layers import Layer, ValueLayer, layer_of
 from abc_dask.analysis.plots.raster import hits
 from abc_dask.errors import UsageError
 from abc_dask.messages import plural
@@ -92,7 +92,7 @@ def umap_figure(
     drop = 0.0
     for ax, layer in zip(axes, layers, strict=True):
         decorate(ax, title=layer.name, axes=("UMAP 1", "UMAP 2"), room=0.9 * room)
-        if key is None or isinstance(layer, Values):
+        if key is None or isinstance(layer, ValueLayer):
             layer.explain(ax, 0.9 * room)
         else:  # long lists need the whole width
             drop = layer.explain_below(key, columns * room, drop)

@@ -23,7 +23,6 @@ _STROKE = "\N{EN DASH}"  # for a value that is missing
 
 # Area of the largest dot in square points, and of its field in inches.
 _LARGEST_DOT = 70.0
-
 _DOT_STEPS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -77,10 +76,7 @@ def heatmap(
         interpolation="none",
     )
     ax.set_facecolor(ABSENT)  # fields without a value are left open
-    for row, column in np.argwhere(np.isnan(values)):
-        ax.text(
-            column, row, _STROKE, ha="center", va="center", size=canvas.SMALL, color=canvas.FAINT
-        )
+    _strokes(ax, np.argwhere(np.isnan(values)))
     _names(ax, table, counts)
     ax.set_xticks(np.arange(len(table.columns) + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(len(table) + 1) - 0.5, minor=True)
@@ -140,10 +136,7 @@ def dots(
         linewidths=0.25,
         plotnonfinite=True,
     )
-    for row, column in zip(rows[~known], columns[~known], strict=True):
-        ax.text(
-            column, row, _STROKE, ha="center", va="center", size=canvas.SMALL, color=canvas.FAINT
-        )
+    _strokes(ax, zip(rows[~known], columns[~known], strict=True))
     ax.set_xlim(-0.5, len(mean.columns) - 0.5)
     ax.set_ylim(len(mean) - 0.5, -0.5)
     ax.set_axisbelow(True)

@@ -32,7 +32,7 @@ MOST_TERMS = 60
 
 
 @dataclass(frozen=True)
-class Values:
+class ValueLayer:
     """Cells with a number each.
 
     Attributes
@@ -61,11 +61,11 @@ class Values:
         """What a pixel's colour is."""
         return "mean of its cells"
 
-    def of(self, cells: NDArray[Any]) -> Values:
+    def of(self, cells: NDArray[Any]) -> ValueLayer:
         """Give the same for some of the cells."""
         return replace(self, values=self.values[cells])
 
-    def fitted(self, pictures: Iterable[tuple[Values, raster.Hits]]) -> Values:
+    def fitted(self, pictures: Iterable[tuple[ValueLayer, raster.PixelHits]]) -> ValueLayer:
         """Set limits that were not given by the means that pictures of cells show."""
         if self.limits is not None:
             return self
@@ -80,7 +80,7 @@ class Values:
         assert self.limits is not None
         return ScalarMappable(Normalize(*self.limits), self.colormap)
 
-    def paint(self, covered: raster.Hits) -> NDArray[np.uint8]:
+    def paint(self, covered: raster.PixelHits) -> NDArray[np.uint8]:
         """Give the pixels' colours, height x width x 4."""
         mean = raster.mean_of_pixels(covered, self.values)
         image: NDArray[np.uint8] = self.scale().to_rgba(mean, bytes=True)
@@ -122,7 +122,7 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Terms:
+class TermLayer:
     """Cells with a term each.
 
     Attributes
@@ -149,15 +149,15 @@ class Terms:
         """What a pixel's colour is."""
         return "most frequent term of its cells"
 
-    def of(self, cells: NDArray[Any]) -> Terms:
+    def of(self, cells: NDArray[Any]) -> TermLayer:
         """Give the same for some of the cells."""
         return replace(self, codes=self.codes[cells])
 
-    def fitted(self, pictures: Iterable[tuple[Terms, raster.Hits]]) -> Terms:  # noqa: ARG002
+    def fitted(self, pictures: Iterable[tuple[TermLayer, raster.PixelHits]]) -> TermLayer:  # noqa: ARG002
         """Give the same: terms have no limits."""
         return self
 
-    def paint(self, covered: raster.Hits) -> NDArray[np.uint8]:
+    def paint(self, covered: raster.PixelHits) -> NDArray[np.uint8]:
         """Give the pixels' colours, height x width x 4."""
         found = raster.most_frequent(covered, self.codes, len(self.terms))
         # position -1 is the last one: nothing there
@@ -191,7 +191,7 @@ class Terms:
         return texts, colors
 
 
-Layer = Values | Terms
+Layer = ValueLayer | TermLayer
 
 
 def layer_of(
@@ -225,7 +225,7 @@ def layer_of(
         chosen = distinct_colors(terms) if colors is None else colors
         used = np.unique(codes[codes >= 0])
         checked_colors([terms[k] for k in used], chosen, of=name)
-        return Terms(name, codes, terms, [chosen.get(term, ABSENT) for term in terms])
+        return TermLayer(name, codes, terms, [chosen.get(term, ABSENT) for term in terms])
     if not pd.api.types.is_numeric_dtype(column.dtype):
         raise UsageError(f"column {name!r} has neither numbers nor terms: {column.dtype}")
     if colormap not in colormaps:
@@ -233,7 +233,7 @@ def layer_of(
     kept: Any = column.dtype if getattr(column.dtype, "kind", "") == "f" else np.float64
     values = column.to_numpy(dtype=kept, na_value=np.nan)
     said = f"{label or name}, mean of a pixel"
-    return Values(name, said, values, checked_limits(limits), colormaps[colormap])
+    return ValueLayer(name, said, values, checked_limits(limits), colormaps[colormap])
 
 
 def _legend(

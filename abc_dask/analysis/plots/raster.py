@@ -51,7 +51,7 @@ class Raster:
 
 
 @dataclass(frozen=True)
-class Hits:
+class PixelHits:
     """Which cell covers which pixel.
 
     Attributes
@@ -80,7 +80,7 @@ def _disc(radius: int) -> list[tuple[int, int]]:
     return [(dx, dy) for dy in steps for dx in steps if dx * dx + dy * dy <= edge]
 
 
-def hits(raster: Raster, x: NDArray[Any], y: NDArray[Any], *, radius: int = 0) -> Hits:
+def hits(raster: Raster, x: NDArray[Any], y: NDArray[Any], *, radius: int = 0) -> PixelHits:
     """Find the pixels that each cell covers.
 
     Parameters
@@ -102,7 +102,7 @@ def hits(raster: Raster, x: NDArray[Any], y: NDArray[Any], *, radius: int = 0) -
         pixels = row.astype(np.int64)
         pixels *= raster.width
         pixels += column
-        return Hits(raster, pixels, cells)
+        return PixelHits(raster, pixels, cells)
     numbers = np.arange(len(x))[cells]
     found, owners = [], []
     for dx, dy in _disc(radius):
@@ -110,15 +110,15 @@ def hits(raster: Raster, x: NDArray[Any], y: NDArray[Any], *, radius: int = 0) -
         kept = (at >= 0) & (at < raster.width) & (up >= 0) & (up < raster.height)
         found.append(up[kept].astype(np.int64) * raster.width + at[kept])
         owners.append(numbers[kept])
-    return Hits(raster, np.concatenate(found), np.concatenate(owners))
+    return PixelHits(raster, np.concatenate(found), np.concatenate(owners))
 
 
-def mean_of_pixels(covered: Hits, values: NDArray[Any]) -> NDArray[np.float64]:
+def mean_of_pixels(covered: PixelHits, values: NDArray[Any]) -> NDArray[np.float64]:
     """Give the mean of the values of the cells on each pixel.
 
     Parameters
     ----------
-    covered : Hits
+    covered : PixelHits
     values : array, shape (n_cells,)
         A missing value (NaN) takes no part.
 
@@ -138,18 +138,18 @@ def mean_of_pixels(covered: Hits, values: NDArray[Any]) -> NDArray[np.float64]:
     return mean.reshape(covered.shape)
 
 
-def count_of_pixels(covered: Hits) -> NDArray[np.int64]:
+def count_of_pixels(covered: PixelHits) -> NDArray[np.int64]:
     """Give the number of cells on each pixel, as an array of height x width."""
     size = covered.raster.width * covered.raster.height
     return np.bincount(covered.pixels, minlength=size).reshape(covered.shape)
 
 
-def most_frequent(covered: Hits, codes: NDArray[Any], n_terms: int) -> NDArray[np.int64]:
+def most_frequent(covered: PixelHits, codes: NDArray[Any], n_terms: int) -> NDArray[np.int64]:
     """Give the term that most cells on each pixel have.
 
     Parameters
     ----------
-    covered : Hits
+    covered : PixelHits
     codes : array of int, shape (n_cells,)
         Position of each cell's term; -1 where it has none, which counts as a term of its own.
     n_terms : int
