@@ -124,7 +124,7 @@ class View:
     def annotate(
         self, columns: Iterable[str], *, download_base: str | Path | None = None
     ) -> dd.DataFrame:
-        """Give the view with columns of annotations, as a lazy Dask DataFrame.
+        """Return the view with columns of annotations, as a lazy Dask DataFrame.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class View:
     def term_colors(
         self, column: str, *, download_base: str | Path | None = None
     ) -> dict[str, str]:
-        """Give the atlas's colour of each term of a column of annotations.
+        """Return the atlas's colour of each term of a column of annotations.
 
         Parameters
         ----------
@@ -175,7 +175,7 @@ class View:
         return dict(self.find_annotations([column], download_base=download_base)[0].colors)
 
     def dataframe(self, *, matrices: bool = False) -> dd.DataFrame:
-        """Give the view as a lazy Dask DataFrame.
+        """Return the view as a lazy Dask DataFrame.
 
         Parameters
         ----------
@@ -269,7 +269,7 @@ class View:
         genes: Iterable[str] | None = None,
         download_base: str | Path | None = None,
     ) -> Summary:
-        """Give statistics of genes by groups of cells.
+        """Return statistics of genes by groups of cells.
 
         Parameters
         ----------

@@ -88,7 +88,7 @@ class Moments:
             )
 
     def _spread_over(self, groups: NDArray[np.int64]) -> Moments:
-        """Give the same with zeros for groups that are not here."""
+        """Return the same with zeros for groups that are not here."""
         if len(groups) == len(self.groups):
             return self
         place = np.searchsorted(groups, self.groups)
@@ -100,7 +100,7 @@ class Moments:
         return replace(self, **wider)
 
     def statistic(self, name: str) -> NDArray[Any]:
-        """Give a statistic as groups x genes."""
+        """Return a statistic as groups x genes."""
         if name == "count":
             return self.count
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -119,7 +119,7 @@ def _spread(
     count: NDArray[np.int64],
     total: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give mean and sum of squared differences by group, in two passes."""
+    """Return mean and sum of squared differences by group, in two passes."""
     n = len(count)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         mean = np.where(count > 0, total / count, 0.0)

@@ -76,7 +76,7 @@ class Summary:
         return tuple(self.tables)
 
     def __getitem__(self, statistic: str) -> pd.DataFrame:
-        """Give the table of one statistic: groups x genes."""
+        """Return the table of one statistic: groups x genes."""
         if statistic not in self.tables:
             raise UsageError(
                 f"statistic {statistic!r} was not asked for; there are: "
@@ -85,7 +85,7 @@ class Summary:
         return self.tables[statistic]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Give all in one flat table.
+        """Return all in one flat table.
 
         Returns
         -------
@@ -239,7 +239,7 @@ class _Wish:
     condition: Condition | None
 
     def groups(self, part: pd.DataFrame) -> tuple[NDArray[np.int64], pd.DataFrame, int, int]:
-        """Give the group of every kept cell, the kept cells, and how many were not or lack."""
+        """Return the group of every kept cell, the kept cells, and how many were not or lack."""
         n_all = len(part)
         if self.condition is not None:
             part = part[self.condition.mask_of_frame(part)]
@@ -263,7 +263,7 @@ class _Wish:
         return replace(found, left_out=left_out, lacking=lacking)
 
     def values(self, part: pd.DataFrame, gene: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Give group and value of one gene of the kept cells that have one."""
+        """Return group and value of one gene of the kept cells that have one."""
         groups, kept, _, _ = self.groups(part)
         values = kept[gene].to_numpy()
         held = ~np.isnan(values)
@@ -280,7 +280,7 @@ def _add_all(parts: list[Moments]) -> Moments:
 def _medians(
     frame: dd.DataFrame, needed: Sequence[str], wish: _Wish, groups: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Give the exact median of each group, gene by gene: one column in one task at a time."""
+    """Return the exact median of each group, gene by gene: one column in one task at a time."""
     import dask
 
     others = [name for name in needed if name not in wish.genes]
@@ -317,7 +317,7 @@ def _split(
 
 
 def _index(groups: NDArray[np.int64], by: Sequence[Annotation]) -> pd.Index[Any]:
-    """Give the groups as ordered categories, a missing term as NaN."""
+    """Return the groups as ordered categories, a missing term as NaN."""
     levels: list[Any] = []
     rest = groups
     for annotation in reversed(by):

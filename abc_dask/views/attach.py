@@ -136,7 +136,7 @@ def attach(
 def _places(
     reader: Reader, on_disk: NDArray[np.int64] | None, tables: Annotations
 ) -> NDArray[np.int64]:
-    """Give the place in cell_metadata of every row on disk, by label."""
+    """Return the place in cell_metadata of every row on disk, by label."""
     labels = tables.cells.labels()
     order = np.arange(reader.n_cells) if on_disk is None else on_disk
     own = reader.labels()  # in the order of cell_metadata
@@ -161,5 +161,5 @@ def _places(
 
 
 def view_key(info: dict[str, Any]) -> str:
-    """Give what tells a view from any other: the digests of its files."""
+    """Return what tells a view from any other: the digests of its files."""
     return json.dumps([info["content"], [[f["name"], f["sha256"]] for f in info["files"]]])

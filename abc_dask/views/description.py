@@ -60,18 +60,18 @@ def tree(root: Path) -> list[str]:
 
 
 def sealed_info(info: dict[str, Any]) -> bytes:
-    """Give the content of ``_view.json`` with a digest over itself."""
+    """Return the content of ``_view.json`` with a digest over itself."""
     return json.dumps(info | {"digest": info_digest(info)}, indent=1).encode()
 
 
 def info_digest(info: dict[str, Any]) -> str:
-    """Give the digest that ``_view.json`` carries over the rest of itself."""
+    """Return the digest that ``_view.json`` carries over the rest of itself."""
     text = json.dumps(info, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sidecar_path(output: Path) -> Path:
-    """Give the place of the description of a view that is one file."""
+    """Return the place of the description of a view that is one file."""
     return output.with_name(output.name + ".view.json")
 
 

@@ -79,14 +79,14 @@ class JoinedReader:
         return self.reader.values(columns)
 
     def blocks(self) -> Any:
-        """Give the blocks of the view, without what lies beside it."""
+        """Return the blocks of the view, without what lies beside it."""
         return self.reader.blocks()
 
 
 def joined_reader(
     view: View, columns: Iterable[str], download_base: Any = None, *, on_disk: bool = False
 ) -> Reader:
-    """Give a view's reader with columns of annotations that the view does not carry.
+    """Return a view's reader with columns of annotations that the view does not carry.
 
     Parameters are those of `View.annotate`, and `on_disk`: cells as they lie on disk, for
     whom their order does not matter; nothing has to be brought into another.
@@ -108,7 +108,7 @@ def joined_reader(
 def handed_over(
     view: View, columns: Iterable[str], download_base: Any = None
 ) -> tuple[Reader, dict[str, Any]]:
-    """Give what to write of a view with more annotations, and its description.
+    """Return what to write of a view with more annotations, and its description.
 
     Parameters are those of `View.annotate`.
     """

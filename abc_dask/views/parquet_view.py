@@ -132,7 +132,7 @@ class PartsReader:
         return codes_of(self._column(annotation.name), annotation)[self._rank]
 
     def blocks(self) -> list[ViewBlock]:
-        """Give the parts."""
+        """Return the parts."""
         found: list[ViewBlock] = []
         start = 0
         for path, known in self._parts:

@@ -56,7 +56,7 @@ def are_sections(view: View, download_base: Any = None) -> bool:
 
 
 def places(reader: Reader) -> NDArray[np.float64] | None:
-    """Give x and y of every cell as an array of n_cells x 2; None if not among the annotations."""
+    """Return x and y of every cell, n_cells x 2; None if they are not among the annotations."""
     found = {a.name: a for a in reader.annotations if a.name in XY and a.is_numeric}
     if len(found) < len(XY):
         return None
@@ -65,7 +65,7 @@ def places(reader: Reader) -> NDArray[np.float64] | None:
 
 
 def obsm(reader: Reader, info: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
-    """Give AnnData's obsm: x and y as ``X_umap`` or ``spatial``; nothing where nobody knows.
+    """Return AnnData's obsm: x and y as ``X_umap`` or ``spatial``; nothing where nobody knows.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def obsm(reader: Reader, info: dict[str, Any]) -> dict[str, NDArray[np.float64]]
 
 
 def colors(reader: Reader) -> dict[str, NDArray[Any]]:
-    """Give the entries of uns from which scanpy takes the colours of terms.
+    """Return the entries of uns from which scanpy takes the colours of terms.
 
     Returns
     -------

@@ -163,7 +163,7 @@ class Reader(Protocol):
         ...
 
     def blocks(self) -> list[ViewBlock]:
-        """Give all rows, in the order on disk, in blocks."""
+        """Return all rows, in the order on disk, in blocks."""
         ...
 
 
@@ -173,7 +173,7 @@ def annotation_columns(reader: Reader) -> dict[str, Any]:
 
 
 def codes_of(column: pa.ChunkedArray, annotation: Annotation) -> NDArray[Any]:
-    """Give the codes of a column of terms as the annotation numbers them, or numbers."""
+    """Return the codes of a column of terms as the annotation numbers them, or numbers."""
     if annotation.terms is None:
         numbers: NDArray[Any] = column.to_numpy()
         return numbers.astype(annotation.dtype, copy=False)
@@ -190,7 +190,7 @@ def codes_of(column: pa.ChunkedArray, annotation: Annotation) -> NDArray[Any]:
 
 
 def label_index(labels: pa.Array) -> pd.Index[Any]:
-    """Give the index of a table of cells."""
+    """Return the index of a table of cells."""
     import pandas as pd
 
     index: pd.Index[Any] = pd.Index(labels.to_pandas(), name=CELL_LABEL)

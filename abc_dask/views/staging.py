@@ -79,7 +79,7 @@ class Staging:
 
     @classmethod
     def beside(cls, output: Path) -> Staging:
-        """Give the staging folder of an output."""
+        """Return the staging folder of an output."""
         return cls(output, partial_path(output))
 
     @contextlib.contextmanager
@@ -214,7 +214,7 @@ class Staging:
                 remove(path)
 
     def finished(self) -> Path:
-        """Give an empty place for the view in its final form."""
+        """Return an empty place for the view in its final form."""
         place = self.folder / FINISHED
         remove(place)
         return place

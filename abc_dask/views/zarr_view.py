@@ -81,7 +81,7 @@ class ZarrReader:
         return _read_zarr(self.path, 0, self.n_cells, positions, self.digests)
 
     def blocks(self) -> list[ViewBlock]:
-        """Give rows of shards."""
+        """Return rows of shards."""
         import zarr
 
         with naming(self.path):

@@ -258,7 +258,7 @@ class ViewPlots:
     def _cells(
         self, columns: Sequence[str], palette: str, download_base: Any
     ) -> tuple[pd.DataFrame, dict[str, dict[str, str]], dict[str, str]]:
-        """Give the columns of all cells, colours of terms, and labels of the scales."""
+        """Return the columns of all cells, colours of terms, and labels of the scales."""
         if palette not in PALETTES:
             raise UsageError(f"no palette {palette!r}; there are: {enumerate_names(PALETTES)}")
         view = self._view
@@ -324,7 +324,7 @@ def _names(color: str | Iterable[str]) -> list[str]:
 
 
 def _named(summary: Any, statistic: str) -> pd.DataFrame:
-    """Give a table of groups x genes with the groups' names as one text each."""
+    """Return a table of groups x genes with the groups' names as one text each."""
     table: pd.DataFrame = summary[statistic]
     rows = table.index.to_frame(index=False).astype(object)
     names = [

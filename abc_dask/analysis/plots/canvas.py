@@ -96,7 +96,7 @@ class Picture(Figure):
         return place
 
     def render(self, kind: str) -> bytes:
-        """Give the picture's file content as ``png``, ``pdf`` or ``svg``; the same every time."""
+        """Return the picture's file content as ``png``, ``pdf`` or ``svg``; the same every time."""
         import matplotlib as mpl
 
         content = io.BytesIO()
@@ -154,14 +154,14 @@ def plain(text: Any) -> Any:
 
 
 def extension(*, below: bool, above: bool) -> str:
-    """Give matplotlib's word for which ends of a scale have values beyond them."""
+    """Return matplotlib's word for which ends of a scale have values beyond them."""
     return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
 
 
 def inset(
     ax: Axes, bounds: tuple[float, float, float, float], *, corner: tuple[float, float]
 ) -> Axes:
-    """Give axes beside others, measured in inches from a corner of theirs.
+    """Return axes beside others, measured in inches from a corner of theirs.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def _whole(picture: Figure, inches: float) -> float:
 
 
 def renderer_of(picture: Any) -> Any:
-    """Give what measures texts."""
+    """Return what measures texts."""
     return picture.canvas.get_renderer()
 
 

@@ -102,7 +102,7 @@ def _draw_alone(
 
 
 def places(frame: pd.DataFrame) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Give x and y.
+    """Return x and y.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def places(frame: pd.DataFrame) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def span(x: NDArray[Any], y: NDArray[Any]) -> Edges:
-    """Give the edges of what shows all cells, with a margin."""
+    """Return the edges of what shows all cells, with a margin."""
     there = np.isfinite(x) & np.isfinite(y)
     edges: list[float] = []
     for values in (x[there], y[there]):
@@ -130,7 +130,7 @@ def span(x: NDArray[Any], y: NDArray[Any]) -> Edges:
 
 
 def raster_of(edges: Edges, width: int, height: int) -> Raster:
-    """Give the pixels that show all within the edges, one unit as long on both axes."""
+    """Return the pixels that show all within the edges, one unit as long on both axes."""
     width, height = max(1, width), max(1, height)
     left, right, low, high = edges
     unit = max((right - left) / width, (high - low) / height)

@@ -34,7 +34,7 @@ _HEXADECIMAL = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 def robust_limits(values: NDArray[Any]) -> tuple[float, float]:
-    """Give the limits of a colour scale that a few large values do not stretch.
+    """Return the limits of a colour scale that a few large values do not stretch.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def checked_limits(limits: Sequence[float] | None) -> tuple[float, float] | None
 
 
 def distinct_colors(terms: Sequence[str]) -> dict[str, str]:
-    """Give colours of this package's own: up to 8 for any colour vision, then by hue.
+    """Return colours of this package's own: up to 8 for any colour vision, then by hue.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def distinct_colors(terms: Sequence[str]) -> dict[str, str]:
 
 
 def checked_colors(terms: Sequence[str], colors: Mapping[str, str], *, of: str) -> list[str]:
-    """Give the colour of each term, in their order.
+    """Return the colour of each term, in their order.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def checked_colors(terms: Sequence[str], colors: Mapping[str, str], *, of: str) 
 
 
 def rgb(colors: Sequence[str]) -> NDArray[np.uint8]:
-    """Give ``#RRGGBB`` colours as an array of n x 4 bytes, opaque.
+    """Return ``#RRGGBB`` colours as an array of n x 4 bytes, opaque.
 
     Examples
     --------

@@ -234,7 +234,7 @@ def dots_figure(
 
 
 def _fields(picture: Picture, ax: Any, table: pd.DataFrame, caption: str) -> Picture:
-    """Give each row and column of a table its room; wider than asked where it must be."""
+    """Return each row and column of a table its room; wider than asked where it must be."""
     wanted = float(picture.get_figwidth())
     canvas.arrange(picture, [ax], columns=1, box=box_of(table, 0.5), caption=caption)
     texts = float(picture.get_figwidth()) - box_of(table, 0.5)[0]
@@ -255,7 +255,7 @@ def _panels(picture: Picture, count: int) -> list[Any]:
 
 
 def _key(picture: Picture) -> Any:
-    """Give axes of which only legends below them are seen."""
+    """Return axes of which only legends below them are seen."""
     return picture.add_axes((0, 0, 1, 0.1), label="key", frame_on=False, xticks=[], yticks=[])
 
 
@@ -269,7 +269,7 @@ def _pixels(edges: Edges, width: float) -> tuple[int, int]:
 
 
 def _same_size(spans: list[Edges]) -> list[Edges]:
-    """Give all edges the size of the largest, about their own middles."""
+    """Return all edges the size of the largest, about their own middles."""
     dx, dy = (max(s[k + 1] - s[k] for s in spans) / 2 for k in (0, 2))
     middles = [((s[0] + s[1]) / 2, (s[2] + s[3]) / 2) for s in spans]
     return [(x - dx, x + dx, y - dy, y + dy) for x, y in middles]
@@ -278,7 +278,7 @@ def _same_size(spans: list[Edges]) -> list[Edges]:
 def _cells_of_terms(
     column: pd.Series[Any], x: NDArray[Any], y: NDArray[Any]
 ) -> dict[str, NDArray[np.int64]]:
-    """Give the cells with a place of each term that occurs, in the terms' order."""
+    """Return the cells with a place of each term that occurs, in the terms' order."""
     codes = np.where(np.isfinite(x) & np.isfinite(y), column.cat.codes.to_numpy(), -1)
     order = np.argsort(codes, kind="stable")
     terms, starts = np.unique(codes[order], return_index=True)

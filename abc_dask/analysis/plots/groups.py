@@ -159,7 +159,7 @@ def check_groups(table: pd.DataFrame) -> None:
 
 
 def box_of(table: pd.DataFrame, width: float, *, field: float = 0.17) -> tuple[float, float]:
-    """Give the inches that a table's fields take: high enough for a line of text each.
+    """Return the inches that a table's fields take: high enough for a line of text each.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ class ValueLayer:
         return "mean of its cells"
 
     def of(self, cells: NDArray[Any]) -> ValueLayer:
-        """Give the same for some of the cells."""
+        """Return the same for some of the cells."""
         return replace(self, values=self.values[cells])
 
     def fitted(self, pictures: Iterable[tuple[ValueLayer, raster.PixelHits]]) -> ValueLayer:
@@ -73,7 +73,7 @@ class ValueLayer:
         return replace(self, limits=robust_limits(np.concatenate([m.ravel() for m in means])))
 
     def scale(self) -> Any:
-        """Give matplotlib's mapping from numbers to colours."""
+        """Return matplotlib's mapping from numbers to colours."""
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
@@ -81,7 +81,7 @@ class ValueLayer:
         return ScalarMappable(Normalize(*self.limits), self.colormap)
 
     def paint(self, covered: raster.PixelHits) -> NDArray[np.uint8]:
-        """Give the pixels' colours, height x width x 4."""
+        """Return the pixels' colours, height x width x 4."""
         mean = raster.mean_of_pixels(covered, self.values)
         image: NDArray[np.uint8] = self.scale().to_rgba(mean, bytes=True)
         without = np.isnan(mean)
@@ -150,15 +150,15 @@ class TermLayer:
         return "most frequent term of its cells"
 
     def of(self, cells: NDArray[Any]) -> TermLayer:
-        """Give the same for some of the cells."""
+        """Return the same for some of the cells."""
         return replace(self, codes=self.codes[cells])
 
     def fitted(self, pictures: Iterable[tuple[TermLayer, raster.PixelHits]]) -> TermLayer:  # noqa: ARG002
-        """Give the same: terms have no limits."""
+        """Return the same: terms have no limits."""
         return self
 
     def paint(self, covered: raster.PixelHits) -> NDArray[np.uint8]:
-        """Give the pixels' colours, height x width x 4."""
+        """Return the pixels' colours, height x width x 4."""
         found = raster.most_frequent(covered, self.codes, len(self.terms))
         # position -1 is the last one: nothing there
         table = np.vstack([rgb([*self.colors, ABSENT]), np.zeros((1, 4), np.uint8)])
@@ -174,7 +174,7 @@ class TermLayer:
         return drop + 0.1 + _legend(ax, *self._entries(), room, drop=drop, title=self.name)
 
     def _entries(self) -> tuple[list[str], list[str]]:
-        """Give texts and colours: terms in their order, of very many the most frequent."""
+        """Return texts and colours: terms in their order, of very many the most frequent."""
         counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.terms))
         listed = np.flatnonzero(counts)
         rest = len(listed) - MOST_TERMS

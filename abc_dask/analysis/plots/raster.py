@@ -41,7 +41,7 @@ class Raster:
         return (*self.x_limits, *self.y_limits)
 
     def radius(self, n_cells: int) -> int:
-        """Give the radius of a cell in pixels: few cells are drawn larger."""
+        """Return the radius of a cell in pixels: few cells are drawn larger."""
         radius = 0
         while radius < _LARGEST_RADIUS:
             if n_cells * len(_disc(radius + 1)) > self.width * self.height:
@@ -74,7 +74,7 @@ class PixelHits:
 
 
 def _disc(radius: int) -> list[tuple[int, int]]:
-    """Give the steps to all pixels of a disc; its edge is rounded, so that 1 is not a cross."""
+    """Return the steps to all pixels of a disc; its edge is rounded, so that 1 is not a cross."""
     steps = range(-radius, radius + 1)
     edge = radius * (radius + 1)
     return [(dx, dy) for dy in steps for dx in steps if dx * dx + dy * dy <= edge]
@@ -114,7 +114,7 @@ def hits(raster: Raster, x: NDArray[Any], y: NDArray[Any], *, radius: int = 0) -
 
 
 def mean_of_pixels(covered: PixelHits, values: NDArray[Any]) -> NDArray[np.float64]:
-    """Give the mean of the values of the cells on each pixel.
+    """Return the mean of the values of the cells on each pixel.
 
     Parameters
     ----------
@@ -139,13 +139,13 @@ def mean_of_pixels(covered: PixelHits, values: NDArray[Any]) -> NDArray[np.float
 
 
 def count_of_pixels(covered: PixelHits) -> NDArray[np.int64]:
-    """Give the number of cells on each pixel, as an array of height x width."""
+    """Return the number of cells on each pixel, as an array of height x width."""
     size = covered.raster.width * covered.raster.height
     return np.bincount(covered.pixels, minlength=size).reshape(covered.shape)
 
 
 def most_frequent(covered: PixelHits, codes: NDArray[Any], n_terms: int) -> NDArray[np.int64]:
-    """Give the term that most cells on each pixel have.
+    """Return the term that most cells on each pixel have.
 
     Parameters
     ----------
