@@ -53,6 +53,10 @@ class UnavailableFileError(AbcDaskError):
     was_retried = False
 
 
+class ResourceError(AbcDaskError):
+    """The system refused memory or threads: nothing is wrong with the files."""
+
+
 class CacheError(AbcDaskError):
     """A table that was kept between runs is damaged or gone; it can be made anew."""
 

@@ -13,7 +13,13 @@ from abc_dask.messages import names_of, plural
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.as_anndata import to_anndata
 from abc_dask.views.attach import find_annotations
-from abc_dask.views.description import annotations_of, html_of, load_info, part_paths
+from abc_dask.views.description import (
+    annotations_of,
+    html_of,
+    load_info,
+    part_paths,
+    provenance_of,
+)
 from abc_dask.views.formats import content_of, open_reader
 from abc_dask.views.frame import lazy_frame
 from abc_dask.views.integrity import problems, require_whole
@@ -64,7 +70,7 @@ class View:
     path : Path
         Folder or file.
     info : dict
-        Content of its ``_view.json``.
+        Its description.
     """
 
     path: Path
@@ -88,8 +94,7 @@ class View:
     @property
     def provenance(self) -> dict[str, Any]:
         """Release, genes, inputs, counts, versions and run of this view (a copy)."""
-        kept = {key: value for key, value in self.info.items() if key not in {"files", "digest"}}
-        copy: dict[str, Any] = json.loads(json.dumps(kept))
+        copy: dict[str, Any] = json.loads(json.dumps(provenance_of(self.info)))
         return copy
 
     @property
@@ -437,7 +442,7 @@ class View:
         )
 
     def __repr__(self) -> str:
-        """Say in one line what it is."""
+        """Return one line that tells what it is."""
         return (
             f"<View {str(self.path)!r}: {plural(self.n_cells, 'cell')}, "
             f"{plural(len(self.columns), 'gene')}, {self.format}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -21,11 +22,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from abc_dask import Atlas, open_view
-from abc_dask.errors import UsageError, ViewError
+from abc_dask.errors import ResourceError, UsageError, ViewError
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
 from abc_dask.views import parquet_view as parts
 from abc_dask.views.as_anndata import grid_of
+from abc_dask.views.description import info_digest, sidecar_path
 from abc_dask.views.parquet_view import ROW_GROUP, content_digest
+from abc_dask.views.view_file import VIEW_FILE, read_order
+from tests.descriptions import describe, described, edit
 from tests.oracle import assert_same, expected_table
 
 FORMATS = ["parquet", "zarr", "csv"]
@@ -99,10 +103,10 @@ def test_foreign_readers_of_parquet_agree(views, expected):
     by_arrow = pyarrow.dataset.dataset(folder).to_table()
     assert by_arrow.column_names == names
     assert pa.types.is_dictionary(by_arrow.schema.field("feature_matrix_label").type)
-    by_polars = pl.read_parquet(f"{folder}/*.parquet")
-    lazily = pl.scan_parquet(folder, hidden_file_prefix="_").collect()
+    by_polars = pl.read_parquet(folder)
+    lazily = pl.scan_parquet(folder).collect()
     assert by_polars.columns == lazily.columns == names
-    by_duckdb = duckdb.sql(f"SELECT * FROM '{folder}/*.parquet'")
+    by_duckdb = duckdb.sql(f"SELECT * FROM read_parquet('{folder}/**')")
     assert by_duckdb.columns == names
     genes = list(REFERENCE_GENES)
     for table in (
@@ -138,7 +142,7 @@ def test_parquet_schema_and_checksums(views, odd_atlas):
 def test_bit_flips_are_found_by_page_checksums(copied, views):
     """As read back by pyarrow with checksums, and by `verify`; 40 random places."""
     rng = np.random.default_rng(0)
-    part = max(copied.glob("*.parquet"), key=lambda p: p.stat().st_size)
+    part = max(copied.glob("0*.parquet"), key=lambda p: p.stat().st_size)
     whole = part.read_bytes()
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     view = open_view(copied)
@@ -184,7 +188,7 @@ def test_zarr_is_anndata(views, expected):
     assert json.loads(read.uns["abc_dask"])["release"] == "20250531"
     x = zarr.open_array(path / "X", mode="r")
     assert x.metadata.zarr_format == 3
-    assert x.chunks == grid_of(*x.shape)[0]
+    assert x.chunks[1] == x.shards[1] == 1, "one gene at a time"
     assert type(x.compressors[-1]).__name__ == "Crc32cCodec"
     assert np.isnan(x.fill_value), "a lost chunk must not read as zero"
 
@@ -263,14 +267,14 @@ def _damage_cut(folder, part):
 
 @pytest.mark.parametrize("damage", [_damage_missing, _damage_added, _damage_cut])
 def test_damage_is_seen_on_opening(copied, damage):
-    part = sorted(copied.glob("*.parquet"))[1].name
+    part = sorted(copied.glob("0*.parquet"))[1].name
     message = damage(copied, part)
     with pytest.raises(ViewError, match=message):
         open_view(copied)
 
 
 def test_swapped_parts_are_found_by_verify(copied):
-    first, second = sorted(copied.glob("*.parquet"))[:2]
+    first, second = sorted(copied.glob("0*.parquet"))[:2]
     size = first.stat().st_size
     content = second.read_bytes()
     first.write_bytes(content[:size].ljust(size, b"\0"))
@@ -279,21 +283,20 @@ def test_swapped_parts_are_found_by_verify(copied):
 
 
 def test_edited_description_is_refused(copied):
-    place = copied / "_view.json"
-    text = place.read_text()
-    place.write_text(text.replace('"release": "20250531"', '"release": "20260101"'))
-    with pytest.raises(ViewError, match="_view.json was changed after it was written"):
+    text = described(copied)
+    describe(copied, text.replace(b'"release": "20250531"', b'"release": "20260101"'))
+    with pytest.raises(ViewError, match=r"_view.parquet was changed after it was written"):
         open_view(copied)
-    place.write_text(text.replace('"format_version": 2', '"format_version": 99'))
+    describe(copied, text.replace(b'"format_version": 2', b'"format_version": 99'))
     with pytest.raises(ViewError, match="has format version 99, this abc_dask reads 2"):
         open_view(copied)
-    place.write_text("{")
+    describe(copied, b"{")
     with pytest.raises(ViewError, match="cannot be read"):
         open_view(copied)
 
 
 def test_no_view(tmp_path):
-    with pytest.raises(ViewError, match="is not a finished view .* give the folder or file"):
+    with pytest.raises(ViewError, match="is not a finished view .* name the folder or file"):
         open_view(tmp_path)
     (tmp_path / "out.partial").mkdir()
     with pytest.raises(ViewError, match=r"an unfinished one lies in .*out\.partial"):
@@ -333,7 +336,83 @@ def test_chunks_and_shards_of_any_shape_are_few_and_small(n_cells, n_genes):
     assert np.prod(chunk) <= 1 << 16, "what one plot reads"
     assert np.prod(shard) <= 1 << 20, "what one write holds"
     files = -(-n_cells // shard[0]) * -(-n_genes // shard[1])
-    assert files <= n_genes * max(1, n_cells >> 19)
-    if n_cells * n_genes >= 1 << 21:
-        assert files <= (n_cells * n_genes) >> 18, "no file for a handful of values"
+    assert files <= max(2 << 10, n_cells * n_genes >> 17), "few, unless values are many"
+    assert n_genes > 1 << 10 or shard[1] == 1, "a gene is a file, where that is no crowd"
     assert chunk[1] == 1 or n_cells < 1 << 14, "of many cells a chunk is one gene"
+
+
+NAMES = ["/etc/passwd", "../v.parquet/part", "a/../../b", "./a", "a//b", "a\\..\\b", "", None, 7]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_a_description_never_leave_the_view(views, tmp_path, format, name):
+    """Whoever wrote it, with a digest that fits."""
+    source = views[format].path
+    view = tmp_path / source.name
+    if source.is_dir():
+        shutil.copytree(source, view)
+    else:
+        shutil.copy(source, view)
+        shutil.copy(sidecar_path(source), sidecar_path(view))
+
+    def forge(info):
+        info["files"][0]["name"] = name
+
+    edit(view, forge)
+    with pytest.raises(ViewError, match="which is no path below"):
+        open_view(view)
+
+
+def test_views_of_earlier_versions_open(views, expected, tmp_path):
+    """`_view.json` and `_cell_order.npy` beside the parts."""
+    view = shutil.copytree(views["parquet"].path, tmp_path / "old.parquet")
+    info = json.loads(described(view))
+    order = read_order(view / VIEW_FILE, info.pop("cell_order"))
+    np.save(view / "_cell_order.npy", order)
+    kept = (view / "_cell_order.npy").read_bytes()
+    digest = hashlib.sha256(kept).hexdigest()
+    info["files"].append({"name": "_cell_order.npy", "size": len(kept), "sha256": digest})
+    info.pop("digest")
+    (view / VIEW_FILE).unlink()
+    (view / "_view.json").write_text(json.dumps(info | {"digest": info_digest(info)}))
+    old = open_view(view)
+    old.verify()
+    assert_same(old.to_pandas(), expected)
+    new = open_view(old.export(tmp_path / "new.parquet"))
+    assert_same(new.to_pandas(), expected)
+    assert {p.suffix for p in new.path.iterdir()} == {".parquet"}
+    (view / "_cell_order.npy").write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(ViewError, match=r"_cell_order.npy was changed"):
+        open_view(view).to_pandas()
+
+
+def test_a_view_without_known_matrices_keeps_its_cells(views, expected, tmp_path):
+    """A CSV view does not say whose rows they are; nor does what is made of it."""
+    once = open_view(views["csv"].export(tmp_path / "once.parquet"))
+    twice = open_view(once.export(tmp_path / "twice.parquet"))
+    assert_same(twice.to_pandas(), expected)
+    assert twice.content() == views["csv"].info["content"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pa.lib.ArrowMemoryError("malloc of size 64 failed"),
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        pa.lib.ArrowException("Unknown error: failed to launch thread"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_what_the_system_refuses_is_not_damage(views, monkeypatch, error):
+    view = views["parquet"]
+
+    def refused(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pq.ParquetFile, "read", refused)
+    with pytest.raises(ResourceError, match="refused memory or threads.*no file is damaged"):
+        view.to_pandas()
+    monkeypatch.undo()
+    view.verify()

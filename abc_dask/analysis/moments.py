@@ -75,14 +75,17 @@ class Moments:
             both = (one.count > 0) & (two.count > 0)
             mean = np.where(both, one.mean + delta * share, np.where(one.count, one.mean, two.mean))
             between = np.where(both, delta**2 * one.count * share, 0.0)
+            # infinity less infinity is nothing: of such groups the sum alone tells the mean
+            total = one.total + two.total
+            finite = np.isfinite(total)
             return Moments(
                 groups,
                 one.cells + two.cells,
                 count,
                 one.positive + two.positive,
-                one.total + two.total,
-                mean,
-                one.squares + two.squares + between,
+                total,
+                np.where(finite, mean, total / count),
+                np.where(finite, one.squares + two.squares + between, np.nan),
                 self.left_out + other.left_out,
                 self.lacking + other.lacking,
             )

@@ -19,8 +19,8 @@ from abc_dask.analysis.summary import Summary, summarize_view
 from abc_dask.disk.files import sweep, write_whole
 from abc_dask.errors import AbcDaskError, UsageError, ViewError
 from abc_dask.messages import enumerate_names, format_bytes, names_of, plural
+from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.places import are_sections
-from abc_dask.views.publish import refuse_existing
 from abc_dask.views.reader import View
 
 # What the reference workflow groups by and colours with, where the atlas has it.

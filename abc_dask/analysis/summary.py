@@ -1,6 +1,6 @@
 """Statistics of a view's genes by groups of cells, exact, over Dask.
 
-Each partition gives sums by group; two and two they are put together until one is left
+Each partition has sums by group; eight at a time they are put together until one is left
 (Chan, Golub and LeVeque 1979: updating formulae for the sample variance). No task holds
 more than a partition, and the groups. The median is exact as well: gene by gene, one task
 brings the values of a single gene together, some 16 bytes a cell.

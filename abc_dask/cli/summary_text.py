@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from abc_dask.analysis.summary import Summary
 from abc_dask.disk.files import replacing, sweep
 from abc_dask.errors import UsageError, ViewError
 from abc_dask.messages import enumerate_names, plural, text_table
+from abc_dask.views.overwrite import refuse_existing
+from abc_dask.views.parquet_view import SCHEMA_KEY
 
 _SUFFIXES = (".csv", ".parquet")
 
@@ -35,8 +39,7 @@ def check_table(output: str | Path, *, overwrite: bool) -> Path:
         )
     if place.is_dir():
         raise ViewError(f"{place} is a folder; name a file")
-    if place.exists() and not overwrite:
-        raise ViewError(f"{place} exists; pass --overwrite to replace it, or name another output")
+    refuse_existing(place, overwrite=overwrite)
     return place
 
 
@@ -54,7 +57,9 @@ def write_summary(summary: Summary, place: Path) -> None:
             if place.suffix.lower() == ".csv":
                 table.to_csv(temporary, index=False)
             else:
-                table.to_parquet(temporary, index=False)
+                kept = pa.Table.from_pandas(table, preserve_index=False)
+                marked = {**kept.schema.metadata, SCHEMA_KEY: b"summary"}
+                pq.write_table(kept.replace_schema_metadata(marked), temporary)
         sweep(place.parent, place.name)
     except OSError as error:
         raise ViewError(f"{place} cannot be written: {error.strerror or error}") from error

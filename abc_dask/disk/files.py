@@ -21,6 +21,7 @@ from abc_dask.errors import (
     AbcDaskError,
     DamagedFileError,
     MissingFileError,
+    ResourceError,
     UnavailableFileError,
     UsageError,
     ViewError,
@@ -48,7 +49,7 @@ _NO_ANSWER = {
 }
 
 # The same of this machine.
-_NO_MEANS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_NO_MEANS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
 
 _LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOLCK}
 
@@ -73,6 +74,11 @@ def unreadable(path: str | Path, error: Exception) -> AbcDaskError | None:
         What was said of it; only the system's own errors have a number.
     """
     number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or _lacks_threads(error):
+        return ResourceError(
+            f"{path} cannot be read: the system refused memory or threads; run the same command "
+            "again with fewer threads or workers, or more memory; no file is damaged"
+        )
     if number is None:
         return None
     if number in _NO_ANSWER:
@@ -88,6 +94,12 @@ def unreadable(path: str | Path, error: Exception) -> AbcDaskError | None:
     if number in _NO_MEANS:
         return DamagedFileError(f"{path} cannot be read: {os.strerror(number)}")
     return None
+
+
+def _lacks_threads(error: Exception) -> bool:
+    """Tell whether no thread could be started; libraries have no type of error for that."""
+    text = str(error).lower()
+    return "thread" in text and any(word in text for word in ("launch", "start", "create"))
 
 
 def cannot_read(path: str | Path, error: OSError) -> AbcDaskError:

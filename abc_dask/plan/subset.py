@@ -161,12 +161,14 @@ def all_genes(inputs: Inputs, aligned: Sequence[AlignedRows]) -> list[Gene]:
 
 
 def _dtype(aligned: Sequence[AlignedRows], *, with_nan: bool) -> np.dtype[Any]:
-    """Return the type of the stored values, wide enough for all matrices and for NaN."""
+    """Return the type of the stored values, wide enough for all matrices and for NaN.
+
+    Not float16, of which scipy has no sparse matrices.
+    """
     kinds = [np.dtype(rows.index.matrix.dtype).newbyteorder("=") for rows in aligned]
     dtype = np.result_type(*kinds) if kinds else np.dtype(np.float32)
-    if with_nan and dtype.kind != "f":
-        small = dtype.itemsize <= 2
-        return np.dtype(np.float32 if small else np.float64)
+    if dtype == np.float16 or (with_nan and dtype.kind != "f"):
+        return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
     return dtype
 
 

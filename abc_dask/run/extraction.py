@@ -22,11 +22,10 @@ from abc_dask.release.annotation import is_missing
 from abc_dask.run.blocks import Work, run_tasks
 from abc_dask.run.part import Receipt, make_part, trusted_receipts
 from abc_dask.run.read_block import tasks_of
-from abc_dask.views.description import VIEW
 from abc_dask.views.formats import FORMATS, format_of
-from abc_dask.views.parquet_view import PartsReader
-from abc_dask.views.publish import commit, publish, refuse_existing
-from abc_dask.views.reader import CELL_ORDER, save_order
+from abc_dask.views.overwrite import refuse_existing
+from abc_dask.views.parquet_view import PartsReader, WrittenParts
+from abc_dask.views.publish import commit, publish
 from abc_dask.views.staging import PARTS, Staging
 
 if TYPE_CHECKING:
@@ -326,11 +325,10 @@ def _finish(
     if annotations:
         info = info | {"annotations": [a.describe() for a in annotations]}
     if format == "parquet":
-        save_order(parts, order)
-        staging.sweep({CELL_ORDER, VIEW} | {receipt.name for receipt in receipts})
         rows = {receipt.name: receipt.rows for receipt in receipts}
+        staging.sweep(set(rows))
         digests = {receipt.name: receipt.sha256 for receipt in receipts}
-        publish(staging, parts, format, info, rows=rows, digests=digests)
+        publish(staging, parts, format, info, WrittenParts(rows, order, digests))
     else:
         paths = tuple(parts / receipt.name for receipt in receipts)
         reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype), annotations)

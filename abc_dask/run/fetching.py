@@ -44,8 +44,9 @@ from abc_dask.release.release import Release
 from abc_dask.run.extraction import run, run_info
 from abc_dask.views.description import load_info, part_paths
 from abc_dask.views.integrity import problems
+from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.parquet_view import PartsReader
-from abc_dask.views.publish import commit, refuse_existing
+from abc_dask.views.publish import commit
 from abc_dask.views.reader import load_order
 from abc_dask.views.staging import MATRICES, Staging
 
@@ -271,7 +272,7 @@ def _load(place: Path) -> _Part | None:
         info = load_info(place)
         if any(problems(place, info, rehash=True)):
             return None
-        return _Part(info, part_paths(place, info), load_order(place))
+        return _Part(info, part_paths(place, info), load_order(place, info))
     except AbcDaskError:
         return None
 

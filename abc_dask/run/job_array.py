@@ -19,7 +19,7 @@ from abc_dask.run.blocks import make_safely
 from abc_dask.run.extraction import begin, complete
 from abc_dask.run.part import Receipt, make_part, trusted_receipts
 from abc_dask.run.read_block import BlockTask, tasks_of
-from abc_dask.views.publish import refuse_existing
+from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.staging import Staging
 
 

@@ -28,7 +28,7 @@ from abc_dask.run.extraction import begin, cell_order, in_order, make_parts, mea
 from abc_dask.run.part import Receipt, with_receipt
 from abc_dask.run.read_block import BlockTask
 from abc_dask.run.read_rows import Rows, read_rows_of
-from abc_dask.views.publish import refuse_existing
+from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.staging import PARTS, Staging
 
 if TYPE_CHECKING:

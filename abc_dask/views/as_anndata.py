@@ -14,6 +14,7 @@ import numpy as np
 
 from abc_dask.columns import CELL_LABEL, GENE_IDENTIFIER
 from abc_dask.views.anndata_store import AnnDataStore, new_store
+from abc_dask.views.description import provenance_of
 from abc_dask.views.places import colors, obsm
 from abc_dask.views.reader import Reader, annotation_columns, column_batches
 
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
     import anndata
     import pandas as pd
 
-# One gene of 65,536 cells is what a browser or a plot asks for at a time. Of few cells
-# several genes share a chunk; a shard keeps the number of files low.
+# One gene of 65,536 cells is what a browser or a plot asks for at a time. Of thousands of
+# genes several share a shard, and of few cells a chunk, so that files and chunks are few.
 CHUNK_CELLS = 1 << 16
-
 CHUNK_VALUES = 1 << 14
-
 SHARD_VALUES = 1 << 20
+MOST_SHARDS = 1 << 10
 
 # Chunks that are written at once.
 _CHUNKS_AT_ONCE = 1 << 10
@@ -56,8 +56,8 @@ def var_frame(info: dict[str, Any]) -> pd.DataFrame:
 
 def uns_texts(info: dict[str, Any]) -> dict[str, str]:
     """Return the texts of AnnData's uns: normalization, and the provenance as JSON."""
-    provenance = {key: value for key, value in info.items() if key not in {"files", "digest"}}
-    return {"normalization": info["normalization"], "abc_dask": json.dumps(provenance)}
+    provenance = json.dumps(provenance_of(info))
+    return {"normalization": info["normalization"], "abc_dask": provenance}
 
 
 def to_anndata(reader: Reader, info: dict[str, Any]) -> anndata.AnnData:
@@ -109,10 +109,10 @@ def grid_of(n_cells: int, n_genes: int) -> tuple[tuple[int, int], tuple[int, int
     >>> grid_of(4_000_000, 500)
     ((65536, 1), (1048576, 1))
     >>> grid_of(2_000, 32_285)
-    ((2000, 8), (2000, 520))
+    ((2000, 8), (2000, 32))
     """
     cells = max(1, min(CHUNK_CELLS, n_cells))
-    genes = max(1, min(CHUNK_VALUES // cells, n_genes))
-    n_cells = cells * max(1, min(SHARD_VALUES // cells, -(-n_cells // cells)))
-    n_genes = genes * max(1, min(SHARD_VALUES // (n_cells * genes), -(-n_genes // genes)))
-    return (cells, genes), (n_cells, n_genes)
+    of_shard = cells * max(1, min(SHARD_VALUES // cells, -(-n_cells // cells)))
+    together = max(1, min(-(-n_genes // MOST_SHARDS), SHARD_VALUES // of_shard))
+    genes = max(1, min(CHUNK_VALUES // cells, together))
+    return (cells, genes), (of_shard, together - together % genes)

@@ -68,7 +68,7 @@ def find_annotations(
     others = [name for name in names if name not in found]
     if others:
         tables = open_annotations(view.info, download_base)
-        order = load_order(view.path) if view.format == "parquet" else None
+        order = load_order(view.path, view.info) if view.format == "parquet" else None
         on_disk = None if order is None else order.astype(np.int64)
         reader = open_reader(view.path, view.info)
         attached = attach(reader, on_disk, view_key(view.info), others, tables)

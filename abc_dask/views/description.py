@@ -1,21 +1,28 @@
-"""The description of a view: `_view.json`, its digests, and the names beside it."""
+"""The description of a view, its digests, and the names beside it.
+
+It is `_view.json` in a Zarr view, `_view.parquet` in a Parquet view, and beside a CSV view.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from abc_dask._version import FORMAT_VERSION
 from abc_dask.disk.files import unreadable
 from abc_dask.errors import ViewError
-from abc_dask.messages import enumerate_names, format_bytes, html_table
+from abc_dask.messages import enumerate_names, format_bytes, html_table, shortened
 from abc_dask.release.annotation import Annotation
+from abc_dask.views.view_file import ORDER, VIEW_FILE, read_description
 
 CELLS = "_cells.json"
-
 VIEW = "_view.json"
+
+# Of a description: what only the files of this view have, not a copy in another format.
+_OF_FILES = ("files", "digest", ORDER)
 
 
 def load_info(path: Path) -> dict[str, Any]:
@@ -26,21 +33,22 @@ def load_info(path: Path) -> dict[str, Any]:
     ViewError
         If there is none, it was changed, or another format version wrote it.
     """
-    source = path / VIEW if path.is_dir() else sidecar_path(path)
+    source = description_path(path)
     partial = partial_path(path)
     hint = (
         f"an unfinished one lies in {partial}: run the extraction again to complete it"
         if partial.exists()
-        else "give the folder or file that extract made"
+        else "name the folder or file that extract made"
     )
     try:
-        info: Any = json.loads(source.read_bytes())
+        of_parquet = source.name == VIEW_FILE
+        info: Any = json.loads(read_description(source) if of_parquet else source.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
     except (OSError, ValueError, RecursionError) as error:
         if other := unreadable(source, error):
             raise other from None
-        raise ViewError(f"{source} cannot be read: {error}") from None
+        raise ViewError(f"{source} cannot be read: {shortened(str(error))}") from None
     version = info.get("format_version") if isinstance(info, dict) else None
     if version != FORMAT_VERSION:
         raise ViewError(
@@ -50,8 +58,46 @@ def load_info(path: Path) -> dict[str, Any]:
     seal = info.pop("digest", None)
     if seal != info_digest(info):
         raise ViewError(f"{source} was changed after it was written; run the extraction again")
+    for name in _names_of_files(info):
+        if not _stays_below(name) or (path.is_file() and len(PurePosixPath(name).parts) > 1):
+            raise ViewError(
+                f"{source} lists the file {shortened(str(name))}, which is no path below "
+                f"{path if path.is_dir() else path.parent}; run the extraction again"
+            )
     described: dict[str, Any] = info
     return described
+
+
+def _names_of_files(info: dict[str, Any]) -> list[Any]:
+    files = info.get("files")
+    if not isinstance(files, list):
+        return [None]
+    return [file.get("name") if isinstance(file, dict) else None for file in files]
+
+
+def _stays_below(name: object) -> bool:
+    """Tell whether a name is a relative path that does not climb."""
+    if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
+        return False
+    return not name.startswith("/") and not {"", ".", ".."} & set(name.split("/"))
+
+
+def description_path(path: Path) -> Path:
+    """Return where the description of a view lies."""
+    if not path.is_dir():
+        return sidecar_path(path)
+    found = path / VIEW_FILE
+    return found if os.path.lexists(found) else path / VIEW
+
+
+def is_view(path: Path) -> bool:
+    """Tell whether a folder is a finished view, by its description."""
+    return any((path / name).is_file() for name in (VIEW_FILE, VIEW))
+
+
+def provenance_of(info: dict[str, Any]) -> dict[str, Any]:
+    """Return a description without what is true of these files alone."""
+    return {key: value for key, value in info.items() if key not in _OF_FILES}
 
 
 def tree(root: Path) -> list[str]:
@@ -60,18 +106,18 @@ def tree(root: Path) -> list[str]:
 
 
 def sealed_info(info: dict[str, Any]) -> bytes:
-    """Return the content of ``_view.json`` with a digest over itself."""
+    """Return the content of a description with a digest over itself."""
     return json.dumps(info | {"digest": info_digest(info)}, indent=1).encode()
 
 
 def info_digest(info: dict[str, Any]) -> str:
-    """Return the digest that ``_view.json`` carries over the rest of itself."""
+    """Return the digest that a description carries over the rest of itself."""
     text = json.dumps(info, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sidecar_path(output: Path) -> Path:
-    """Return the place of the description of a view that is one file."""
+    """Return the path of the description of a view that is one file."""
     return output.with_name(output.name + ".view.json")
 
 

@@ -14,7 +14,12 @@ from abc_dask.views.as_anndata import write_h5ad
 from abc_dask.views.csv_view import CsvReader, write_csv
 from abc_dask.views.description import annotations_of, part_paths
 from abc_dask.views.integrity import require_sound
-from abc_dask.views.parquet_view import PartsReader, content_digest, write_parts
+from abc_dask.views.parquet_view import (
+    PartsReader,
+    WrittenParts,
+    content_digest,
+    write_parts,
+)
 from abc_dask.views.reader import Reader, column_batches, load_order
 from abc_dask.views.zarr_view import VALUES, ZarrReader, write_zarr
 
@@ -31,12 +36,12 @@ def format_of(path: Path, named: str | None = None, *, known: tuple[str, ...] = 
     UsageError
         If it is not a known format.
     """
-    chosen = named or path.suffix.lower().removeprefix(".") or "parquet"
-    if chosen not in known:
+    found = named or path.suffix.lower().removeprefix(".") or "parquet"
+    if found not in known:
         raise UsageError(
-            f"unknown format {chosen!r} for {str(path)!r}; there are: {enumerate_names(known)}"
+            f"unknown format {found!r} for {str(path)!r}; there are: {enumerate_names(known)}"
         )
-    return chosen
+    return found
 
 
 def open_reader(path: Path, info: dict[str, Any]) -> Reader:
@@ -65,7 +70,7 @@ def open_reader(path: Path, info: dict[str, Any]) -> Reader:
     annotations, files = annotations_of(info), info["files"]
     if info["format"] == "parquet":
         seals = tuple(file["seal"] for file in files if "rows" in file)
-        order = load_order(path)
+        order = load_order(path, info)
         return PartsReader(part_paths(path, info), order, columns, dtype, annotations, seals)
     if info["format"] == "csv":
         return CsvReader(path, columns, dtype, n_cells, annotations)
@@ -73,12 +78,8 @@ def open_reader(path: Path, info: dict[str, Any]) -> Reader:
     return ZarrReader(path, columns, dtype, n_cells, annotations, digests)
 
 
-def _write_parts(place: Path, reader: Reader, info: dict[str, Any]) -> dict[str, int]:
-    return {part["name"]: part["rows"] for part in write_parts(place, reader, info)}
-
-
-WRITERS: dict[str, Callable[[Path, Reader, dict[str, Any]], dict[str, int] | None]] = {
-    "parquet": _write_parts,
+WRITERS: dict[str, Callable[[Path, Reader, dict[str, Any]], WrittenParts | None]] = {
+    "parquet": write_parts,
     "zarr": write_zarr,
     "csv": write_csv,
     "h5ad": write_h5ad,

@@ -10,7 +10,8 @@ from abc_dask.disk.files import sha256
 from abc_dask.errors import ViewError
 from abc_dask.messages import enumerate_names
 from abc_dask.views.description import VIEW, tree
-from abc_dask.views.reader import naming, require_digest
+from abc_dask.views.reader import load_order, naming, require_digest
+from abc_dask.views.view_file import ORDER, VIEW_FILE
 from abc_dask.views.zarr_view import VALUES
 
 
@@ -30,16 +31,21 @@ def problems(path: Path, info: dict[str, Any], *, rehash: bool) -> Iterator[str]
     root = path.parent if single else path
     listed = {file["name"]: file for file in info["files"]}
     for name, file in listed.items():
-        place = root / name
-        if not place.is_file():
+        file_path = root / name
+        if not file_path.is_file():
             yield f"{name} is missing"
-        elif (size := place.stat().st_size) != file["size"]:
+        elif (size := file_path.stat().st_size) != file["size"]:
             yield f"{name} has {size:,} bytes, expected {file['size']:,}"
-        elif rehash and _digest(place) != file["sha256"]:
+        elif rehash and _digest(file_path) != file["sha256"]:
             yield f"{name} was changed after it was written (SHA-256 differs)"
+    if rehash and ORDER in info:
+        try:
+            load_order(path, info)
+        except ViewError:
+            yield f"{VIEW_FILE} was changed after it was written (SHA-256 differs)"
     if not single:
         # hidden files are read by nobody: a worker left over may have one open
-        for name in sorted(set(tree(root)) - set(listed) - {VIEW}):
+        for name in sorted(set(tree(root)) - set(listed) - {VIEW, VIEW_FILE}):
             if not Path(name).name.startswith("."):
                 yield f"{name} does not belong to the view"
 

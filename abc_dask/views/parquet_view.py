@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
 from abc_dask.disk.checked_parquet import SealError, opened_sealed, seal
+from abc_dask.disk.files import unreadable
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.reader import (
     MATRIX_COLUMNS,
@@ -25,7 +26,6 @@ from abc_dask.views.reader import (
     label_index,
     opened_part,
     ordered_columns,
-    save_order,
 )
 
 if TYPE_CHECKING:
@@ -253,6 +253,8 @@ def write_part(content: PartContent, path: Path) -> None:
                 if rows != len(table):
                     raise OSError(f"{rows:,} of {len(table):,} rows read back")
     except (SealError, pa.ArrowException) as error:
+        if other := unreadable(path, error):
+            raise other from None
         raise OSError(f"what was written cannot be read back ({error})") from error
 
 
@@ -282,21 +284,21 @@ def _pandas_metadata(table: pa.Table) -> bytes:
     """Say to pandas and dask that cell_label is the index; others see a plain column."""
     columns = []
     kind: tuple[str, str, dict[str, Any] | None]
-    for field in table.schema:
-        if pa.types.is_dictionary(field.type):
-            n = len(table[field.name].chunk(0).dictionary) if len(table) else 0
-            codes = np.dtype(field.type.index_type.to_pandas_dtype()).name
-            described = {"num_categories": n, "ordered": field.type.ordered}
+    for column in table.schema:
+        if pa.types.is_dictionary(column.type):
+            n = len(table[column.name].chunk(0).dictionary) if len(table) else 0
+            codes = np.dtype(column.type.index_type.to_pandas_dtype()).name
+            described = {"num_categories": n, "ordered": column.type.ordered}
             kind = ("categorical", codes, described)
-        elif pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
-            name = np.dtype(field.type.to_pandas_dtype()).name
+        elif pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+            name = np.dtype(column.type.to_pandas_dtype()).name
             kind = (name, name, None)
         else:
             kind = ("unicode", "object", None)
         columns.append(
             {
-                "name": field.name,
-                "field_name": field.name,
+                "name": column.name,
+                "field_name": column.name,
                 "pandas_type": kind[0],
                 "numpy_type": kind[1],
                 "metadata": kind[2],
@@ -312,14 +314,27 @@ def _pandas_metadata(table: pa.Table) -> bytes:
     return json.dumps(text).encode()
 
 
-def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict[str, Any]]:
-    """Write a folder of Parquet part files from a view of another format.
+@dataclass(frozen=True)
+class WrittenParts:
+    """What the description of a Parquet view says of its parts.
 
-    Returns
-    -------
-    list of dict
-        Name and rows of each part.
+    Attributes
+    ----------
+    rows : dict of str to int
+        By the name of the part, in the plan's order.
+    order : array of int, shape (n_cells,)
+        Position in cell_metadata of every row of the parts put together.
+    digests : dict of str to str
+        SHA-256 by the name of the part, where it is known.
     """
+
+    rows: dict[str, int]
+    order: NDArray[Any]
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> WrittenParts:
+    """Write a folder of Parquet part files from a view of another format."""
     labels, matrices = reader.labels(), reader.matrices()
     annotations = [(a, reader.annotation(a)) for a in reader.annotations]
     light = [{"name": a.name, "source": a.source} for a, _ in annotations]
@@ -328,25 +343,24 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> list[dict
     target.mkdir()
     a_row = max(1, len(reader.columns) * reader.dtype.itemsize)
     step = max(1, min(ROW_GROUP, _PART_BYTES // a_row))
-    parts: list[dict[str, Any]] = []
+    parts: dict[str, int] = {}
     with ordered_columns(reader, target) as values:
         for name, rows in groups.items():
             for first in range(0, max(1, len(rows)), step):
-                chosen = rows[first : first + step]
-                columns = zip(reader.columns, (column[chosen] for column in values), strict=True)
-                beside = {a.name: a.arrow(values[chosen]) for a, values in annotations}
+                own = rows[first : first + step]
+                columns = zip(reader.columns, (column[own] for column in values), strict=True)
+                beside = {a.name: a.arrow(values[own]) for a, values in annotations}
                 content = PartContent(
-                    labels.take(pa.array(chosen)),
+                    labels.take(pa.array(own)),
                     dict(columns) | beside,
                     dict(zip(MATRIX_COLUMNS, name, strict=True)),
                     info["matrices"],
                     provenance,
                 )
-                parts.append({"name": part_file_name(len(parts), name[1]), "rows": len(chosen)})
-                write_part(content, target / parts[-1]["name"])
-    order = np.concatenate([np.empty(0, np.int64), *groups.values()])
-    save_order(target, order)
-    return parts
+                part = part_file_name(len(parts), name[1])
+                write_part(content, target / part)
+                parts[part] = len(own)
+    return WrittenParts(parts, np.concatenate(list(groups.values())))
 
 
 def _rows_of_matrices(

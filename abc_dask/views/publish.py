@@ -1,4 +1,4 @@
-"""How a view gets its final form and its place: write, describe, rename."""
+"""How a view gets its final form: write, describe, rename."""
 
 from __future__ import annotations
 
@@ -6,42 +6,36 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
+
 from abc_dask.disk.checked_parquet import read_seal
-from abc_dask.disk.files import sha256, write_whole
+from abc_dask.disk.files import cannot_write, sha256, write_by, write_whole
 from abc_dask.errors import ViewError
-from abc_dask.views.description import CELLS, VIEW, sealed_info, tree
+from abc_dask.views.description import VIEW, provenance_of, sealed_info, tree
 from abc_dask.views.formats import EXPORTS, WRITERS, format_of
 from abc_dask.views.integrity import require_whole
 from abc_dask.views.joined import handed_over
+from abc_dask.views.overwrite import refuse_existing
+from abc_dask.views.parquet_view import WrittenParts
 from abc_dask.views.reader import Reader, View, naming
-from abc_dask.views.staging import Staging
+from abc_dask.views.staging import SIDECAR, Staging
+from abc_dask.views.view_file import ORDER, VIEW_FILE, order_entry, write_view_file
 
 
-def refuse_existing(output: Path, *, overwrite: bool) -> None:
-    """Raise `ViewError` if something is there and may not be replaced.
-
-    With `overwrite`, only a view (or an empty folder, or a single file in the place of
-    a file) is replaced: a folder of other things is never removed.
-    """
-    if not (output.exists() or output.is_symlink()):
-        return
-    if not overwrite:
-        raise ViewError(f"{output} exists; pass --overwrite to replace it, or name another output")
-    if output.is_symlink():
-        raise ViewError(f"{output} is a symbolic link; name the place it points to")
-    ours = (output / VIEW).is_file() or (output / CELLS).is_file()
-    if output.is_dir() and not ours and any(output.iterdir()):
-        raise ViewError(f"{output} is a folder that is not a view, and is not replaced")
-
-
-def commit(staging: Staging, chosen: str, reader: Reader, info: dict[str, Any]) -> None:
+def commit(
+    staging: Staging,
+    format: str,
+    reader: Reader,
+    info: dict[str, Any],
+) -> None:
     """Write a view in its final form and publish it.
 
     Parameters
     ----------
     staging : Staging
         Locked by the caller.
-    chosen : str
+    format : str
         ``parquet``, ``zarr``, ``csv`` or ``h5ad``.
     reader : Reader
         What to write.
@@ -53,64 +47,62 @@ def commit(staging: Staging, chosen: str, reader: Reader, info: dict[str, Any]) 
     ViewError
         If it cannot be written.
     """
-    place = staging.finished()
+    source = staging.finished()
     try:
-        parts = WRITERS[chosen](place, reader, info)
-        publish(staging, place, chosen, info, rows=parts)
+        info = provenance_of(info)
+        publish(staging, source, format, info, WRITERS[format](source, reader, info))
     except OSError as error:
-        raise ViewError(
-            f"{staging.output} cannot be written: {error.strerror or error}; "
-            "run the command again when that is mended"
-        ) from error
+        raise cannot_write(staging.output, error) from error
 
 
 def publish(
     staging: Staging,
-    place: Path,
-    chosen: str,
+    source: Path,
+    format: str,
     info: dict[str, Any],
-    *,
-    rows: dict[str, int] | None = None,
-    digests: dict[str, str] | None = None,
+    parts: WrittenParts | None = None,
 ) -> None:
-    """Describe a complete view and rename it to its place.
+    """Describe a complete view and rename it to its path.
 
     Parameters
     ----------
     staging : Staging
-    place : Path
+    source : Path
         The view in its final form.
-    chosen : str
-        Its format.
+    format : str
     info : dict
         Provenance.
-    rows, digests : dict, optional
-        Rows of Parquet parts by name; digests that are known already.
+    parts : WrittenParts, optional
+        Of a Parquet view.
     """
-    if chosen == "h5ad":
-        staging.publish(place, sidecar=None)
+    if format == "h5ad":
+        staging.publish(source)
         return
-    if place.is_dir():
-        names = {name: place / name for name in tree(place) if name != VIEW}
-    else:
-        names = {staging.output.name: place}
+    known = parts or WrittenParts({}, np.empty(0))
+    names = {staging.output.name: source}
+    if source.is_dir():
+        names = {name: source / name for name in tree(source) if name not in {VIEW, VIEW_FILE}}
     files = []
     for name in sorted(names):
-        digest = (digests or {}).get(name) or sha256(names[name])
-        size = names[name].stat().st_size
-        entry: dict[str, Any] = {"name": name, "size": size, "sha256": digest}
-        if rows and name in rows:
+        digest = known.digests.get(name) or sha256(names[name])
+        entry: dict[str, Any] = {"name": name, "size": names[name].stat().st_size, "sha256": digest}
+        if name in known.rows:
             with naming(names[name]):
-                entry |= {"rows": rows[name], "seal": read_seal(names[name])}
+                entry |= {"rows": known.rows[name], "seal": read_seal(names[name])}
         files.append(entry)
-    content = sealed_info(info | {"format": chosen, "files": files})
-    if place.is_dir():
-        write_whole(place / VIEW, content)
-        staging.publish(place)
+    info = info | {"format": format, "files": files}
+    if parts is not None:
+        content = sealed_info(info | {ORDER: order_entry(parts.order)})
+        schema = pq.read_schema(source / next(iter(parts.rows)))
+        write_by(lambda p: write_view_file(p, schema, content, parts.order), source / VIEW_FILE)
+        staging.publish(source)
+    elif source.is_dir():
+        write_whole(source / VIEW, sealed_info(info))
+        staging.publish(source)
     else:
-        sidecar = staging.folder / VIEW
-        write_whole(sidecar, content)
-        staging.publish(place, sidecar)
+        sidecar = staging.folder / SIDECAR
+        write_whole(sidecar, sealed_info(info))
+        staging.publish(source, sidecar)
 
 
 def export(
@@ -123,14 +115,14 @@ def export(
     overwrite: bool = False,
 ) -> Path:
     """Write a view in another format, complete or absent; parameters as `View.export`."""
-    place = Path(target).expanduser().absolute()
-    chosen = format_of(place, format, known=EXPORTS)
-    if place == view.path:
-        raise ViewError(f"{place} is the view itself; name another target")
-    refuse_existing(place, overwrite=overwrite)
+    path = Path(target).expanduser().absolute()
+    named = format_of(path, format, known=EXPORTS)
+    if path == view.path:
+        raise ViewError(f"{path} is the view itself; name another target")
+    refuse_existing(path, overwrite=overwrite)
     require_whole(view.path, view.info)
     reader, info = handed_over(view, annotate, download_base)
-    staging = Staging.beside(place)
+    staging = Staging.beside(path)
     with staging.locked():
-        commit(staging, chosen, reader, info | {"exported_from": str(view.path)})
-    return place
+        commit(staging, named, reader, info | {"exported_from": str(view.path)})
+    return path

@@ -23,11 +23,12 @@ from abc_dask.disk.checked_parquet import opened_sealed
 from abc_dask.disk.files import Fingerprint, sha256, temporary_name, unreadable
 from abc_dask.errors import AbcDaskError, ViewError
 from abc_dask.release.annotation import Annotation
+from abc_dask.views.view_file import ORDER, VIEW_FILE, read_order
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL_ORDER = "_cell_order.npy"
+_CELL_ORDER = "_cell_order.npy"
 
 MATRIX_COLUMNS = (DATASET_LABEL, FEATURE_MATRIX_LABEL)
 
@@ -35,10 +36,16 @@ MATRIX_COLUMNS = (DATASET_LABEL, FEATURE_MATRIX_LABEL)
 _BATCH_BYTES = 256 << 20
 
 
-def save_order(folder: Path, order: NDArray[Any]) -> None:
-    """Keep where in cell_metadata each row of a view's parts stands."""
-    with (folder / CELL_ORDER).open("wb") as file:
-        np.save(file, order.astype(np.uint32), allow_pickle=False)
+# What libraries raise of files that they cannot read.
+_UNREADABLE = (
+    MemoryError,
+    OSError,
+    pa.ArrowException,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+)
 
 
 @contextlib.contextmanager
@@ -49,6 +56,8 @@ def naming(path: str | Path) -> Iterator[None]:
     ------
     UnavailableFileError
         If its disk does not answer.
+    ResourceError
+        If the system refuses memory or threads.
     ViewError
         If it cannot be decoded.
     """
@@ -56,7 +65,15 @@ def naming(path: str | Path) -> Iterator[None]:
         yield
     except AbcDaskError:
         raise
-    except (OSError, pa.ArrowException, ValueError, LookupError, RuntimeError, TypeError) as error:
+    except (
+        MemoryError,
+        OSError,
+        pa.ArrowException,
+        ValueError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+    ) as error:
         if other := unreadable(path, error):
             raise other from None
         reason = " ".join(str(error).split())[:300]
@@ -98,9 +115,13 @@ def _known_digest(path: Path, _state: Fingerprint) -> str:
     return sha256(path)
 
 
-def load_order(folder: Path) -> NDArray[Any]:
-    """Read what `save_order` kept."""
-    with naming(folder / CELL_ORDER), (folder / CELL_ORDER).open("rb") as file:
+def load_order(folder: Path, info: dict[str, Any]) -> NDArray[Any]:
+    """Read where in cell_metadata each row of a Parquet view's parts stands."""
+    if ORDER in info:
+        with naming(folder / VIEW_FILE):
+            return read_order(folder / VIEW_FILE, info[ORDER])
+    # views of earlier versions
+    with naming(folder / _CELL_ORDER), (folder / _CELL_ORDER).open("rb") as file:
         order: NDArray[Any] = np.load(file, allow_pickle=False)
     return order
 

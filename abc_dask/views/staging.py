@@ -11,6 +11,7 @@
         receipts/          one a finished part
         matrices/          views of single matrices, where they are fetched one by one
         finished/          the view in its final form, where that is not the parts
+        _view.json         its description, where that goes beside a file
         logs/              of batch jobs
         tls-*/             credentials of a cluster that runs, removed when it ends
 
@@ -40,21 +41,19 @@ from abc_dask.disk.files import (
     write_whole,
 )
 from abc_dask.errors import ViewError
-from abc_dask.views.description import VIEW, partial_path, sidecar_path
+from abc_dask.views.description import is_view, partial_path, sidecar_path
 
 PARTS = "parts"
-
 RECEIPTS = "receipts"
-
 PROVENANCE = "provenance.json"
-
 PLAN = "plan.json"
-
 TASKS = "tasks.json"
-
 FINISHED = "finished"
-
 MATRICES = "matrices"
+
+# Descriptions of a view that is one file: the new one, and the one that it replaces.
+SIDECAR = "_view.json"
+REPLACED = "_replaced.json"
 
 _LOCK = ".lock"
 
@@ -64,7 +63,7 @@ READERS = 8
 
 @dataclass(frozen=True)
 class Staging:
-    """The unfinished view beside its future place.
+    """The unfinished view beside its future path.
 
     Attributes
     ----------
@@ -121,6 +120,8 @@ class Staging:
             ) from error
         finally:
             os.close(descriptor)
+            # file systems such as sshfs and NFS keep an open file, and so its folder
+            self._sweep_beside()
 
     def _lock(self, descriptor: int, *, shared: bool) -> None:
         try:
@@ -202,7 +203,7 @@ class Staging:
         return values
 
     def begin_parts(self, provenance: dict[str, Any]) -> None:
-        """Make place for parts, and write down what each of them carries."""
+        """Make the folders of parts, and write down what each of them carries."""
         for name in (PARTS, RECEIPTS):
             (self.folder / name).mkdir(exist_ok=True)
         write_whole(self.folder / PROVENANCE, json.dumps(provenance).encode())
@@ -214,13 +215,13 @@ class Staging:
                 remove(path)
 
     def finished(self) -> Path:
-        """Return an empty place for the view in its final form."""
-        place = self.folder / FINISHED
-        remove(place)
-        return place
+        """Return a path where nothing is, for the view in its final form."""
+        path = self.folder / FINISHED
+        remove(path)
+        return path
 
     def publish(self, source: Path, sidecar: Path | None = None) -> None:
-        """Rename a complete view to its place, flushed to disk, and remove the rest.
+        """Rename a complete view to its path, flushed to disk, and remove the rest.
 
         Parameters
         ----------
@@ -228,7 +229,7 @@ class Staging:
             Folder or file in the staging folder.
         sidecar : Path, optional
             For a view that is one file: its description, which goes beside it. The old
-            description is removed before, and the new one follows after, so that
+            description is moved away before, and the new one follows after, so that
             a description never stands beside another view. Where there was no view, the
             description goes first: a run that is killed between the two leaves none.
         """
@@ -236,11 +237,12 @@ class Staging:
         if sidecar is None:
             replace_tree(source, self.output)
         else:
-            place = sidecar_path(self.output)
+            beside = sidecar_path(self.output)
             fsync_file(sidecar)
-            moves = [(sidecar, place), (source, self.output)]
+            moves = [(sidecar, beside), (source, self.output)]
             if os.path.lexists(self.output):
-                place.unlink(missing_ok=True)
+                if os.path.lexists(beside):  # kept: it tells that the view may be replaced
+                    beside.replace(self.folder / REPLACED)
                 moves.reverse()
             for old, new in moves:
                 old.replace(new)
@@ -259,7 +261,7 @@ class Staging:
         """Remove what a run left that was killed while it removed its staging folder."""
         with contextlib.suppress(OSError):
             for path in self.folder.parent.iterdir():
-                if is_temporary(path.name, self.folder.name) and not (path / VIEW).exists():
+                if is_temporary(path.name, self.folder.name) and not is_view(path):
                     shutil.rmtree(path, ignore_errors=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from abc_dask import Atlas, open_view
 from abc_dask.analysis.report import write_report
 from abc_dask.cli import cli
 from abc_dask.disk.files import temporary_name
-from abc_dask.views.description import info_digest
+from tests.descriptions import edit
 from tests.spatial import write_spatial
 from tests.waiting import PATIENCE
 
@@ -123,14 +122,14 @@ def test_text_out_of_data_is_escaped(view, tmp_path):
     """Names in a view's description are anybody's."""
     evil = "<img src=x onerror=alert(1)>&\"'"
     copy = shutil.copytree(view.path, tmp_path / "evil.parquet")
-    place = copy / "_view.json"
-    info = json.loads(place.read_text("utf-8"))
-    info["genes"][0]["gene_symbol"] = evil
-    info["matrices"][0]["feature_matrix_label"] = evil
-    info["run"]["versions"][evil] = evil
-    info["selection"] = {"where": evil}
-    info.pop("digest")
-    place.write_text(json.dumps(info | {"digest": info_digest(info)}), encoding="utf-8")
+
+    def forge(info):
+        info["genes"][0]["gene_symbol"] = evil
+        info["matrices"][0]["feature_matrix_label"] = evil
+        info["run"]["versions"][evil] = evil
+        info["selection"] = {"where": evil}
+
+    edit(copy, forge)
     write_report(open_view(copy), tmp_path / "evil.html", by=[], color=["Tac2"])
     text = (tmp_path / "evil.html").read_text("utf-8")
     assert "<img src=x" not in text
@@ -162,13 +161,14 @@ def fails(*words, code=2):
 def test_refusals(view, tmp_path):
     assert "unknown kind of report" in fails(view.path, "-o", tmp_path / "r.pdf")
     place = tmp_path / "r.html"
-    place.write_text("mine")
+    write_report(view, place, by=[], color=[])
+    mine = place.read_text()
     assert "exists; pass --overwrite" in fails(view.path, "-o", place, code=1)
     assert "nearest: class" in fails(view.path, "-o", place, "--overwrite", "--by", "clas")
     assert "no column 'nothing'" in fails(
         view.path, "-o", place, "--overwrite", "--color", "nothing"
     )
-    assert place.read_text() == "mine"
+    assert place.read_text() == mine
     assert "is not a finished view" in fails(tmp_path / "V", "-o", tmp_path / "a.html", code=1)
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
 

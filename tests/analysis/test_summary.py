@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_view
@@ -107,15 +107,19 @@ def test_where_on_genes_and_annotations(view, frame):
 
 
 VALUES = st.one_of(
-    st.just(0.0), st.just(np.nan), st.floats(-1e6, 1e6), st.sampled_from([1e8, 1e8 + 1, 3.5])
+    st.just(0.0),
+    st.sampled_from([np.nan, np.inf, -np.inf]),
+    st.floats(-1e6, 1e6),
+    st.sampled_from([1e8, 1e8 + 1, 3.5]),
 )
 TABLES = st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 1), VALUES, VALUES), max_size=40)
 
 
 @settings(max_examples=20)
 @given(TABLES, st.integers(1, 5), st.sampled_from(["group", "drop"]))
+@example([(0, 0, 1.0, 1.0), (0, 0, np.inf, 2.0), (0, 0, np.inf, -np.inf)], 3, "group")
 def test_any_table_in_any_partitions_equals_pandas(rows, npartitions, missing):
-    """Groups that are empty, single, all missing, all zero; large values near each other."""
+    """Groups that are empty, single, missing, zero, infinite; large values near each other."""
     by = [
         Annotation("a", "", ("p", "q", "r", "s"), "category", {}, 0),
         Annotation("b", "", ("one", "two"), "category", {}, 0),

@@ -221,8 +221,7 @@ def test_a_disk_that_does_not_answer(tiny, tmp_path, undisturbed, name, error):
     ("format", "name"),
     [
         ("parquet", "00000.*.parquet"),
-        pytest.param("parquet", "_cell_order.npy", marks=pytest.mark.slow),
-        pytest.param("parquet", "_view.json", marks=pytest.mark.slow),
+        pytest.param("parquet", "_view.parquet", marks=pytest.mark.slow),
         pytest.param("zarr", "X/c/0/0", marks=pytest.mark.slow),
         pytest.param("csv", "", marks=pytest.mark.slow),
     ],

@@ -14,6 +14,7 @@ import pytest
 
 from abc_dask import Atlas
 from abc_dask.disk.files import is_temporary
+from tests.descriptions import described
 
 from .conftest import BLOCK, GENES
 from .drivers import (
@@ -56,7 +57,7 @@ def test_damaged_tables(warm, base, job, tmp_path, n_flips):
     output = tmp_path / "out" / "v.parquet"
     output.parent.mkdir()
     assert warm.run(*job.to(output)).code == 0
-    content = json.loads((output / "_view.json").read_text())["content"]
+    content = json.loads(described(output))["content"]
     rng = np.random.default_rng(9)
     tables = {
         path.name.rpartition("-")[0]: path
@@ -104,7 +105,7 @@ def test_killed_while_tables_are_made(warm, base, job, tmp_path, most):
     shutil.rmtree(kept, ignore_errors=True)  # it is there if another test has read the atlas
     counted = warm.run(*job.to(output), fault={"under": str(base), "act": "count"})
     assert counted.code == 0, counted.err
-    content = json.loads((output / "_view.json").read_text())["content"]
+    content = json.loads(described(output))["content"]
     for at in some_of(counted.steps, most, all_kinds=most == 0):
         shutil.rmtree(kept)
         shutil.rmtree(output)

@@ -1,0 +1,154 @@
+"""All constants that decide how much is done at a time, lowered for tests.
+
+What is right for forty rows of one batch may be wrong from the second batch on. Values of
+thousands of rows are far too slow for every test; constants that are small are not.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import abc_dask
+
+PACKAGE = Path(abc_dask.__file__).parent
+
+# Each by its room and module, with a value that a few hundred cells exceed many times.
+LOWERED = {
+    "analysis.summary._FAN_IN": 2,
+    "disk.files._READ": 64,
+    "disk.kept_table.ROW_GROUP": 16,
+    "matrix.chunk_index._BATCH_BYTES": 1 << 10,
+    "matrix.chunk_rows._GAP": 64,
+    "matrix.chunk_table._CONTIGUOUS": 64,
+    "matrix.kernels.PIECE_VALUES": 64,
+    "matrix.kernels._SKIPPED": 16,
+    "matrix.plain_rows._BUFFER": 1 << 10,
+    "matrix.plain_rows._DISK_GAP": 32,
+    "matrix.plain_rows._GAP": 16,
+    "matrix.source._LONGEST_READ": 100,
+    "release.csv_table._CSV_BLOCK": 1 << 12,
+    "release.csv_table._ROW_GROUP": 16,
+    "run.blocks._WINDOW": 2,
+    "run.csr_anndata._CHUNK": 16,
+    "run.csr_anndata._SHARD": 64,
+    "run.part._CARRIED": 64,
+    "run.read_rows._PIECE": 64,
+    "views.as_anndata.CHUNK_CELLS": 16,
+    "views.as_anndata.CHUNK_VALUES": 32,
+    "views.as_anndata.MOST_SHARDS": 2,
+    "views.as_anndata.SHARD_VALUES": 128,
+    "views.as_anndata._CHUNKS_AT_ONCE": 2,
+    "views.csv_view._CSV_BYTES": 400,
+    "views.csv_view._CSV_CELLS": 16,
+    "views.csv_view._CSV_VALUES": 64,
+    "views.csv_view._LOOK": 100,
+    "views.parquet_view.ROW_GROUP": 32,
+    "views.parquet_view._COLUMNS": 2,
+    "views.parquet_view._PART_BYTES": 400,
+    "views.reader._BATCH_BYTES": 1 << 12,
+    "views.staging.READERS": 1,
+}
+
+# What is no amount of work at a time, by the reason.
+LEFT = {
+    "a limit that is refused, or cut, beyond it": """
+        acquire.part._JOURNAL_LIMIT acquire.presence._LONGEST_JOURNAL acquire.remote._PAGE_LIMIT
+        acquire.remote._MOST_PAGES acquire.remote._MANIFEST_LIMIT acquire.settings._MOST_WORKERS
+        analysis.plots.figures._MOST_SECTIONS analysis.plots.groups.MOST_GROUPS
+        analysis.plots.layers.MOST_TERMS analysis.report._MOST_PICTURES disk.files._LONGEST_STEM
+        matrix.chunk_index._LARGEST_HEADER matrix.h5py_reader._LARGEST_CHUNK_CACHE
+        matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK release.annotation.MOST_TERMS
+        release.condition._LONGEST release.condition._DEEPEST release.manifest._LARGEST_SIZE
+        views.parquet_view._DICTIONARY_BYTES views.overwrite._HEAD
+    """,
+    "a number of a format, of mathematics or of a picture": """
+        analysis.plots.canvas.DPI analysis.report._DPI matrix.chunk_index._USUAL_K
+        matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
+        matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES
+        release.column_types._EXACT views.parquet_view._STEP
+    """,
+    "jobs of a batch system that are asked for or looked at in one call": """
+        run.cluster.guard._BATCH run.cluster.jobs._BATCH
+    """,
+    "what h5py may keep, or is read of a file on the first look": """
+        matrix.h5py_reader._CHUNK_CACHE matrix.hdf5._START matrix.source._PROBES
+    """,
+}
+
+# Rooms whose sizes are lowered by tests of their own, or that read no matrix and no view.
+ROOMS_APART = {"acquire", "cli", "explore", "net", "store", "testing"}
+
+# An integer below it is a count of tries, a level, a version or a code.
+_LEAST = 8
+
+
+def constants() -> dict[str, int]:
+    """All integers of modules, written in capitals, that may be sizes."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for node in ast.parse(path.read_text("utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+            for target in targets:
+                value = _integer(node.value) if isinstance(target, ast.Name) else None
+                if value is not None and target.id.isupper() and abs(value) >= _LEAST:
+                    found[f"{name}.{target.id}"] = value
+    return found
+
+
+def _integer(node: ast.expr | None) -> int | None:
+    """The value of an expression of numbers alone, such as ``64 << 20``."""
+    allowed = (ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop)
+    if node is None or not all(isinstance(part, allowed) for part in ast.walk(node)):
+        return None
+    value = eval(compile(ast.Expression(node), "", "eval"))
+    return value if type(value) is int else None
+
+
+def lower(patch: pytest.MonkeyPatch) -> None:
+    """Lower every size, also where another module has imported it or has it as a default."""
+    modules = [importlib.import_module(name) for name in _modules()]
+    for full, value in LOWERED.items():
+        home, _, name = full.rpartition(".")
+        old = getattr(importlib.import_module(f"abc_dask.{home}"), name)
+        for module in modules:
+            if module.__name__ == f"abc_dask.{home}" or f"abc_dask.{home}.{name}" in _imported(
+                module.__name__
+            ):
+                patch.setattr(module, name, value)
+                for function in _functions(module):
+                    defaults = function.__defaults__ or ()
+                    if any(default is old for default in defaults):
+                        changed = tuple(value if d is old else d for d in defaults)
+                        patch.setattr(function, "__defaults__", changed)
+
+
+@functools.cache
+def _modules() -> list[str]:
+    rooms = [path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py"]
+    names = {".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts) for p in rooms}
+    return sorted(name.removesuffix(".__init__") for name in names)
+
+
+@functools.cache
+def _imported(module: str) -> set[str]:
+    path = importlib.import_module(module).__file__
+    nodes = ast.walk(ast.parse(Path(str(path)).read_text("utf-8")))
+    imports = (node for node in nodes if isinstance(node, ast.ImportFrom))
+    return {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+
+
+def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
+    for one in vars(module).values():
+        members = vars(one).values() if isinstance(one, type) else [one]
+        for member in members:
+            if isinstance(member, types.FunctionType) and member.__module__ == module.__name__:
+                yield member
