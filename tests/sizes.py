@@ -35,6 +35,8 @@ LOWERED = {
     "matrix.source._LONGEST_READ": 100,
     "release.csv_table._CSV_BLOCK": 1 << 12,
     "release.csv_table._ROW_GROUP": 16,
+    "release.user_file._STEP": 64,
+    "release.user_list._CHUNK": 4,
     "run.blocks._WINDOW": 2,
     "run.csr_anndata._CHUNK": 16,
     "run.csr_anndata._SHARD": 64,
@@ -66,7 +68,11 @@ LEFT = {
         matrix.chunk_index._LARGEST_HEADER matrix.h5py_reader._LARGEST_CHUNK_CACHE
         matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK release.annotation.MOST_TERMS
         release.condition._LONGEST release.condition._DEEPEST release.manifest._LARGEST_SIZE
-        views.parquet_view._DICTIONARY_BYTES views.overwrite._HEAD
+        release.gene_names._MOST_TOLD release.selection._MOST_TOLD release.user_file._HEAD
+        release.user_list._HEAD views.parquet_view._DICTIONARY_BYTES views.overwrite._HEAD
+    """,
+    "what decides in which order files are looked at, or names are compared": """
+        release.atlas_tables._SMALL release.selection._SAME_START
     """,
     "a number of a format, of mathematics or of a picture": """
         analysis.plots.canvas.DPI analysis.report._DPI matrix.chunk_index._USUAL_K

@@ -34,7 +34,7 @@ from abc_dask.store.folder import is_store
 from abc_dask.store.layout import Cells, create_values, write_metadata
 from abc_dask.store.packing import WideCountsError
 from abc_dask.store.tasks import Values, blocks_of
-from abc_dask.views.publish import refuse_existing
+from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.staging import FINISHED, MATRICES, PARTS, READERS, RECEIPTS, Staging
 
 if TYPE_CHECKING:
