@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from abc_dask.errors import UsageError, ViewError
-from abc_dask.messages import names_of, plural
+from abc_dask.messages import names_of
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.as_anndata import to_anndata
 from abc_dask.views.attach import find_annotations
-from abc_dask.views.description import (
-    annotations_of,
-    html_of,
-    load_info,
-    part_paths,
-    provenance_of,
-)
+from abc_dask.views.description import DescribedView, load_info
 from abc_dask.views.formats import content_of, open_reader
 from abc_dask.views.frame import lazy_frame
 from abc_dask.views.integrity import problems, require_whole
-from abc_dask.views.joined import handed_over
+from abc_dask.views.joined import genes_table, handed_over
 from abc_dask.views.publish import export
-from abc_dask.views.reader import Reader
+from abc_dask.views.reader import MATRIX_COLUMNS, Reader
 
 if TYPE_CHECKING:
     import anndata
@@ -61,8 +53,7 @@ def open_view(path: str | Path) -> View:
     return view
 
 
-@dataclass(frozen=True)
-class View:
+class View(DescribedView):
     """A table of genes in cells on disk, with its provenance.
 
     Attributes
@@ -73,43 +64,9 @@ class View:
         Its description.
     """
 
-    path: Path
-    info: dict[str, Any] = field(repr=False)
-
-    @property
-    def format(self) -> str:
-        """``parquet``, ``zarr`` or ``csv``."""
-        return str(self.info["format"])
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the gene columns, in the order asked."""
-        return tuple(gene["column"] for gene in self.info["genes"])
-
-    @property
-    def n_cells(self) -> int:
-        """Cells in the view."""
-        return int(self.info["counts"]["cells"])
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Release, genes, inputs, counts, versions and run of this view (a copy)."""
-        copy: dict[str, Any] = json.loads(json.dumps(provenance_of(self.info)))
-        return copy
-
-    @property
-    def parts(self) -> tuple[Path, ...]:
-        """Part files of a Parquet view, in the plan's order; none in other formats."""
-        return part_paths(self.path, self.info)
-
     def open_reader(self) -> Reader:
         """Open the columns as arrays, in the order of cell_metadata; checked in reading."""
         return open_reader(self.path, self.info)
-
-    @property
-    def annotations(self) -> tuple[Annotation, ...]:
-        """Columns of annotations that the view carries, in the order asked."""
-        return annotations_of(self.info)
 
     def find_annotations(
         self, columns: Iterable[str], *, download_base: str | Path | None = None
@@ -210,24 +167,14 @@ class View:
             Index cell_label in the order of cell_metadata, one column a gene: the
             reference workflow's table.
         """
-        import pandas as pd
-
-        reader = self.open_reader()
-        labels = reader.labels().to_pandas()
-        frame = pd.DataFrame(
-            reader.values(self.columns),
-            index=pd.Index(labels, name="cell_label"),
-            columns=list(self.columns),
-            copy=False,
-        )
-        if self._matrix_columns(matrices):
-            frame = frame.assign(**reader.matrices())
-        return frame
+        named = self._matrix_columns(matrices)
+        frame = genes_table(self.open_reader())
+        return frame.assign(**self.open_reader().matrices()) if named else frame
 
     def _matrix_columns(self, wanted: bool) -> list[str]:  # noqa: FBT001 - handed through
         if wanted and self.format == "csv":
             raise UsageError("a CSV view does not keep dataset_label and feature_matrix_label")
-        return ["dataset_label", "feature_matrix_label"] if wanted else []
+        return list(MATRIX_COLUMNS) if wanted else []
 
     def to_anndata(
         self, annotate: Iterable[str] = (), *, download_base: str | Path | None = None
@@ -440,13 +387,3 @@ class View:
             download_base=download_base,
             overwrite=overwrite,
         )
-
-    def __repr__(self) -> str:
-        """Return one line that tells what it is."""
-        return (
-            f"<View {str(self.path)!r}: {plural(self.n_cells, 'cell')}, "
-            f"{plural(len(self.columns), 'gene')}, {self.format}>"
-        )
-
-    def _repr_html_(self) -> str:
-        return html_of(self.path, self.info)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from abc_dask._version import FORMAT_VERSION
 from abc_dask.disk.files import unreadable
 from abc_dask.errors import ViewError
-from abc_dask.messages import enumerate_names, format_bytes, html_table, shortened
+from abc_dask.messages import enumerate_names, format_bytes, html_table, plural, shortened
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.view_file import ORDER, VIEW_FILE, read_description
 
@@ -136,18 +137,70 @@ def annotations_of(info: dict[str, Any]) -> tuple[Annotation, ...]:
     return tuple(Annotation.from_description(d) for d in info.get("annotations", []))
 
 
-def html_of(path: Path, info: dict[str, Any]) -> str:
-    """Return what a notebook shows of a view."""
-    counts = info["counts"]
-    size = format_bytes(sum(file["size"] for file in info["files"]))
-    columns = [gene["column"] for gene in info["genes"]]
-    return html_table(
-        {
-            "view": str(path),
-            "format": f"{info['format']}, {size}",
-            "release": f"{info['release']}, {info['metadata']}, {info['normalization']}",
-            "genes": enumerate_names(columns, most=20),
-            "cells": f"{counts['cells']:,} of {counts['cells_asked']:,} asked",
-            "matrices": f"{len(info['matrices']):,}",
-        }
-    )
+@dataclass(frozen=True)
+class DescribedView:
+    """What the description of a view tells, without a look at its files.
+
+    Attributes
+    ----------
+    path : Path
+        Folder or file.
+    info : dict
+        Its description.
+    """
+
+    path: Path
+    info: dict[str, Any] = field(repr=False)
+
+    @property
+    def format(self) -> str:
+        """``parquet``, ``zarr`` or ``csv``."""
+        return str(self.info["format"])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the gene columns, in the order asked."""
+        return tuple(gene["column"] for gene in self.info["genes"])
+
+    @property
+    def n_cells(self) -> int:
+        """Cells in the view."""
+        return int(self.info["counts"]["cells"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Release, genes, inputs, counts, versions and run of this view (a copy)."""
+        copy: dict[str, Any] = json.loads(json.dumps(provenance_of(self.info)))
+        return copy
+
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """Part files of a Parquet view, in the plan's order; none in other formats."""
+        return part_paths(self.path, self.info)
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """Columns of annotations that the view carries, in the order asked."""
+        return annotations_of(self.info)
+
+    def __repr__(self) -> str:
+        """Return one line that tells what it is."""
+        return (
+            f"<View {str(self.path)!r}: {plural(self.n_cells, 'cell')}, "
+            f"{plural(len(self.columns), 'gene')}, {self.format}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        info = self.info
+        size = format_bytes(sum(file["size"] for file in info["files"]))
+        return html_table(
+            {
+                "view": str(self.path),
+                "format": f"{self.format}, {size}",
+                "release": f"{info['release']}, {info['metadata']}, {info['normalization']}",
+                "genes": enumerate_names(self.columns, most=20),
+                "cells": f"{self.n_cells:,} of {info['counts']['cells_asked']:,} asked",
+                "matrices": f"{len(info['matrices']):,}",
+            }
+        )

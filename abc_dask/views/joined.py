@@ -15,7 +15,7 @@ from abc_dask.views.attach import find_annotations
 from abc_dask.views.formats import open_reader
 from abc_dask.views.parquet_view import PartsReader
 from abc_dask.views.places import placed
-from abc_dask.views.reader import Reader, View
+from abc_dask.views.reader import Reader, View, label_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,6 +119,15 @@ def handed_over(
     if download_base is not None:
         info["atlas"] = info.get("atlas", {}) | {"download_base": str(download_base)}
     return reader, placed(reader, info)
+
+
+def genes_table(reader: Reader) -> pd.DataFrame:
+    """Read the genes of all cells: index cell_label, one column a gene."""
+    import pandas as pd
+
+    index = label_index(reader.labels())
+    values, columns = reader.values(reader.columns), list(reader.columns)
+    return pd.DataFrame(values, index=index, columns=columns, copy=False)
 
 
 def cells_table(reader: Reader, columns: Sequence[str]) -> pd.DataFrame:
