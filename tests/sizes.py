@@ -38,6 +38,7 @@ LOWERED = {
     "release.user_file._STEP": 64,
     "release.user_list._CHUNK": 4,
     "run.blocks._WINDOW": 2,
+    "run.cell_rows._PARTITION": 16,
     "run.csr_anndata._CHUNK": 16,
     "run.csr_anndata._SHARD": 64,
     "run.part._CARRIED": 64,
