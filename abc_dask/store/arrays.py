@@ -11,6 +11,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,7 +78,7 @@ class Arrays:
         return [p.removeprefix(begin) for p in self._metadata if p.startswith(begin)]
 
     def read(self, path: str) -> Any:
-        """Read an array: NumPy, or Arrow where it holds text.
+        """Read an array of one dimension or more: NumPy, or Arrow where it holds text.
 
         Raises
         ------
@@ -96,32 +97,38 @@ class Arrays:
         described = self._metadata[path]
         shape = tuple(int(n) for n in described["shape"])
         chunk = tuple(int(n) for n in described["chunk_grid"]["configuration"]["chunk_shape"])
-        names = [codec["name"] for codec in described["codecs"]]
-        is_text = described["data_type"] == "string"
-        kind = np.dtype("O" if is_text else described["data_type"]).newbyteorder("<")
         if any(a != b for a, b in zip(shape[1:], chunk[1:], strict=True)):
             raise ValueError("chunks are cut across")
-        parts: list[Any] = []
-        length = shape[0] if shape else 1
-        for number in range(-(-length // chunk[0]) if shape else 1):
-            key = "/".join([path, "c", *[str(number)][: len(shape)], *["0"] * (len(shape) - 1)])
-            fill = described["fill_value"]
-            if key not in self.digests:  # Zarr writes no chunk that holds nothing else
-                parts.append(pa.array([fill] * chunk[0]) if is_text else np.full(chunk, fill, kind))
-                continue
-            raw = decoded(self.file(key), names)
-            if is_text:
-                parts.append(_texts(raw))
-                continue
-            values = np.frombuffer(raw, kind)
-            parts.append(values.reshape(-1, *chunk[1:]))
-        if is_text:
+        rest = "/0" * (len(shape) - 1)
+        keys = [f"{path}/c/{number}{rest}" for number in range(-(-shape[0] // chunk[0]))]
+        if not keys:
+            return np.zeros(
+                0, "O" if described["data_type"] == "string" else described["data_type"]
+            )
+        with ThreadPoolExecutor(max(1, min(len(keys), self._folder.readers))) as pool:
+            parts = list(pool.map(lambda key: self._chunk(key, described, chunk), keys))
+        if described["data_type"] == "string":
             joined = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
-            return joined.slice(0, length)
-        whole = np.concatenate(parts)[:length] if len(parts) > 1 else parts[0][:length]
-        if len(whole) != length:
-            raise ValueError(f"{len(whole)} elements, expected {length}")
-        return whole.astype(whole.dtype.newbyteorder("="), copy=False)
+            return joined.slice(0, shape[0])
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(whole) < shape[0]:
+            raise ValueError(f"{len(whole)} elements, expected {shape[0]}")
+        return whole[: shape[0]].astype(whole.dtype.newbyteorder("="), copy=False)
+
+    def _chunk(self, key: str, described: dict[str, Any], shape: tuple[int, ...]) -> Any:
+        """Read and decode one chunk; Zarr writes none that holds nothing but the fill value."""
+        fill, is_text = described["fill_value"], described["data_type"] == "string"
+        if key not in self.digests:
+            return (
+                pa.array([fill] * shape[0])
+                if is_text
+                else np.full(shape, fill, described["data_type"])
+            )
+        raw = decoded(self.file(key), [codec["name"] for codec in described["codecs"]])
+        if is_text:
+            return _texts(raw)
+        kind = np.dtype(described["data_type"]).newbyteorder("<")
+        return np.frombuffer(raw, kind).reshape(-1, *shape[1:])
 
     def require_metadata(self, path: str) -> None:
         """Compare an element's own metadata with what the root repeats.
