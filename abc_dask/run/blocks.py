@@ -16,10 +16,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from abc_dask._version import build
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError, ClusterError
 from abc_dask.messages import plural
 from abc_dask.progress import Progress
+from abc_dask.run.cluster.workers import Workers, other_build
 from abc_dask.run.part import Receipt, receipt_path
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ class Task(Protocol):
     @property
     def where(self) -> str:
         """What messages call it."""
+        ...
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files that its worker must see."""
         ...
 
 
@@ -76,6 +83,13 @@ def make_safely(work: Work, task: Task, staging: str, plan: str) -> Receipt:
     raise ClusterError(f"{task.where}: unexpected {said}")
 
 
+def make_by(driver: str, work: Work, task: Task, staging: str, plan: str) -> Receipt:
+    """Make a part where this process has the driver's build of the package."""
+    if other := other_build(build(), driver):
+        raise ClusterError(f"{task.where}: a worker has {other}; install the same one there")
+    return make_safely(work, task, staging, plan)
+
+
 def jobs_of(client: Client) -> Any:
     """Return the cluster of batch jobs that a client belongs to; None if it is another."""
     cluster = getattr(client, "cluster", None)
@@ -91,6 +105,7 @@ class _Run:
     staging: str
     plan: str
     progress: Progress
+    workers: Workers
     left: int
     tries: int = 0
     told_lost: int = 0
@@ -104,6 +119,9 @@ class _Run:
         todo = iter(tasks)
         running: dict[Any, Task] = {}
         completed = as_completed(loop=self.client.loop)
+        while not self.workers.is_ready:
+            self._look()
+            time.sleep(_LOOK / 50)
         try:
             while True:
                 few = len(running) <= _WINDOW // 2
@@ -146,7 +164,8 @@ class _Run:
         for task in tasks:  # one that was not trusted must not be taken for the new one
             receipt_path(Path(self.staging), task.number).unlink(missing_ok=True)
         # bound to its arguments: Dask would look for collections in all their fields
-        bound = [partial(make_safely, self.work, task, self.staging, self.plan) for task in tasks]
+        make_here = partial(make_by, build(), self.work)
+        bound = [partial(make_here, task, self.staging, self.plan) for task in tasks]
         futures = self.client.compute(
             [
                 dask.delayed(make, pure=False, traverse=False)(
@@ -175,8 +194,9 @@ class _Run:
                     completed.thread_condition.wait(_LOOK)
 
     def _look(self) -> None:
-        """See that the scheduler is there, and how the batch jobs stand, if there are any."""
+        """See that scheduler and workers are there, and how batch jobs stand, if there are any."""
         self._require_scheduler()
+        self.workers.look()
         cluster = jobs_of(self.client)
         if cluster is None:
             return
@@ -221,7 +241,7 @@ class _Run:
         memory of a worker goes away with it.
         """
         if future.status == "error":
-            future.result()
+            _raise(future, task)
         receipt = Receipt.load(receipt_path(Path(self.staging), task.number))
         if receipt is not None and receipt.plan == self.plan:
             return receipt
@@ -232,6 +252,20 @@ class _Run:
         except (CancelledError, OSError, TimeoutError):
             return None
         return fetched
+
+
+def _raise(future: Any, task: Task) -> None:
+    """Raise what a task raised, or its worker or the scheduler of it, as one of our errors."""
+    from distributed import KilledWorker
+
+    try:
+        future.result()
+    except (AbcDaskError, KilledWorker, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a cluster says
+        cause = error.__cause__ or error
+        said = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+    raise ClusterError(f"{task.where}: the cluster cannot run this task ({said})")
 
 
 def _add(started: dict[Any, Task], running: dict[Any, Task], completed: Any) -> None:
@@ -278,10 +312,13 @@ def run_tasks(
         What a task raised, or a `ClusterError` that names the blocks of which every
         worker died, or says why there are no workers.
     """
-    run = _Run(work, client, staging, plan, progress, left=len(todo))
+    read = sorted({path for task in todo for path in task.paths})
+    has_jobs = jobs_of(client) is not None
+    workers = Workers(client, staging, read, progress, has_jobs=has_jobs)
+    run = _Run(work, client, staging, plan, progress, workers, left=len(todo))
     fatal = []
     try:
-        suspects = list(run.run(todo))
+        suspects = list(run.run(todo)) if todo else []
         run.left = len(suspects)
         for task in suspects:
             fatal += list(run.run([task], attempt=2))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from abc_dask._version import FORMAT_VERSION, __version__
+from abc_dask._version import FORMAT_VERSION, __version__, build
 from abc_dask.disk.files import require_utf8
 from abc_dask.disk.kept_table import read_cached
 from abc_dask.errors import ReleaseError, ViewError
@@ -149,7 +149,7 @@ def begin(
         staging.begin(plan.identity, plan.digest, overwrite=overwrite)
         staging.begin_parts(plan.provenance if described is None else described)
         if not plan.kind:  # job arrays make views
-            staging.save_tasks({"format": format} | plan_to_json(plan))
+            staging.save_tasks({"format": format, "abc_dask": build()} | plan_to_json(plan))
     except OSError as error:
         raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
 

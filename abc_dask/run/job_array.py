@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from abc_dask._version import build
 from abc_dask.errors import AbcDaskError, UsageError, ViewError
 from abc_dask.messages import enumerate_names, plural
 from abc_dask.plan.plan import Plan, plan_from_json
 from abc_dask.run.blocks import make_safely
+from abc_dask.run.cluster.workers import other_build
 from abc_dask.run.extraction import begin, complete
 from abc_dask.run.part import Receipt, make_part, trusted_receipts
 from abc_dask.run.read_block import BlockTask, tasks_of
@@ -63,7 +65,12 @@ def read_plan(staging: Staging) -> tuple[Plan, str]:
     """
     values = staging.load_tasks()
     try:
-        format = str(values.pop("format"))
+        format, made_by = str(values.pop("format")), str(values.pop("abc_dask"))
+        if other := other_build(build(), made_by):
+            raise ViewError(
+                f"{staging.folder} is the work of another version (here is {other}); "
+                "use that one, or begin again by abc-dask extract ... --plan-only"
+            )
         return plan_from_json(values), format
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ViewError(

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from abc_dask._version import build
 from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.disk.files import Fingerprint, cannot_write, sha256, write_by, write_whole
 from abc_dask.plan.plan import Plan, RowBlock
@@ -33,6 +34,8 @@ class Receipt:
 
     Attributes
     ----------
+    build : str
+        Build of the package that made it (`abc_dask._version.build`).
     plan : str
         Digest of the plan.
     block : int
@@ -56,6 +59,7 @@ class Receipt:
         Time of the task.
     """
 
+    build: str
     plan: str
     block: int
     name: str
@@ -144,6 +148,7 @@ def with_receipt(
     try:
         (rows, content, bytes_read), size, digest = write_by(write, folder / PARTS / name)
         receipt = Receipt(
+            build=build(),
             plan=plan,
             block=block.number,
             name=name,
@@ -214,9 +219,9 @@ def trusted_receipts(
 
 
 def _is_good(receipt: Receipt, staging: Staging, plan: Plan, block: RowBlock) -> bool:
-    expected = (plan.digest, block.number, block.n_cells)
+    expected = (build(), plan.digest, block.number, block.n_cells)
     if (
-        (receipt.plan, receipt.block, receipt.rows) != expected
+        (receipt.build, receipt.plan, receipt.block, receipt.rows) != expected
         or receipt.fingerprint != plan.matrices[block.matrix].matrix.fingerprint
         or Path(receipt.name).name != receipt.name
     ):

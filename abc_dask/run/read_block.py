@@ -68,6 +68,13 @@ class BlockTask:
         """The file and rows of the block, as messages name them."""
         return f"{self.matrix.matrix.path} rows {self.block.start:,} to {self.block.stop:,}"
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The matrix file and the tables kept of it."""
+        matrix = self.matrix
+        files = (matrix.matrix.path, matrix.matrix.chunks, matrix.rows, matrix.details)
+        return tuple(path for path in (*files, *self.annotations) if path)
+
 
 @dataclass(frozen=True)
 class BlockTables:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from abc_dask._version import build
 from abc_dask.disk.files import Fingerprint, cannot_write, replacing, sha256
 from abc_dask.records import dumps, loads
 from abc_dask.run.part import Receipt, receipt_path
@@ -42,6 +43,13 @@ class StoreTask:
     def label(self) -> str:
         """What dashboards and logs call it."""
         return f"store-{self.kind}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The matrix files of a block; a shard is made of what lies in the folder of the store."""
+        if isinstance(self.work, ShardTask):
+            return ()
+        return tuple(dict.fromkeys(segment.matrix.path for segment in self.work.segments))
 
     @property
     def part(self) -> str:
@@ -85,6 +93,7 @@ def make_piece(task: StoreTask, staging: str, plan: str) -> Receipt:
                 temporary.write_bytes(dumps(assemble_shard(task.work)))
             size, digest = temporary.stat().st_size, sha256(temporary)
         receipt = Receipt(
+            build=build(),
             plan=plan,
             block=task.number,
             name=path.name,

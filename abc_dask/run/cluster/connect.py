@@ -8,23 +8,28 @@ jobs, speaks TLS with credentials of its own. No dashboard is opened unless aske
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import json
 import logging
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
-from urllib.parse import urlsplit
 
 from abc_dask.config import setting
 from abc_dask.errors import ClusterError, UsageError
-from abc_dask.messages import enumerate_names
+from abc_dask.messages import enumerate_names, format_bytes
 from abc_dask.run.cluster.jobqueue import JobRequest, configured, job_cluster
 from abc_dask.run.cluster.jobqueue import job_script as _job_script
 from abc_dask.run.cluster.queues import CLUSTERS
+from abc_dask.run.cluster.reach import (
+    address_in,
+    refuse_open,
+    require_answer,
+    require_host,
+    require_own_threads,
+)
 from abc_dask.terminal import echo
 from abc_dask.views.description import partial_path
 
@@ -82,6 +87,10 @@ class ClusterOptions(TypedDict, total=False):
     dashboard: bool
 
 
+# A worker process with its libraries, at work on the smallest of blocks: with a limit of 360 MB
+# Dask pauses it for good, with 400 MB it gets on (measured with distributed 2026.8).
+_LEAST_MEMORY = 400_000_000
+
 _OF_JOBS = ("jobs", "adapt", "walltime", "wait_for_workers")
 
 _OF_LOCAL = ("workers", "threads_per_worker", "memory_limit")
@@ -106,6 +115,7 @@ def connected(*, output: Path | None = None, **asked: Unpack[ClusterOptions]) ->
         If the scheduler cannot be reached.
     """
     config = asked.get("cluster_config")
+    require_own_threads()
     with configured(None if config is None else str(config)):
         kind = _kind(asked)
         if asked.get("scheduler") is not None:
@@ -115,7 +125,14 @@ def connected(*, output: Path | None = None, **asked: Unpack[ClusterOptions]) ->
                 yield client
             return
         active = _active_client() if asked.get("cluster") is None else None
-        if active is not None:
+        if active is not None and active.asynchronous:
+            warnings.warn(
+                "the active distributed.Client is asynchronous, and nothing here can wait for it: "
+                "threads of this process do the work",
+                stacklevel=2,
+            )
+        elif active is not None:
+            require_answer(active)
             yield active
             return
         opened = _local(asked) if kind == LOCAL else _jobs(job_request(output, asked), asked)
@@ -197,7 +214,8 @@ def runs_here(**asked: Unpack[ClusterOptions]) -> bool:
     if asked.get("scheduler") is not None or _kind(asked) != LOCAL:
         return False
     given = (asked.get("memory_limit"), asked.get("workers"), setting("workers"))
-    return all(one is None for one in given) and _active_client() is None
+    active = _active_client()
+    return all(one is None for one in given) and (active is None or active.asynchronous)
 
 
 def _active_client() -> Client | None:
@@ -220,8 +238,9 @@ def _joined(scheduler: str, *, allow_tcp: bool) -> Iterator[Client]:
     address, security = scheduler, None
     if "://" not in scheduler and Path(scheduler).expanduser().is_file():
         file = Path(scheduler).expanduser()
-        address, security = _address_in(file), credentials_beside(file)
-    _refuse_open(address, allow_tcp=allow_tcp)
+        address, security = address_in(file), credentials_beside(file)
+    refuse_open(address, allow_tcp=allow_tcp)
+    require_host(address)
     timeout = setting("connect-timeout")
     try:
         client = Client(address, timeout=timeout, set_as_default=False, security=security)
@@ -266,32 +285,6 @@ def _beneath(name: str) -> list[logging.Logger]:
     return [logging.getLogger(one) for one in names]
 
 
-def _address_in(file: Path) -> str:
-    """Read the address out of a scheduler file."""
-    try:
-        return str(json.loads(file.read_bytes())["address"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ClusterError(
-            f"{file} is not a scheduler file: dask scheduler --scheduler-file writes one"
-        ) from None
-
-
-def _refuse_open(address: str, *, allow_tcp: bool) -> None:
-    """Refuse to speak in the clear with another machine."""
-    if not address.startswith("tcp://") or allow_tcp:
-        return
-    host = urlsplit(address).hostname or ""
-    try:
-        on_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        on_loopback = host == "localhost"
-    if not on_loopback:
-        raise UsageError(
-            f"{address} does not encrypt and is not on this machine: anyone who reaches it can "
-            "run code as its user; use a tls:// address, or --allow-tcp in a network you trust"
-        )
-
-
 @contextlib.contextmanager
 def _local(asked: ClusterOptions) -> Iterator[Client]:
     from dask.system import CPU_COUNT
@@ -321,7 +314,7 @@ def _local(asked: ClusterOptions) -> Iterator[Client]:
             loop=loop,
             n_workers=count,
             threads_per_worker=threads,
-            memory_limit=None if in_process else str(option("memory_limit")),
+            memory_limit=None if in_process else _memory_limit(option("memory_limit"), threads),
             dashboard=dashboard,
         ) as cluster,
         PrivateClient(cluster) as client,
@@ -329,6 +322,29 @@ def _local(asked: ClusterOptions) -> Iterator[Client]:
         if dashboard:
             _say_dashboard(cluster)
         yield client
+
+
+def _memory_limit(asked: Any, threads: int) -> str:
+    """Return what each worker process may have, as Dask reads it.
+
+    Raises
+    ------
+    UsageError
+        If it is less than one takes that does next to nothing.
+    """
+    from distributed.worker_memory import parse_memory_limit
+
+    logger = logging.getLogger("distributed.worker")
+    try:
+        limit = parse_memory_limit(asked, threads, logger=logger)
+    except (ValueError, TypeError, AttributeError):
+        raise UsageError(f"--memory-limit {asked!r} is not a size, such as '2 GB'") from None
+    if limit is not None and limit < _LEAST_MEMORY:
+        raise UsageError(
+            f"--memory-limit {asked} is {format_bytes(limit)} for each worker; one needs at least "
+            f"{format_bytes(_LEAST_MEMORY)}: give more, or fewer --workers"
+        )
+    return str(asked)
 
 
 def _started(**options: Any) -> PrivateCluster:

@@ -1,0 +1,88 @@
+"""What is asked of a scheduler or a client before it is used: that it is there, and safe."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from abc_dask.errors import ClusterError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# Seconds in which an event loop that runs answers, and before a host's name is asked for again.
+_ANSWER = 5.0
+_AGAIN = 0.5
+
+_FORKED = (
+    "a process that is forked from one that used Dask has none of its threads: start processes by "
+    "multiprocessing's 'spawn' or 'forkserver', or before the first use"
+)
+
+_used_by: set[int] = set()  # processes that started something here; a fork's child inherits it
+
+
+def require_own_threads() -> None:
+    """Refuse a process that was forked after threads were at work: it has none of them."""
+    _used_by.add(os.getpid())
+    if len(_used_by) > 1:
+        raise ClusterError(_FORKED)
+
+
+def require_answer(client: Client) -> None:
+    """Refuse a client whose event loop does not run, as in a process that was forked."""
+    answered = threading.Event()
+    client.loop.add_callback(answered.set)
+    if not answered.wait(_ANSWER):
+        raise ClusterError(f"the active distributed.Client does not answer; {_FORKED}")
+
+
+def address_in(file: Path) -> str:
+    """Read the address out of a scheduler file."""
+    try:
+        return str(json.loads(file.read_bytes())["address"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ClusterError(
+            f"{file} is not a scheduler file: dask scheduler --scheduler-file writes one"
+        ) from None
+
+
+def require_host(address: str) -> None:
+    """Refuse a host that has no address, after one more try."""
+    host = urlsplit(address if "://" in address else f"tcp://{address}").hostname
+    if address.startswith("inproc://") or not host:
+        return
+    for is_last in (False, True):
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            if is_last:
+                raise ClusterError(
+                    f"no host {host!r} is known, of the scheduler {address!r} ({error.strerror})"
+                ) from None
+            time.sleep(_AGAIN)
+        else:
+            return
+
+
+def refuse_open(address: str, *, allow_tcp: bool) -> None:
+    """Refuse to speak in the clear with another machine."""
+    if not address.startswith("tcp://") or allow_tcp:
+        return
+    host = urlsplit(address).hostname or ""
+    try:
+        on_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        on_loopback = host == "localhost"
+    if not on_loopback:
+        raise UsageError(
+            f"{address} does not encrypt and is not on this machine: anyone who reaches it can "
+            "run code as its user; use a tls:// address, or --allow-tcp in a network you trust"
+        )
