@@ -13,14 +13,6 @@ from abc_dask.release.manifest import CELL_METADATA, FileEntry, Manifest
 if TYPE_CHECKING:
     from abc_dask.release.release import Release
 
-# Tables that go with cell_metadata: annotations of its cells and colours of its regions.
-_ANNOTATIONS = (
-    "cell_metadata_with_cluster_annotation",
-    "region_of_interest_metadata",
-    "region_of_interest_structure_map",
-    "anatomical_division_structure_map",
-)
-
 
 def select(
     manifest: Manifest, patterns: Iterable[str], normalization: str | None = None
@@ -108,8 +100,8 @@ def tables_for(
     metadata : str
         The directory, such as ``WMB-10X``.
     annotations : bool
-        Also the view with cluster annotations and the tables of regions, where the
-        release has them: what groups and colours the result.
+        Also the tables that are joined to the cells: annotated cells, donors, libraries,
+        regions, the taxonomy and the like.
 
     Returns
     -------
@@ -121,6 +113,7 @@ def tables_for(
     ReleaseError
         If the directory has no cell_metadata.
     """
+    from abc_dask.release.atlas_tables import tables_to_fetch
     from abc_dask.release.genes import gene_tables
     from abc_dask.release.matrices import metadata_directory
 
@@ -128,7 +121,7 @@ def tables_for(
     tables = manifest.tables(metadata)
     needed = [tables[CELL_METADATA], *gene_tables(manifest, metadata).values()]
     if annotations:
-        needed += [tables[tag] for tag in _ANNOTATIONS if tag in tables]
+        needed += tables_to_fetch(manifest, metadata)
     return tuple(dict.fromkeys(needed))
 
 

@@ -24,6 +24,11 @@ def _remember(ctx: click.Context, _parameter: click.Parameter, value: bool) -> N
         ctx.meta[VERBOSE] = True
 
 
+def _several(_ctx: click.Context, _parameter: click.Parameter, value: Any) -> str | None:
+    """Return names that were given once or more often as one text; None where there is none."""
+    return ",".join(value) or None
+
+
 verbose = click.option(
     "-v",
     "--verbose",
@@ -56,8 +61,11 @@ def atlas_options(command: Command) -> Command:
         click.option("--release", metavar="V", help="Release; newest on disk by default."),
         click.option(
             "--metadata",
-            metavar="NAME",
-            help="Directory of cell_metadata; the only one, else WMB-10X, by default.",
+            multiple=True,
+            metavar="NAME[,NAME]",
+            callback=_several,
+            help="Directory of cell_metadata, or several as one table; the only one, else "
+            "WMB-10X, by default.",
         ),
         click.option(
             "--gene-directory",

@@ -8,19 +8,21 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from abc_dask.columns import GENE_IDENTIFIER
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.index import MatrixIndex, union_of_genes
 from abc_dask.release.annotations import Annotations
-from abc_dask.release.cell_table import CellTable
+from abc_dask.release.cell_table import CellTable, directories_of
 from abc_dask.release.csv_table import cached_table
 from abc_dask.release.gene_choice import ChosenGenes, GeneChoice
 from abc_dask.release.gene_names import GeneNames
-from abc_dask.release.genes import choose_gene_table, read_genes
+from abc_dask.release.genes import choose_gene_table, read_genes, union_of_tables
 from abc_dask.release.manifest import CELL_METADATA, FeatureMatrix, FileEntry
 from abc_dask.release.matrices import Assignment, assign_cells
 from abc_dask.release.release import Release
 from abc_dask.release.selection import CellChoice, Selection
+from abc_dask.release.several import annotations_of
 from abc_dask.release.verified import Memory
 
 
@@ -57,9 +59,18 @@ class Inputs:
     def tables(self) -> list[FileEntry]:
         """Tables that any request reads: cell_metadata, and the gene table if there is one."""
         manifest = self.release.manifest
-        genes = choose_gene_table(manifest, self.metadata, self.gene_directory)
-        cells = manifest.tables(self.metadata)[CELL_METADATA]
-        return [cells] if genes is None else [cells, genes]
+        cells = [manifest.tables(name)[CELL_METADATA] for name in directories_of(self.metadata)]
+        return [*cells, *self.gene_tables]
+
+    @property
+    def gene_tables(self) -> list[FileEntry]:
+        """The gene table of each metadata directory; none where one of them has none."""
+        found = [
+            choose_gene_table(self.release.manifest, name, self.gene_directory)
+            for name in directories_of(self.metadata)
+        ]
+        known = [entry for entry in dict.fromkeys(found) if entry is not None]
+        return [] if None in found else known
 
     def is_verified(self, entry: FileEntry, memory: Memory) -> bool:
         """Return whether a file on disk was found to have the manifest's hash."""
@@ -76,8 +87,13 @@ class Inputs:
     @cached_property
     def annotations(self) -> Annotations:
         """The annotations of the cells."""
-        return Annotations(
-            self.release, self.metadata, self.cells, self.cache, self.taxonomy, self.joined
+        return annotations_of(
+            self.release,
+            self.metadata,
+            self.cells,
+            self.cache,
+            taxonomy=self.taxonomy,
+            joined=self.joined,
         )
 
     @memoized  # noqa: B019 - inputs live as long as their Atlas
@@ -130,16 +146,32 @@ class Inputs:
 
     @memoized  # noqa: B019 - inputs live as long as their Atlas
     def genes(self, normalization: str = "log2") -> pa.Table:
-        """Read the gene table, or the genes of the matrices where there is none."""
-        entry = choose_gene_table(self.release.manifest, self.metadata, self.gene_directory)
-        if entry is not None:
-            path = cached_table(self.release, entry, self.cache)
-            return read_genes(path, entry.relative_path)
+        """Read the gene tables, or the genes of the matrices where there is none."""
+        if self.gene_tables:
+            return union_of_tables(self._read_gene_tables())
+        return union_of_genes({index.table: index for index in self._indexes(normalization)})
+
+    def _read_gene_tables(self) -> list[pa.Table]:
+        return [
+            read_genes(cached_table(self.release, entry, self.cache), entry.relative_path)
+            for entry in self.gene_tables
+        ]
+
+    def _indexes(self, normalization: str) -> list[MatrixIndex]:
+        """Look at all matrices of the cells."""
         matrices = [a.feature_matrix for a in self.assignments(normalization)]
         self.release.require(matrix.file for matrix in matrices)
-        return union_of_genes({matrix: self.index(matrix) for matrix in matrices})
+        return [self.index(matrix) for matrix in matrices]
 
     @memoized  # noqa: B019 - inputs live as long as their Atlas
     def gene_names(self) -> GeneNames:
-        """Return the look-up of genes by symbol or identifier."""
-        return GeneNames.of(self.genes())
+        """Return the look-up of genes by symbol or identifier.
+
+        Genes of several tables, or of matrices without one, may be of different species.
+        """
+        if self.gene_tables:
+            tables = self._read_gene_tables()
+        else:
+            tables = [index.genes for index in self._indexes("log2")]
+        apart = [frozenset(table[GENE_IDENTIFIER].to_pylist()) for table in tables]
+        return GeneNames.of(self.genes(), apart if len(apart) > 1 else ())

@@ -191,7 +191,7 @@ class Plan:
             "release": self.release,
             "metadata": self.metadata,
             "normalization": self.normalization,
-            "genes": [gene.identifier for gene in self.genes],
+            "genes": [gene.key for gene in self.genes],
             "columns": list(self.columns),
             "dtype": self.dtype,
             "cell_selection": self.cell_selection,
@@ -249,6 +249,7 @@ class Plan:
                 "column": column,
                 "gene_identifier": gene.identifier,
                 "gene_symbol": gene.symbol,
+                **({"gene_identifiers": list(gene.identifiers)} if gene.others else {}),
                 "absent_in": [m.feature_matrix_label for m in self.matrices if m.positions[k] < 0],
             }
             for k, (gene, column) in enumerate(zip(self.genes, self.columns, strict=True))

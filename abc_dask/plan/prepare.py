@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.errors import GeneError, UsageError
+from abc_dask.matrix.index import MatrixIndex
 from abc_dask.messages import enumerate_names, plural
 from abc_dask.plan.alignment import Looking, align_rows, selection_digest
 from abc_dask.plan.inputs import Inputs
@@ -62,8 +64,7 @@ def prepare(
     annotations = find_annotations(inputs, request.annotate, names)
     assignments = inputs.assignments(request.normalization, selection) if only is None else [only]
     aligned = align_rows(inputs, assignments, selection, annotations, progress)
-    identifiers = [gene.identifier for gene in found]
-    planned = [rows.planned(rows.index.positions(identifiers)) for rows in aligned]
+    planned = [rows.planned(tuple(positions_of(rows.index, found).tolist())) for rows in aligned]
     if only is None:
         absent = [[m.positions[k] < 0 for m in planned] for k in range(len(found))]
         require_somewhere(found, absent)
@@ -84,6 +85,18 @@ def prepare(
         matrices=tuple(planned),
         blocks=plan_blocks(costs, request.block_size, trim=selection is not None),
     )
+
+
+def positions_of(index: MatrixIndex, genes: Sequence[Gene]) -> NDArray[np.int64]:
+    """Return the column of each gene in a matrix by any of its identifiers, -1 where it has none.
+
+    No matrix has two of the identifiers of a gene.
+    """
+    names = [name for gene in genes for name in gene.identifiers]
+    starts = np.cumsum([0, *(len(gene.identifiers) for gene in genes)])[:-1]
+    positions = np.array(index.positions(names), np.int64)
+    found: NDArray[np.int64] = np.maximum.reduceat(positions, starts) if len(genes) else positions
+    return found
 
 
 def plan_of(

@@ -121,6 +121,14 @@ class AlignedRows:
         """Rows that the metadata does not list."""
         return int((self.cells < 0).sum())
 
+    @property
+    def n_stored(self) -> int:
+        """Stored values of the wanted rows; an estimate where columns are stored together."""
+        matrix = self.index.matrix
+        if matrix.layout == "csc" and matrix.n_rows:  # rows do not tell what they hold
+            return matrix.n_values * int(self.wanted.sum()) // matrix.n_rows
+        return int(self.sizes[self.wanted].sum())
+
     def chosen(self, mask: NDArray[np.bool_], cells: NDArray[np.int64] | None) -> AlignedRows:
         """Return the rows with only some cells wanted.
 

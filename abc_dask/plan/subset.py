@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.disk.kept_table import read_cached, write_cached
 from abc_dask.errors import UsageError
+from abc_dask.messages import format_bytes, plural
 from abc_dask.plan.alignment import align_rows
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import Plan, plan_blocks, row_costs
-from abc_dask.plan.prepare import find_annotations, plan_of, require_somewhere
+from abc_dask.plan.prepare import find_annotations, plan_of, positions_of, require_somewhere
 from abc_dask.plan.request import Request
 from abc_dask.plan.row_table import AlignedRows
 from abc_dask.release.gene_names import Gene
 
 _SLOT = "slot"
+
+# Of a stored NaN, with its index.
+_NAN_BYTES = 8
 
 
 def write_slots(slots: NDArray[np.int32], target: Path) -> None:
@@ -98,8 +102,7 @@ def plan_subset(inputs: Inputs, request: Request, *, in_common: bool) -> SubsetP
     aligned = align_rows(inputs, assignments, selection, annotations, None)
     listed = None if request.genes is None else inputs.choose_genes(request.genes)
     wanted = all_genes(inputs, aligned) if listed is None else list(listed.genes)
-    table = pd.Index([gene.identifier for gene in wanted])
-    positions = np.array([matrix_genes(rows).get_indexer(table) for rows in aligned])
+    positions = np.array([positions_of(rows.index, wanted) for rows in aligned])
     if request.genes is not None and aligned:
         require_somewhere(wanted, (positions < 0).T.tolist())
     common: NDArray[np.bool_] = np.all(positions >= 0, axis=0)
@@ -116,6 +119,8 @@ def plan_subset(inputs: Inputs, request: Request, *, in_common: bool) -> SubsetP
         for k, gene in enumerate(wanted)
         if (positions[:, k] < 0).any()
     }
+    if request.genes is None:
+        _refuse_flood(aligned, positions)
     dtype = _dtype(aligned, with_nan=bool(absent))
     costs = [
         (_costs(rows, int((column < 0).sum()), dtype.itemsize), rows.wanted)
@@ -145,6 +150,21 @@ def matrix_genes(rows: AlignedRows) -> pd.Index[Any]:
     """Return the gene identifier of each column of a matrix."""
     columns: pd.Index[Any] = pd.Index(rows.index.genes[GENE_IDENTIFIER].to_pandas())
     return columns
+
+
+def _refuse_flood(aligned: Sequence[AlignedRows], positions: NDArray[np.intp]) -> None:
+    """Raise `UsageError` if most of the values to store would be NaN: genes that matrices lack."""
+    n_cells = np.array([int(rows.wanted.sum()) for rows in aligned])
+    lacking = (positions < 0).sum(axis=1)
+    n_nan, n_stored = int((n_cells * lacking).sum()), sum(rows.n_stored for rows in aligned)
+    if n_nan > n_stored:
+        size = format_bytes(n_nan * _NAN_BYTES)
+        raise UsageError(
+            f"{plural(len(aligned), 'feature matrix')} of these cells have different genes: "
+            f"{n_nan:,} NaN ({size}) would be stored beside {n_stored:,} values; choose cells of "
+            "one matrix by --where, name genes, or leave out genes that some matrix lacks by "
+            "--genes-in-common"
+        )
 
 
 def all_genes(inputs: Inputs, aligned: Sequence[AlignedRows]) -> list[Gene]:

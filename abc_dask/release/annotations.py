@@ -11,7 +11,7 @@ sorted by name, numbers in them by value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from abc_dask.columns import CELL_LABEL
-from abc_dask.config import setting
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.kept_table import read_cached
 from abc_dask.errors import MissingFileError, TableError, UsageError
@@ -76,47 +75,6 @@ class Annotations:
     taxonomy: str | None = None
     joined: tuple[str, ...] = ()
 
-    @classmethod
-    def open(
-        cls,
-        download_base: str | Path,
-        release: str,
-        metadata: str,
-        taxonomy: str | None = None,
-        joined: Sequence[str] = (),
-    ) -> Annotations:
-        """Find the tables of an atlas on disk.
-
-        Raises
-        ------
-        ReleaseError, MissingFileError, DamagedFileError, TableError
-            If release or cell_metadata are not there or do not fit.
-        """
-        opened = Release.open(download_base, release)
-        cache = Cache.beside(opened.download_base, setting("cache-directory"))
-        cells = CellTable.of(opened, metadata, cache)
-        return cls(opened, metadata, cells, cache, taxonomy, tuple(joined))
-
-    @classmethod
-    def of_view(cls, info: Mapping[str, Any]) -> Annotations:
-        """Find the tables of the atlas that a view is from, by the view's description.
-
-        Raises
-        ------
-        KeyError
-            If it does not say from which.
-        ReleaseError, MissingFileError, DamagedFileError, TableError
-            As `open`.
-        """
-        atlas = info["atlas"]
-        return cls.open(
-            atlas["download_base"],
-            info["release"],
-            info["metadata"],
-            atlas.get("taxonomy"),
-            atlas.get("joined", ()),
-        )
-
     def find(self, columns: Sequence[str]) -> tuple[Annotation, ...]:
         """Find columns; their values are aligned with cell_metadata and kept.
 
@@ -143,7 +101,7 @@ class Annotations:
         for name in columns:
             if list(columns).count(name) > 1:
                 raise UsageError(f"annotation {name!r} is asked for twice")
-        return tuple(self._one(name) for name in columns)
+        return tuple(self.one(name) for name in columns)
 
     def names(self) -> list[str]:
         """List all columns that the tables on disk have, by the shortest name of each."""
@@ -180,7 +138,7 @@ class Annotations:
         route = self.route(name)
         table = route.table
         if table is not None and table.is_long:
-            annotation = self._one(name)
+            annotation = self.one(name)
             return pa.chunked_array([annotation.arrow(annotation.values())])
         column = self._rows.read(table, [route.column])[route.column]
         rows = self._rows.rows(route)
@@ -247,7 +205,8 @@ class Annotations:
 
     # one column
 
-    def _one(self, name: str) -> Annotation:
+    def one(self, name: str) -> Annotation:
+        """Find one column, as `find`."""
         route = self.route(name)
         used = [join.table.entry for join in route.joins]
         used += [e for e in self._lists(route.column) if self.release.is_present(e)]

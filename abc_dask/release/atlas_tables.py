@@ -26,7 +26,7 @@ from abc_dask.release.linked_tables import (
     rank_of,
     related_directories,
 )
-from abc_dask.release.manifest import FileEntry
+from abc_dask.release.manifest import FileEntry, Manifest
 from abc_dask.release.parcellation import Parcellation
 from abc_dask.release.release import Release
 from abc_dask.release.taxonomy import Taxonomy
@@ -34,6 +34,8 @@ from abc_dask.release.term_order import TermOrder
 
 # Tables that describe clusters of the cells that they lie beside.
 _OF_CLUSTERS = ("cluster", "cell_cluster_", "cell_to_cluster_")
+
+ANNOTATED_CELLS = "cell_metadata_with_cluster_annotation"
 
 # Tables up to this size are fetched without knowing whether they have a column.
 _SMALL = 16 << 20
@@ -254,6 +256,29 @@ class AtlasTables:
             f"; {CLUSTER_ALIAS} of {self.metadata} are its own clusters, not those of "
             f"{directory}, which would be {alias}"
         )
+
+
+def tables_to_fetch(manifest: Manifest, metadata: str) -> list[FileEntry]:
+    """Return the tables from which columns of a metadata directory's cells are joined.
+
+    Of views, which repeat what base tables have, only that of annotated cells; embeddings and
+    the like of directories that are no taxonomy are left to those who ask for them.
+    """
+    beside = directories_beside(manifest, metadata)
+    taxonomies = [
+        name for name in related_directories(manifest, metadata) if "taxonomy" in name.split("-")
+    ]
+    terms = [Taxonomy.directory_of(manifest, metadata)]
+    terms += [Parcellation.directory_of(manifest)] if beside else []
+    named = [metadata, *beside, *(name for name in terms if name is not None), *taxonomies]
+    directories = list(dict.fromkeys(named))
+    found = [
+        entry
+        for entry in candidates(manifest, directories)
+        if rank_of(entry, ()) == BASE or entry.tag == ANNOTATED_CELLS
+    ]
+    sets = [manifest.tables(name).get(VALUE_SETS) for name in directories]
+    return [*found, *(entry for entry in sets if entry is not None)]
 
 
 def _alias_of(taxonomy: str) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.disk.cache import Cache
+from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint
-from abc_dask.disk.kept_table import read_cached, read_described
+from abc_dask.disk.kept_table import ROW_GROUP, opened_cached, read_cached, read_described
 from abc_dask.errors import TableError
 from abc_dask.messages import enumerate_names, plural
 from abc_dask.release.csv_table import cached_table
@@ -21,6 +25,15 @@ from abc_dask.release.release import Release
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# Tells the cells of several metadata directories apart.
+METADATA_DIRECTORY = "metadata_directory"
+
+
+def directories_of(metadata: str) -> list[str]:
+    """Return the metadata directories that a name means: one, or several joined by commas."""
+    return list(dict.fromkeys(name.strip() for name in metadata.split(",")))
 
 
 @dataclass(frozen=True)
@@ -50,13 +63,22 @@ class CellTable:
 
     @classmethod
     def of(cls, release: Release, metadata: str, cache: Cache) -> CellTable:
-        """Find the table of a metadata directory and check its columns.
+        """Find the table of a metadata directory, or of several, and check its columns.
 
         Raises
         ------
         TableError
             If it lacks cell_label or feature_matrix_label.
         """
+        directories = directories_of(metadata)
+        if len(directories) > 1:
+            members = [cls.of(release, name, cache) for name in directories]
+            state = (metadata, *(item for member in members for item in member.state))
+            make: Callable[[Path], None] = lambda target: _together(directories, members, target)  # noqa: E731
+            path = cache.get("cells-together", list(state), make)
+            schema, n_cells = read_described(path)
+            source = " and ".join(member.source for member in members)
+            return cls(path, source, tuple(schema.names), n_cells, state)
         entry = release.manifest.tables(metadata)[CELL_METADATA]
         path = cached_table(release, entry, cache)
         schema, n_cells = read_described(path)
@@ -103,3 +125,34 @@ class CellTable:
         """Read the whole table, index cell_label."""
         frame: pd.DataFrame = read_cached(self.path).to_pandas()
         return frame.set_index(CELL_LABEL)
+
+
+def _together(directories: list[str], members: list[CellTable], target: Path) -> None:
+    """Write the tables of several directories one after the other, with a column that tells which.
+
+    A column that has another type in one of them is text, or numbers where both are.
+    """
+    schemas = [read_described(member.path)[0] for member in members]
+    kinds: dict[str, pa.DataType] = {}
+    for field in chain.from_iterable(schemas):
+        kinds[field.name] = _wider(kinds.get(field.name, field.type), field.type)
+    kinds[METADATA_DIRECTORY] = pa.string()
+    whole = pa.schema(kinds)
+    with pq.ParquetWriter(target, whole, compression="zstd") as writer:
+        for name, member in zip(directories, members, strict=True):
+            with opened_cached(member.path) as file:
+                for number in range(file.num_row_groups):
+                    part = file.read_row_group(number)
+                    own = {field: part[field].cast(kinds[field]) for field in part.column_names}
+                    own[METADATA_DIRECTORY] = pa.array([name] * len(part), pa.string())
+                    nothing = {k: pa.nulls(len(part), kinds[k]) for k in kinds if k not in own}
+                    table = pa.table({k: (own | nothing)[k] for k in kinds}, schema=whole)
+                    writer.write_table(table, row_group_size=ROW_GROUP)
+    seal(target)
+
+
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    if one == other:
+        return one
+    both = {one, other}
+    return pa.float64() if both <= {pa.int64(), pa.float64()} else pa.string()

@@ -115,6 +115,7 @@ class _Lookup:
 
     def __init__(self, names: GeneNames) -> None:
         self.found: dict[str, str] = {}
+        self._genes: dict[str, Gene] = {}
         self.unknown: dict[str, None] = {}
         self.ambiguous: dict[str, Sequence[Gene]] = {}
         self.read_as: dict[str, str] = {}
@@ -123,7 +124,7 @@ class _Lookup:
         self._names = names
 
     def genes(self) -> tuple[Gene, ...]:
-        return tuple(self._names.by_identifier[identifier] for identifier in self.found)
+        return tuple(self._genes.values())
 
     def take_given(self, name: str) -> None:
         """Take a name that was given by itself."""
@@ -133,7 +134,7 @@ class _Lookup:
             also = "" if first == name else f", as {first!r} and as {name!r}"
             raise GeneError(f"gene {name!r} is asked for twice{also}")
         if gene is not None:
-            self.found[gene.identifier] = name
+            self._keep(gene, name)
 
     def take_list(self, listed: UserList) -> None:
         """Take the names of a list."""
@@ -142,7 +143,11 @@ class _Lookup:
             if gene is not None and gene.identifier in self.found:
                 self.n_repeated += 1
             elif gene is not None:
-                self.found[gene.identifier] = name
+                self._keep(gene, name)
+
+    def _keep(self, gene: Gene, name: str) -> None:
+        self._genes[gene.identifier] = gene
+        self.found |= dict.fromkeys(gene.identifiers, name)
 
     def _take(self, name: str, exact: Sequence[Gene], alike: Sequence[Gene]) -> Gene | None:
         """Return the gene that a name can only be; else remember what is wrong."""

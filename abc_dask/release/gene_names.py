@@ -39,10 +39,23 @@ class Gene:
         Such as ``ENSMUSG00000070570``; what matrices are searched for.
     symbol : str
         Such as ``Slc17a7``; empty where the table has none.
+    others : tuple of str
+        Its identifiers in matrices of other species, which have one of all of these at most.
     """
 
     identifier: str
     symbol: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """All of its identifiers."""
+        return (self.identifier, *self.others)
+
+    @property
+    def key(self) -> str:
+        """What tells it from other genes."""
+        return "|".join(self.identifiers)
 
 
 class GeneNames:
@@ -52,9 +65,13 @@ class GeneNames:
     ----------
     genes : iterable of Gene
         All genes of a table.
+    apart : sequence of frozenset of str, optional
+        Identifiers of each matrix, or species. A symbol that stands for one gene at most in
+        each of them is one gene with several identifiers.
     """
 
-    def __init__(self, genes: Iterable[Gene]) -> None:
+    def __init__(self, genes: Iterable[Gene], apart: Sequence[frozenset[str]] = ()) -> None:
+        self._apart = apart
         self.by_identifier: dict[str, Gene] = {}
         self.by_symbol: dict[str, list[Gene]] = {}
         for gene in genes:
@@ -63,17 +80,28 @@ class GeneNames:
                 self.by_symbol.setdefault(gene.symbol, []).append(gene)
 
     @classmethod
-    def of(cls, table: pa.Table) -> GeneNames:
-        """Build from a table with gene_identifier and gene_symbol."""
+    def of(cls, table: pa.Table, apart: Sequence[frozenset[str]] = ()) -> GeneNames:
+        """Build from a table with gene_identifier and gene_symbol; `apart` as the class has it."""
         identifiers = table[GENE_IDENTIFIER].to_pylist()
         symbols = table[GENE_SYMBOL].to_pylist()
-        return cls(Gene(i, s or "") for i, s in zip(identifiers, symbols, strict=True))
+        genes = [Gene(i, s or "") for i, s in zip(identifiers, symbols, strict=True)]
+        return cls(genes, apart)
 
     def exact(self, name: str) -> Sequence[Gene]:
         """Return the genes of this identifier, or else of this symbol."""
         if name in self.by_identifier:
             return [self.by_identifier[name]]
-        return self.by_symbol.get(name, [])
+        return self._merged(self.by_symbol.get(name, []))
+
+    def _merged(self, genes: Sequence[Gene]) -> Sequence[Gene]:
+        """Return one gene in place of several that no matrix, or species, has two of."""
+        names = [gene.identifier for gene in genes]
+        if len(names) < 2 or len({gene.symbol for gene in genes}) > 1:
+            return genes
+        counts = [len(own.intersection(names)) for own in self._apart]
+        if not counts or max(counts) > 1:
+            return genes
+        return [Gene(names[0], genes[0].symbol, tuple(names[1:]))]
 
     def without_version(self, name: str) -> Sequence[Gene]:
         """Return the gene of an identifier that has a version after a dot."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -92,3 +93,17 @@ def check_genes(table: pa.Table, source: str) -> pa.Table:
     if len(twice):
         raise TableError(f"{source}: gene_identifier {twice[0].as_py()!r} stands more than once")
     return table
+
+
+def union_of_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the genes of several tables, each identifier once, in order of appearance."""
+    if len(tables) == 1:
+        return tables[0]
+    common = [
+        name
+        for name in tables[0].column_names
+        if all(name in t.column_names and t[name].type == tables[0][name].type for t in tables)
+    ]
+    whole = pa.concat_tables([table.select(common) for table in tables]).combine_chunks()
+    first = whole[GENE_IDENTIFIER].to_pandas().duplicated()
+    return whole.filter(pa.array(~first.to_numpy()))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from abc_dask.errors import ReleaseError
 from abc_dask.messages import enumerate_names, nearest
-from abc_dask.release.cell_table import CellTable
+from abc_dask.release.cell_table import CellTable, directories_of
 from abc_dask.release.manifest import FeatureMatrix, Manifest
 
 _DEFAULT_METADATA = "WMB-10X"
@@ -19,6 +19,8 @@ _DEFAULT_METADATA = "WMB-10X"
 def metadata_directory(manifest: Manifest, metadata: str | None = None) -> str:
     """Choose the metadata directory: the named one, else the only one, else WMB-10X.
 
+    Several are named by commas between them.
+
     Raises
     ------
     ReleaseError
@@ -26,12 +28,14 @@ def metadata_directory(manifest: Manifest, metadata: str | None = None) -> str:
     """
     known = manifest.metadata_directories
     if metadata is not None:
-        if metadata not in known:
-            raise ReleaseError(
-                f"release {manifest.version} has no cell_metadata in {metadata!r}"
-                f"{nearest(metadata, known)}"
-            )
-        return metadata
+        names = directories_of(metadata)
+        for name in names:
+            if name not in known:
+                raise ReleaseError(
+                    f"release {manifest.version} has no cell_metadata in {name!r}"
+                    f"{nearest(name, known)}"
+                )
+        return ",".join(names)
     if len(known) == 1:
         return known[0]
     if _DEFAULT_METADATA in known:

@@ -13,7 +13,7 @@ from abc_dask.errors import TableError
 from abc_dask.messages import enumerate_names
 from abc_dask.release.csv_table import cached_table
 from abc_dask.release.linked_tables import PARCELLATION_INDEX
-from abc_dask.release.manifest import FileEntry
+from abc_dask.release.manifest import FileEntry, Manifest
 from abc_dask.release.release import Release
 from abc_dask.release.term_order import COLOR, TermOrder, first_values
 
@@ -48,12 +48,15 @@ class Parcellation:
     @classmethod
     def of(cls, release: Release, cache: Cache) -> Parcellation:
         """Find the terms of a release's one coordinate framework."""
-        found = [
-            tables[_MEMBERSHIP]
-            for name in release.manifest.datasets
-            if _MEMBERSHIP in (tables := release.manifest.tables(name))
-        ]
-        return cls(release, cache, tuple(found) if len(found) == 1 else ())
+        found = cls.directory_of(release.manifest)
+        tables = {} if found is None else release.manifest.tables(found)
+        return cls(release, cache, (tables[_MEMBERSHIP],) if tables else ())
+
+    @staticmethod
+    def directory_of(manifest: Manifest) -> str | None:
+        """Return the directory of the terms; None where there is none, or several."""
+        found = [d for d in manifest.datasets if _MEMBERSHIP in manifest.tables(d)]
+        return found[0] if len(found) == 1 else None
 
     @property
     def key(self) -> str:

@@ -48,7 +48,7 @@ class Taxonomy:
     def of(
         cls, release: Release, metadata: str, cache: Cache, directory: str | None = None
     ) -> Taxonomy:
-        """Find the taxonomy of a metadata directory.
+        """Find the taxonomy of a metadata directory, as `directory_of` does.
 
         Parameters
         ----------
@@ -65,22 +65,33 @@ class Taxonomy:
         ReleaseError
             If the release has no such taxonomy.
         """
-        manifest = release.manifest
-        known = [d for d in manifest.datasets if cls.is_in(manifest, d)]
-        if directory is None:
-            first = metadata.partition("-")[0]
-            fitting = [d for d in known if d.partition("-")[0] == first]
-            if len(fitting) != 1:
-                return cls(release, cache, ())
-            directory = fitting[0]
-        elif directory not in known:
-            raise ReleaseError(
-                f"release {manifest.version} has no taxonomy {directory!r}"
-                f"{nearest(directory, known)}"
-            )
-        tables = manifest.tables(directory)
+        found = cls.directory_of(release.manifest, metadata, directory)
+        tables = {} if found is None else release.manifest.tables(found)
         entries = tuple(tables[tag] for tag in (_MEMBERSHIP, _TERM) if tag in tables)
         return cls(release, cache, entries)
+
+    @classmethod
+    def directory_of(
+        cls, manifest: Manifest, metadata: str, directory: str | None = None
+    ) -> str | None:
+        """Return the directory of the taxonomy of a metadata directory; None where there is none.
+
+        Raises
+        ------
+        ReleaseError
+            If the release has not the one that was named.
+        """
+        known = [d for d in manifest.datasets if cls.is_in(manifest, d)]
+        if directory is not None:
+            if directory not in known:
+                raise ReleaseError(
+                    f"release {manifest.version} has no taxonomy {directory!r}"
+                    f"{nearest(directory, known)}"
+                )
+            return directory
+        first = metadata.partition("-")[0]
+        fitting = [d for d in known if d.partition("-")[0] == first]
+        return fitting[0] if len(fitting) == 1 else None
 
     @staticmethod
     def is_in(manifest: Manifest, directory: str) -> bool:

@@ -37,7 +37,6 @@ from abc_dask.plan.prepare import (
 from abc_dask.plan.request import Request
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.gene_names import Gene
-from abc_dask.release.genes import choose_gene_table
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import Assignment
 from abc_dask.release.release import Release
@@ -64,8 +63,7 @@ def fetch_tables(inputs: Inputs, request: Request, progress: FetchProgress) -> N
     DownloadError
         If they cannot be fetched.
     """
-    manifest = inputs.release.manifest
-    if choose_gene_table(manifest, inputs.metadata, inputs.gene_directory) is None:
+    if not inputs.gene_tables:
         raise GeneError(
             f"{inputs.metadata} has no gene table of its own to look genes up in before its "
             "matrices are fetched; name one with --gene-directory"
@@ -88,7 +86,7 @@ def _identity(
         "release": inputs.release.version,
         "metadata": inputs.metadata,
         "normalization": request.normalization,
-        "genes": [gene.identifier for gene in genes],
+        "genes": [gene.key for gene in genes],
         "columns": list(names),
         "cell_selection": list(inputs.cells.state),
         "block_size": request.block_size,

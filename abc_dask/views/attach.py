@@ -22,6 +22,7 @@ from abc_dask.messages import names_of, plural
 from abc_dask.release.annotation import Annotation, is_missing, read_values, write_values
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.join_rows import align
+from abc_dask.release.several import annotations_of_view
 from abc_dask.views.formats import open_reader
 from abc_dask.views.reader import Reader, View, load_order
 
@@ -47,7 +48,7 @@ def open_annotations(info: dict[str, Any], download_base: str | Path | None) -> 
         raise ViewError("the view does not say where its atlas lies; name it with --download-base")
     if download_base is None and not Path(base).is_dir():
         raise ViewError(f"the view's atlas is no longer at {base}; name it with --download-base")
-    return Annotations.of_view(info | {"atlas": {**atlas, "download_base": str(base)}})
+    return annotations_of_view(info | {"atlas": {**atlas, "download_base": str(base)}})
 
 
 def find_annotations(

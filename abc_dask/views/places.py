@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.errors import AbcDaskError
-from abc_dask.release.annotations import Annotations
 from abc_dask.release.coordinates import SECTION, SPATIAL, XY, coordinates_of, kind_of
+from abc_dask.release.several import annotations_of_view
 from abc_dask.views.reader import Reader, View
 
 PLACES = "places"  # in a view's description
@@ -33,7 +33,7 @@ def placed(reader: Reader, info: dict[str, Any]) -> dict[str, Any]:
     if own is not None:
         return info | {PLACES: kind_of(own, reader.n_cells)}
     try:
-        tables = Annotations.of_view(info)
+        tables = annotations_of_view(info)
     except (KeyError, AbcDaskError):
         return info
     kind = coordinates_of(tables)

@@ -73,7 +73,7 @@ def test_columns_beside_a_view_and_in_it(views, made):
 
 def test_a_view_with_annotations_needs_no_atlas(views, made, monkeypatch):
     _, full = views
-    monkeypatch.setattr("abc_dask.views.attach.Annotations", None)
+    monkeypatch.setattr("abc_dask.views.attach.annotations_of_view", None)
     assert_annotated(full.annotate(COLUMNS).compute(), annotated(made))
     assert full.term_colors("neurotransmitter")["GABA"] == NEUROTRANSMITTERS["GABA"]
     missing = {a.name: a.n_missing for a in full.annotations}

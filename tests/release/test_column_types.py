@@ -15,6 +15,7 @@ from abc_dask.errors import UsageError
 from abc_dask.release import csv_table
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.selection import CellChoice
+from abc_dask.release.several import annotations_of_view
 from tests.strategies import WITH_FILES, csv_names, csv_text, write_release
 
 
@@ -111,7 +112,13 @@ def annotations_of(tmp_path, columns) -> Annotations:
     rows = [[f"c{n}", "m", *row] for n, row in enumerate(zip(*columns.values(), strict=True))]
     text = csv_text(["cell_label", "feature_matrix_label", *columns], rows)
     release = write_release(tmp_path, {csv_names("WMB-10X", "cell_metadata"): text})
-    return Annotations.open(release.download_base, release.version, "WMB-10X")
+    return annotations_of_view(
+        {
+            "atlas": {"download_base": release.download_base},
+            "release": release.version,
+            "metadata": "WMB-10X",
+        }
+    )
 
 
 def test_annotations_of_every_type(tmp_path):

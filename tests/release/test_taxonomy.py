@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from abc_dask.errors import TableError, UsageError
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.selection import CellChoice
+from abc_dask.release.several import annotations_of_view
 from tests.strategies import WITH_FILES, csv_names, csv_text, write_release
 
 MEMBERSHIP = "cluster_to_cluster_annotation_membership"
@@ -31,7 +32,8 @@ def tables_of(folder, cells, taxonomies, *, metadata, taxonomy=None, others=()) 
     for tag in others:
         files[csv_names(metadata, tag)] = csv_text(["cluster_alias"], [[1]])
     release = write_release(folder, files)
-    return Annotations.open(release.download_base, release.version, metadata, taxonomy)
+    atlas = {"download_base": release.download_base, "taxonomy": taxonomy}
+    return annotations_of_view({"atlas": atlas, "release": release.version, "metadata": metadata})
 
 
 def classes(tables):

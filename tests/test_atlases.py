@@ -1,0 +1,170 @@
+"""Other atlases in small copies of their layouts, against pandas and anndata."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from abc_dask import Atlas, open_view
+from abc_dask.errors import UsageError
+from abc_dask.testing.layouts import write_layout
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("layouts") / "base"
+    return write_layout(folder, "species", "brains", "brain_bank", "own_clusters")
+
+
+def csv(base, directory, tag):
+    (path,) = base.glob(f"metadata/{directory}/*/**/{tag}.csv")
+    return pd.read_csv(path, dtype={"cell_label": str})
+
+
+def expression(base, dataset, label, symbols):
+    (path,) = base.glob(f"expression_matrices/{dataset}/*/{label}-log2.h5ad")
+    data = ad.read_h5ad(path)
+    chosen = data[:, [data.var["gene_symbol"].tolist().index(symbol) for symbol in symbols]]
+    return pd.DataFrame(chosen.X.toarray(), index=data.obs_names, columns=symbols)
+
+
+def assert_column(found, expected):
+    expected = expected.reindex(found.index)
+    is_missing = expected.isna().to_numpy()
+    np.testing.assert_array_equal(found.isna(), is_missing)
+    got, want = (series[~is_missing].astype(object).tolist() for series in (found, expected))
+    assert got == want
+
+
+SAME = {"check_names": False, "check_index_type": False}
+SYMBOLS = ["Slc17a7", "Tac2"]
+ORDERS = {
+    "species_genus": ["Marmoset", "Macaque", "Human"],
+    "Class": ["Class 2", "Class 1", "Class 0"],
+}
+
+
+def test_a_symbol_is_one_gene_in_cells_of_all_species(base, tmp_path):
+    atlas = Atlas(base, metadata="HMBA-10xMultiome-BG")
+    view = atlas.extract(SYMBOLS, tmp_path / "v.parquet", annotate=["Class", "species_genus", "x"])
+    frame = view.annotate(["Class", "species_genus", "x"]).compute()
+    names = ("Human", "Macaque", "Marmoset")
+    dataset = "HMBA-10xMultiome-BG"
+    want = pd.concat([expression(base, dataset, f"{dataset}-{name}", SYMBOLS) for name in names])
+    pd.testing.assert_frame_equal(
+        frame[SYMBOLS], want.loc[frame.index], check_names=False, check_index_type=False
+    )
+    assert view.info["genes"][0]["gene_identifiers"] == [
+        f"{prefix}00000000000" for prefix in ("ENSG", "ENSMMUG", "ENSCJAG")
+    ]
+    cells = csv(base, dataset, "cell_metadata")
+    merged = cells.merge(csv(base, dataset, "donor"), on="donor_label").set_index("cell_label")
+    assert_column(frame["species_genus"], merged["species_genus"])
+    taxonomy = "HMBA-BG-taxonomy-CCN20250428"
+    member = csv(base, taxonomy, "cell_to_cluster_membership")
+    long = csv(base, taxonomy, "cluster_to_cluster_annotation_membership")
+    classes = long[long["cluster_annotation_term_set_name"] == "Class"]
+    joined = member.merge(classes, on="cluster_alias").set_index("cell_label")
+    assert_column(frame["Class"], joined["cluster_annotation_term_name"])
+    umap = csv(base, taxonomy, "cell_2d_embedding_coordinates").set_index("cell_label")
+    assert_column(frame["x"], umap["x"])
+    for name, order in ORDERS.items():
+        assert frame[name].cat.categories.tolist() == order
+
+
+def test_all_genes_of_all_species_would_be_mostly_nan(base, tmp_path):
+    atlas = Atlas(base, metadata="HMBA-10xMultiome-BG")
+    with pytest.raises(UsageError, match="have different genes: 3,720 NaN .* beside .* values"):
+        atlas.subset(tmp_path / "all.h5ad", where="donor_label == donor_label")
+    assert not (tmp_path / "all.h5ad").exists()
+    kept = atlas.subset(tmp_path / "human.h5ad", where="species_genus == 'Human'").to_anndata()
+    assert kept.shape == (20, 30)
+    few = atlas.subset(tmp_path / "few.h5ad", genes=SYMBOLS).to_anndata()
+    assert not np.isnan(few.X.toarray()).any()
+
+
+def test_brains_as_one_table(base, tmp_path):
+    names = ["Zhuang-ABCA-1", "Zhuang-ABCA-2"]
+    atlas = Atlas(base, metadata=",".join(names))
+    columns = ["metadata_directory", "class", "parcellation_structure", "x", "ccf_coordinates.x"]
+    view = atlas.extract(SYMBOLS, tmp_path / "v.parquet", annotate=columns)
+    frame = view.annotate(columns).compute()
+    want = pd.concat([expression(base, name, name, SYMBOLS) for name in names])
+    pd.testing.assert_frame_equal(
+        frame[SYMBOLS], want.loc[frame.index], check_names=False, check_index_type=False
+    )
+    tag = "cell_metadata_with_cluster_annotation"
+    cells = pd.concat([csv(base, name, tag).assign(of=name) for name in names])
+    cells = cells.set_index("cell_label")
+    assert_column(frame["metadata_directory"], cells["of"])
+    assert_column(frame["class"], cells["class"])
+    assert_column(frame["x"], cells["x"])
+    ccf = pd.concat([csv(base, f"{name}-CCF", "ccf_coordinates") for name in names])
+    ccf = ccf.set_index("cell_label")
+    assert_column(frame["ccf_coordinates.x"], ccf["x"])
+    assert_column(
+        frame["parcellation_structure"], ccf["parcellation_index"].map({1: "VISp", 2: "AUD"})
+    )
+    assert frame["parcellation_structure"].cat.categories.tolist() == ["AUD", "VISp"]
+    # a view opened later finds both again
+    plain = atlas.extract(SYMBOLS, tmp_path / "plain.parquet")
+    again = open_view(plain.path).annotate(["class"]).compute()
+    assert_column(again["class"], cells["class"])
+    chosen = atlas.expression(SYMBOLS, where="metadata_directory == 'Zhuang-ABCA-2' and x > 5")
+    assert (
+        chosen.compute().index.tolist()
+        == cells.query("of == 'Zhuang-ABCA-2' and x > 5").index.tolist()
+    )
+    assert set(atlas.columns.index) >= {*columns, "brain_section_label"}
+    with pytest.raises(UsageError, match="no column 'clas' .*; nearest: class"):
+        atlas.annotate(["clas"])
+
+
+def test_species_and_brains_together_have_what_either_has(base):
+    atlas = Atlas(base, metadata="Zhuang-ABCA-1,ASAP-PMDBS-10X")
+    frame = atlas.annotate(["class", "primary_diagnosis", "x"]).compute()
+    assert frame["class"].notna().sum() == 40
+    assert frame["primary_diagnosis"].notna().sum() == 40
+    assert frame["primary_diagnosis"].cat.categories.tolist() == ["Control", "PD"]
+    assert frame["x"].notna().all()
+    values = atlas.expression(["Tac2"]).compute()["Tac2"]
+    assert values.notna().all()
+    assert len(values) == 80
+
+
+def test_a_brain_bank(base, tmp_path):
+    atlas = Atlas(base, metadata="ASAP-PMDBS-10X")
+    columns = ["primary_diagnosis", "supercluster_name"]
+    view = atlas.extract(SYMBOLS, tmp_path / "v.parquet", annotate=columns)
+    directory = "ASAP-PMDBS-10X"
+    merged = (
+        csv(base, directory, "cell_metadata")
+        .merge(csv(base, directory, "sample"), on="sample_label")
+        .merge(csv(base, directory, "donor"), on="donor_label")
+        .set_index("cell_label")
+    )
+    frame = view.annotate(columns).compute()
+    assert_column(frame["primary_diagnosis"], merged["primary_diagnosis"])
+    want = expression(base, directory, directory, SYMBOLS).loc[merged.index]
+    means = view.summarize("primary_diagnosis")["mean"]
+    expected = want.groupby(merged["primary_diagnosis"]).mean()
+    np.testing.assert_allclose(
+        means.loc[expected.index.tolist(), SYMBOLS].to_numpy(np.float64), expected, rtol=1e-6
+    )
+
+
+def test_clusters_of_ones_own(base, tmp_path):
+    options = {"metadata": "Zeng-Aging-Mouse-10Xv3", "gene_directory": "WMB-10X"}
+    atlas = Atlas(base, taxonomy="WMB-taxonomy", **options)
+    frame = atlas.annotate(["class", "class_label", "class_name", "age"]).compute()
+    cells = csv(base, options["metadata"], "cell_metadata").set_index("cell_label")
+    own = "own class " + (cells["cluster_alias"] % 2).astype(str)
+    assert_column(frame["class_label"], own)
+    assert_column(frame["class_name"], own)
+    named = cells["wmb_cluster_alias"].dropna().astype(int).map(lambda alias: f"class {alias % 3}")
+    assert_column(frame["class"], named)
+    assert_column(frame["age"], cells["donor_label"].map({"d0": "adult", "d1": "aged"}))
