@@ -21,6 +21,9 @@ from abc_dask.store.description import SHARD_GENES
 # What the index of a shard says of a chunk that is not there.
 _NOTHING = (1 << 64) - 1
 
+# Bytes of genes that are read back at once.
+_READ_BACK = 4 << 20
+
 _STARTS, _ENDS, _SUMS = "starts.npy", "ends.npy", "sums.npy"
 
 
@@ -241,12 +244,17 @@ def _read_back(task: ShardTask) -> None:
 
     sums = np.load(Path(task.folder) / _SUMS, mmap_mode="r")[:, task.genes.start : task.genes.stop]
     array = zarr.open_array(Path(task.store) / "X", mode="r")
-    for k, gene in enumerate(task.genes):
-        values = np.asarray(array[:, gene])
-        for number, at in enumerate(range(0, task.n_cells, task.block_cells)):
-            read = weigh_values(values[at : at + task.block_cells])
-            if read != sums[number, k]:
-                raise StoreError(
-                    f"{task.store}: gene {gene:,} reads back with other values in cells "
-                    f"{at:,} and after; look at the disk and run the command again"
-                )
+    genes = task.genes
+    # many genes of a large store at a time would be turned around in memory
+    step = max(1, _READ_BACK // (task.n_cells * array.dtype.itemsize))
+    for low in range(genes.start, genes.stop, step):
+        columns = np.asarray(array[:, low : min(low + step, genes.stop)]).T
+        for gene, column in enumerate(columns, low):
+            values = np.ascontiguousarray(column)
+            for number, at in enumerate(range(0, task.n_cells, task.block_cells)):
+                read = weigh_values(values[at : at + task.block_cells])
+                if read != sums[number, gene - genes.start]:
+                    raise StoreError(
+                        f"{task.store}: gene {gene:,} reads back with other values in cells "
+                        f"{at:,} and after; look at the disk and run the command again"
+                    )

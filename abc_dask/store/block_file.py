@@ -69,6 +69,17 @@ class Packed:
         file.write(_TAIL.pack(archive.tell()))
 
 
+def weigh_columns(columns: NDArray[Any], out: NDArray[np.uint64]) -> None:
+    """Write `weigh_values` of each row of an array of genes x cells."""
+    from abc_dask.store.packing_loops import weigh_rows
+
+    if columns.strides[0] % 8 == 0 and columns.shape[1] * columns.itemsize % 8 == 0:
+        weigh_rows(columns.view(np.uint64), out)
+        return
+    for k, values in enumerate(columns):
+        out[k] = weigh_values(values)
+
+
 def weigh_values(values: NDArray[Any]) -> np.uint64:
     """Return `packing_loops.weigh` of values of any type."""
     from abc_dask.store.packing_loops import weigh

@@ -20,6 +20,7 @@ import struct
 from typing import Any
 
 import numpy as np
+from numcodecs import blosc
 from numpy.typing import NDArray
 
 _HEADER = struct.Struct("<BBBBIII")
@@ -58,8 +59,6 @@ def pack_block(values: NDArray[Any], block_bytes: int) -> bytes:
 
 
 def _compress(values: NDArray[Any], block_bytes: int) -> bytes:
-    from numcodecs import blosc
-
     size = values.itemsize
     plain = values if size <= 8 else values.view(np.uint8)
     frame: bytes = blosc.compress(plain, b"zstd", LEVEL, blosc.BITSHUFFLE, block_bytes, size)
@@ -132,8 +131,6 @@ def decode_frame(frame: bytes | memoryview, out: NDArray[Any]) -> None:
     ValueError
         If it is no frame of this size.
     """
-    from numcodecs import blosc
-
     if len(frame) < _HEADER.size:
         raise ValueError(f"{len(frame)} bytes are no Blosc frame")
     version, _, _, itemsize, n_bytes, _, whole = _HEADER.unpack_from(frame)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from abc_dask.errors import DamagedFileError, StoreError
 from abc_dask.store.arena import Arena, memory, most_genes
-from abc_dask.store.block_file import Packed, weigh_values
+from abc_dask.store.block_file import Packed, weigh_columns
 from abc_dask.store.blosc import pack_block as pack_values
 from abc_dask.store.counts import CERTAIN, exact_count
 from abc_dask.store.rows import Rows, read_rows
@@ -294,8 +294,7 @@ class _Packing:
         loops.count_cells(values, self.present[first:last])
         for cells, lacks in absent:  # what is absent is no value
             self.present[first:last] -= lacks[at : at + len(genes)] * (cells.stop - cells.start)
-        for k in range(len(columns)):
-            self.sums[first + k] = weigh_values(values[k])
+        weigh_columns(values, self.sums[first:last])
         return columns
 
     def _absent(self, low: int, high: int) -> list[tuple[slice, NDArray[np.bool_]]]:

@@ -393,6 +393,13 @@ def count_cells(columns: Any, out: Any) -> None:
 
 
 @compiled
+def weigh_rows(words: Any, out: Any) -> None:
+    """Write `weigh` of each row."""
+    for k in range(len(out)):
+        out[k] = weigh(words[k])
+
+
+@compiled
 def weigh(words: Any) -> Any:
     """Return a sum that tells a column from one of other, moved or exchanged values.
 
