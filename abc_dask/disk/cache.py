@@ -7,6 +7,7 @@ nothing is ever invalidated in place. Files appear whole, by rename.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from abc_dask.disk.checked_parquet import is_sealed
 from abc_dask.disk.files import cannot_write, replacing, sweep
+from abc_dask.disk.ownership import is_trusted
 from abc_dask.disk.retry import patiently
 from abc_dask.errors import ReleaseError
 
@@ -78,8 +80,10 @@ class Cache:
         key = json.dumps([_LAYOUT, kind, depends_on], sort_keys=True)
         name = f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
         for folder in self.folders:
-            if is_sealed(folder / name):  # one that is damaged is made anew
-                return folder / name
+            # one that is damaged, or that a stranger may have made, is made anew
+            path = folder / name
+            if _is_ours(folder) and is_trusted(path, folder.parent) and is_sealed(path):
+                return path
         path = self._writable_folder() / name
         try:
             with replacing(path) as temporary:
@@ -93,10 +97,29 @@ class Cache:
     def _writable_folder(self) -> Path:
         for folder in self.folders:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                _make(folder)
             except OSError:
                 continue
-            if os.access(folder, os.W_OK | os.X_OK):
+            if os.access(folder, os.W_OK | os.X_OK) and _is_ours(folder):
                 return folder
         tried = " and ".join(repr(str(folder)) for folder in self.folders)
+        strangers = [folder for folder in self.folders if folder.is_dir() and not _is_ours(folder)]
+        if strangers:
+            raise ReleaseError(
+                f"no folder to keep tables in: {str(strangers[0])!r} is somebody else's, or others "
+                f"may write to it: make it yours (chown, chmod go-w), or {_ADVICE}"
+            )
         raise ReleaseError(f"no folder to keep tables in: {tried} cannot be written; {_ADVICE}")
+
+
+def _make(folder: Path) -> None:
+    """Make a folder to which nobody may write who may not write to the one above it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+        with contextlib.suppress(OSError):
+            folder.chmod(folder.stat().st_mode & ~(0o022 & ~folder.parent.stat().st_mode))
+
+
+def _is_ours(folder: Path) -> bool:
+    return is_trusted(folder, folder.parent)

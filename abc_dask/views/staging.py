@@ -40,6 +40,7 @@ from abc_dask.disk.files import (
     replace_tree,
     write_whole,
 )
+from abc_dask.disk.ownership import unsafe
 from abc_dask.errors import ViewError
 from abc_dask.views.description import is_view, partial_path, sidecar_path
 
@@ -98,7 +99,10 @@ class Staging:
             at first, or while the folder is held.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                self.folder.mkdir(mode=0o700)  # others neither write here nor reach what is within
+            self._require_own()
             descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ViewError(
@@ -122,6 +126,18 @@ class Staging:
             os.close(descriptor)
             # file systems such as sshfs and NFS keep an open file, and so its folder
             self._sweep_beside()
+
+    def _require_own(self) -> None:
+        """Refuse a folder into which others may have put parts and receipts."""
+        for place in (self.folder, self.folder / PARTS, self.folder / RECEIPTS):
+            if place.exists() and (why := unsafe(place)):
+                raise ViewError(
+                    f"{place} {why}, and so may what lies in it: remove {self.folder}, make it "
+                    "yours (chown) and no one else's to write (chmod -R go-w), or name another "
+                    "output"
+                )
+            if not self.folder.stat().st_mode & 0o011:
+                return  # nobody else gets any further
 
     def _lock(self, descriptor: int, *, shared: bool) -> None:
         try:
