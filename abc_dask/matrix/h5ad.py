@@ -152,7 +152,10 @@ def look_at(path: str | Path) -> tuple[MatrixFile, dict[str, ChunkIndex]]:
         else:
             layout, shape = _sparse_layout(x, path)
             arrays = [member(x, name) for name in ("data", "indices", "indptr")]
-        looked = {array.name: check_dataset(array, source) for array in arrays}
+        looked = {
+            array.name: check_dataset(array, source, whole=array.name == "/X/indptr")
+            for array in arrays
+        }
         data = arrays[0]
         if data.dtype.kind not in "fiub" or data.dtype.itemsize > 8:
             raise DamagedFileError(f"{path}: {data.name} is of type {data.dtype}, not numeric")

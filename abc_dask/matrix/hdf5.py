@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from abc_dask.disk.files import Fingerprint, unreadable
 from abc_dask.errors import AbcDaskError, DamagedFileError
 from abc_dask.matrix.chunk_index import ChunkIndex, read_chunk_index
-from abc_dask.matrix.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode
+from abc_dask.matrix.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode, require_bounded
 from abc_dask.matrix.source import Bytes, FileSource, Source, read_at
 
 # Deflate packs at most 1032:1 (zlib's technical notes); zstd and blosc more, on zeros.
@@ -37,6 +37,9 @@ _HEAP = b"GCOL\x01"
 _HEAP_LEAST = 4096
 
 _START = 1 << 20
+
+# Bytes of headers and checksums by which a packed chunk may be longer than a decoded one.
+_OVERHEAD = 1 << 12
 
 # What stands for a text in an array: its length, heap, and number within the heap.
 _REFERENCE = 16
@@ -105,8 +108,15 @@ def attribute(group: h5py.Group, *names: str) -> Any:
     return ""
 
 
-def check_dataset(array: Any, source: Source) -> ChunkIndex | None:
+def check_dataset(array: Any, source: Source, *, whole: bool = False) -> ChunkIndex | None:
     """Refuse what is not stored in this file, in full, in a readable way.
+
+    Parameters
+    ----------
+    array : object
+    source : Source
+    whole : bool
+        HDF5 will decode all of it: see that no chunk inflates to more than it should.
 
     Returns
     -------
@@ -132,7 +142,38 @@ def check_dataset(array: Any, source: Source) -> ChunkIndex | None:
         raise DamagedFileError(f"{label} has chunks of {chunk_bytes(array):,} bytes, too large")
     if index is not None:
         _require_whole(array, index, label)
+        if filters:
+            _require_bounded(array, index, label, whole=whole)
     return index
+
+
+def _require_bounded(array: h5py.Dataset, index: ChunkIndex, label: str, *, whole: bool) -> None:
+    """Refuse chunks that hold more than they should: HDF5 inflates whatever it finds.
+
+    What is packed is never much longer than it was before.
+    """
+    length = chunk_bytes(array)
+    most = length + length // 8 + _OVERHEAD
+    if index.n_chunks and int(index.sizes.max()) > most:
+        raise DamagedFileError(
+            f"{label} has a chunk of {int(index.sizes.max()):,} bytes, which should hold "
+            f"{length:,}; fetch the file again"
+        )
+    filters = stored_filters(array)
+    if not whole:
+        return
+    for origin, mask in zip(index.origins, index.masks, strict=True):
+        _, raw = array.id.read_direct_chunk(tuple(int(at) for at in origin))
+        try:
+            if can_decode(filters):
+                decode(np.frombuffer(raw, np.uint8), filters, int(mask), length)
+            else:
+                require_bounded(np.frombuffer(raw, np.uint8), filters, int(mask), most)
+        except ValueError as error:
+            where = ", ".join(str(at) for at in origin)
+            raise DamagedFileError(
+                f"{label}: the chunk at {where} is damaged: {error}; fetch the file again"
+            ) from None
 
 
 def _require_whole(array: h5py.Dataset, index: ChunkIndex, label: str) -> None:
@@ -227,7 +268,7 @@ def strings(frame: h5py.Group, name: str, source: Source) -> NDArray[np.object_]
 
 def _numbers(array: Any, kinds: str, source: Source) -> NDArray[Any]:
     """Read codes or a mask, checked as any other array."""
-    check_dataset(array, source)
+    check_dataset(array, source, whole=True)
     if array.ndim != 1 or array.dtype.kind not in kinds:
         raise DamagedFileError(
             f"{source.name}: {array.name} holds {array.dtype}, expected {kinds!r}"
@@ -239,7 +280,7 @@ def _numbers(array: Any, kinds: str, source: Source) -> NDArray[Any]:
 def _string_array(array: Any, source: Source) -> NDArray[np.object_]:
     if not isinstance(array, h5py.Dataset) or array.ndim != 1:
         raise DamagedFileError(f"{source.name}: {getattr(array, 'name', '?')} is not a column")
-    check_dataset(array, source)
+    check_dataset(array, source, whole=True)
     if h5py.check_string_dtype(array.dtype) is None:
         if array.dtype.kind not in "iu":
             raise DamagedFileError(

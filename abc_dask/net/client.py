@@ -29,7 +29,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from abc_dask.errors import DownloadError
 from abc_dask.net.redirects import checked_redirect
-from abc_dask.net.retries import TransientError, retry_after
+from abc_dask.net.retries import UNKNOWN_HOST, TransientError, retry_after
 from abc_dask.net.settings import HttpSettings
 
 _PIECE = 1 << 20
@@ -349,8 +349,8 @@ def _reason(error: BaseException, watch: _Watch, settings: HttpSettings) -> str:
 
 
 _SIGNS = {
-    "NameResolutionError": "host name unknown",
-    "Failed to resolve": "host name unknown",
+    "NameResolutionError": UNKNOWN_HOST,
+    "Failed to resolve": UNKNOWN_HOST,
     "Connection refused": "connection refused",
     "unreachable": "network unreachable",
     "IncompleteRead": "connection dropped",

@@ -10,6 +10,9 @@ from urllib3.util import Retry
 from abc_dask.errors import DownloadError
 from abc_dask.net.settings import HttpSettings
 
+# Why a request failed whose host has no address.
+UNKNOWN_HOST = "host name unknown"
+
 _LONGEST_BACKOFF = 30.0
 
 
@@ -84,14 +87,18 @@ class Attempts:
         )
         self._retry = self._fresh
         self._reasons: Counter[str] = Counter()
+        self._has_progressed = False
 
     def progressed(self) -> None:
         """Start counting anew: the last try brought something."""
         self._retry = self._fresh
+        self._has_progressed = True
 
     def failed(self, error: TransientError) -> float | None:
         """Count a failure; give the seconds to wait, or None when enough was tried."""
         self._reasons[error.reason] += 1
+        if error.reason == UNKNOWN_HOST and not self._has_progressed and self._reasons.total() > 1:
+            return None  # one that never answered: a name that is mistyped, or no network at all
         try:
             self._retry = self._retry.increment("GET", "", error=error)
         except urllib3.exceptions.MaxRetryError:

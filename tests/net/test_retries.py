@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from abc_dask.net.retries import Attempts, TransientError, retry_after
+from abc_dask.net.retries import UNKNOWN_HOST, Attempts, TransientError, retry_after
 from abc_dask.net.settings import HttpSettings
 
 
@@ -36,3 +36,14 @@ def test_attempts_say_what_was_tried():
     assert attempts.failed(TransientError("HTTP 503")) == 0
     assert attempts.failed(TransientError("connection dropped")) is None
     assert str(attempts) == "3 tries: HTTP 503 (2 times), connection dropped"
+
+
+def test_a_host_that_never_answered_is_tried_once_more():
+    attempts = Attempts(HttpSettings("https://h", retries=6, backoff=0.5))
+    assert attempts.failed(TransientError(UNKNOWN_HOST, reached=False)) is not None
+    assert attempts.failed(TransientError(UNKNOWN_HOST, reached=False)) is None
+    known = Attempts(HttpSettings("https://h", retries=6, backoff=0.5))
+    known.progressed()
+    for _ in range(6):
+        assert known.failed(TransientError(UNKNOWN_HOST, reached=False)) is not None
+    assert known.failed(TransientError(UNKNOWN_HOST, reached=False)) is None
