@@ -21,6 +21,7 @@ from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError, ClusterError
 from abc_dask.messages import plural
 from abc_dask.progress import Progress
+from abc_dask.run.cluster.interrupts import raise_interrupt
 from abc_dask.run.cluster.workers import Workers, other_build
 from abc_dask.run.part import Receipt, receipt_path
 
@@ -195,6 +196,7 @@ class _Run:
 
     def _look(self) -> None:
         """See that scheduler and workers are there, and how batch jobs stand, if there are any."""
+        raise_interrupt()
         self._require_scheduler()
         self.workers.look()
         cluster = jobs_of(self.client)

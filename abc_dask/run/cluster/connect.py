@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from abc_dask.config import setting
 from abc_dask.errors import ClusterError, UsageError
 from abc_dask.messages import enumerate_names, format_bytes
+from abc_dask.run.cluster.interrupts import heeded_interrupts
 from abc_dask.run.cluster.jobqueue import JobRequest, configured, job_cluster
 from abc_dask.run.cluster.jobqueue import job_script as _job_script
 from abc_dask.run.cluster.queues import CLUSTERS
@@ -116,7 +117,7 @@ def connected(*, output: Path | None = None, **asked: Unpack[ClusterOptions]) ->
     """
     config = asked.get("cluster_config")
     require_own_threads()
-    with configured(None if config is None else str(config)):
+    with heeded_interrupts(), configured(None if config is None else str(config)):
         kind = _kind(asked)
         if asked.get("scheduler") is not None:
             with _joined(
