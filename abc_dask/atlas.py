@@ -202,10 +202,7 @@ class Atlas(Catalog):
         from abc_dask.run.cluster.connect import connected, runs_here
         from abc_dask.run.extraction import check_output, run
 
-        if discard and not fetch:
-            raise UsageError(
-                "discard removes files that were fetched; pass fetch=True (--fetch) as well"
-            )
+        _require_fetch(fetch=fetch, discard=discard)
         path, format = check_output(output, format, overwrite=overwrite)
         request = Request.of(
             genes,
@@ -248,7 +245,8 @@ class Atlas(Catalog):
         from abc_dask.run.fetching import extract_while_fetching, fetch_tables
 
         progress = FetchProgress(quiet=not shown)
-        fetch_tables(self._inputs, request, progress)
+        columns = [*request.annotate, *(request.cells.columns if request.cells else ())]
+        fetch_tables(self._inputs, columns, progress)
         with connected(output=output, **cluster) as client:
             extract_while_fetching(
                 self._inputs,
@@ -270,6 +268,8 @@ class Atlas(Catalog):
         layout: str = "sharded",
         block_cells: int | None = None,
         overwrite: bool = False,
+        fetch: bool = False,
+        discard: bool = False,
         progress: bool = False,
         **cluster: Unpack[ClusterOptions],
     ) -> GeneStore:
@@ -292,6 +292,9 @@ class Atlas(Catalog):
             task holds one block.
         overwrite : bool
             Replace the store at `output`; it stays until the new one is complete.
+        fetch, discard : bool
+            As for `extract`; three matrices need room at a time, since a block may hold cells
+            of two. Genes come from the gene table.
         progress : bool
             Show progress on stderr.
         **cluster
@@ -307,14 +310,27 @@ class Atlas(Catalog):
             As `extract`; after any error the same call completes the work.
         """
         from abc_dask.run.cluster.connect import connected
+        from abc_dask.run.fetch_store import build_while_fetching
         from abc_dask.run.make_store import require_place, run_store
         from abc_dask.run.store_plan import StoreOptions, plan_store
         from abc_dask.store.gene_store import open_store
 
+        _require_fetch(fetch=fetch, discard=discard)
         path = Path(output).expanduser().absolute()
         require_place(path, overwrite=overwrite)
         cells = BLOCK_CELLS if block_cells is None else block_cells
         options = StoreOptions(normalization, tuple(names_of(annotate)), layout, cells)
+        if fetch:
+            build_while_fetching(
+                self._inputs,
+                options,
+                path,
+                lambda: connected(output=path, **cluster),
+                overwrite=overwrite,
+                discard=discard,
+                progress=progress,
+            )
+            return open_store(path)
         plan = plan_store(self._inputs, options, progress=_index_bar if progress else None)
         with connected(output=path, **cluster) as client:
             run_store(plan, path, client, overwrite=overwrite, progress=progress)
@@ -395,6 +411,13 @@ class Atlas(Catalog):
         plan = plan_subset(self._inputs, request, in_common=genes_in_common)
         with connected(output=path, **cluster) as client:
             return run_subset(plan, path, format, client, overwrite=overwrite, progress=progress)
+
+
+def _require_fetch(*, fetch: bool, discard: bool) -> None:
+    if discard and not fetch:
+        raise UsageError(
+            "discard removes files that were fetched; pass fetch=True (--fetch) as well"
+        )
 
 
 def _index_bar(assignments: Iterable[Assignment], total: int) -> Iterable[Assignment]:

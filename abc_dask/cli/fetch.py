@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from abc_dask.acquire.fetch_plan import FetchPlan
     from abc_dask.acquire.progress import FetchProgress
     from abc_dask.acquire.settings import FetchSettings
+    from abc_dask.atlas import Atlas
     from abc_dask.release.manifest import FileEntry
     from abc_dask.release.release import Release
 
@@ -189,6 +191,14 @@ def agree(size: int, free: int, *, yes: bool) -> None:
         raise UsageError(f"{text}: more than {format_bytes(limit)} need --yes")
     if not click.confirm(f"{text}; go on?", err=True):
         raise AbcDaskError("nothing fetched")
+
+
+def agree_to_fetch(atlas: Atlas, entries: Sequence[FileEntry], *, yes: bool) -> None:
+    """Ask before a large fetch of some of an atlas's files; as `agree`."""
+    from abc_dask.acquire.fetch_plan import plan_fetch
+
+    plan = plan_fetch(atlas.release, entries)
+    agree(plan.bytes_to_fetch, plan.bytes_free, yes=yes)
 
 
 def _open_release(release: str | None, download_base: Path, *, dry_run: bool) -> Release:

@@ -9,6 +9,7 @@ import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import echo, group
+from abc_dask.cli.fetch import agree_to_fetch
 from abc_dask.cli.options import (
     annotate,
     as_json,
@@ -18,6 +19,7 @@ from abc_dask.cli.options import (
     verbose,
     write_json,
 )
+from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.store.gene_store import GeneStore
@@ -52,15 +54,31 @@ def store() -> None:
 @click.option(
     "--overwrite", is_flag=True, help="Replace STORE; it stays until the new one is complete."
 )
+@click.option(
+    "--fetch",
+    is_flag=True,
+    help="Fetch what is missing, matrix by matrix; one is read while the next is fetched.",
+)
+@click.option(
+    "--discard",
+    is_flag=True,
+    help="With --fetch: remove each matrix file that it fetched once its cells are safe.",
+)
+@click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large fetch.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @verbose
-def build(output: str, *, quiet: bool, **options: Any) -> None:
+def build(output: str, *, yes: bool, quiet: bool, **options: Any) -> None:
     """Make a store of all cells and genes of an atlas.
 
     If the command ends early, the same command completes the work.
     """
-    names = ("normalization", "layout", "block_cells", "overwrite", *NAMES)
-    made = open_atlas(options).build_store(
+    names = ("normalization", "layout", "block_cells", "overwrite", "fetch", "discard", *NAMES)
+    if options["discard"] and not options["fetch"]:
+        raise UsageError("--discard removes what --fetch fetched; give both")
+    atlas = open_atlas(options, remote=options["fetch"])
+    if options["fetch"]:
+        agree_to_fetch(atlas, atlas.matrix_files(options["normalization"]), yes=yes)
+    made = atlas.build_store(
         output,
         annotate=split_names(options["annotate"]),
         progress=not quiet,

@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from abc_dask._version import FORMAT_VERSION
 from abc_dask.acquire.columns import fetch_columns
 from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.progress import FetchProgress
-from abc_dask.disk.files import Fingerprint, remove, write_whole
+from abc_dask.disk.files import remove, write_whole
 from abc_dask.errors import AbcDaskError, GeneError, ReleaseError, TableError, ViewError
 from abc_dask.messages import plural
 from abc_dask.plan.inputs import Inputs
@@ -39,8 +39,8 @@ from abc_dask.release.annotation import Annotation
 from abc_dask.release.gene_names import Gene
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import Assignment
-from abc_dask.release.release import Release
 from abc_dask.run.extraction import run, run_info
+from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.views.description import load_info, part_paths
 from abc_dask.views.integrity import problems
 from abc_dask.views.overwrite import refuse_existing
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-def fetch_tables(inputs: Inputs, request: Request, progress: FetchProgress) -> None:
-    """Fetch the tables that say which cells and genes there are.
+def fetch_tables(inputs: Inputs, columns: Sequence[str], progress: FetchProgress) -> None:
+    """Fetch the tables that say which cells and genes there are, and those of some annotations.
 
     Raises
     ------
@@ -69,8 +69,7 @@ def fetch_tables(inputs: Inputs, request: Request, progress: FetchProgress) -> N
             "matrices are fetched; name one with --gene-directory"
         )
     fetch(inputs.release, inputs.tables, progress=progress)
-    needed = [*request.annotate, *(request.cells.columns if request.cells else ())]
-    fetch_columns(inputs.annotations, needed, progress)
+    fetch_columns(inputs.annotations, columns, progress)
 
 
 def _identity(
@@ -149,7 +148,8 @@ def extract_while_fetching(
             a.feature_matrix.file: staging.folder / MATRICES / f"{number:05d}.parquet"
             for number, a in enumerate(assignments)
         }
-        arrived = _Fetched(inputs.release, places) if discard else None
+        notes = {entry: place.with_suffix(".fetched.json") for entry, place in places.items()}
+        arrived = FetchedFiles(inputs.release, notes) if discard else None
         todo = []
         for assignment in assignments:
             file = assignment.feature_matrix.file
@@ -183,7 +183,7 @@ def _extract_each(
     places: dict[FileEntry, Path],
     client: Client,
     *,
-    arrived: _Fetched | None,
+    arrived: FetchedFiles | None,
     progress: FetchProgress,
 ) -> None:
     """Make the views of the matrices that have none; with `arrived`, discard their files."""
@@ -209,40 +209,6 @@ def _extract_each(
             progress.note(f"{plan.matrices[0].feature_matrix_label}: {cells} extracted")
             if arrived is not None:
                 arrived.discard(fetched.entry)
-
-
-class _Fetched:
-    """Which matrix files were fetched for this view, by this run or one that was stopped.
-
-    What lay there before, or was put there by somebody else, is never discarded: a file
-    counts as fetched only while it is the very one that was noted as it got its name.
-    """
-
-    def __init__(self, release: Release, places: dict[FileEntry, Path]) -> None:
-        self._release = release
-        self._notes = {e: place.with_suffix(".fetched.json") for e, place in places.items()}
-
-    def note(self, entry: FileEntry, fingerprint: Fingerprint) -> None:
-        """Remember a file that is about to get its name."""
-        place = self._notes[entry]
-        try:
-            write_whole(place, json.dumps(asdict(fingerprint)).encode())
-        except OSError as error:
-            raise ViewError(f"{place} cannot be written: {error.strerror}") from None
-
-    def discard(self, entry: FileEntry) -> None:
-        """Remove a file if it was fetched here."""
-        path, place = self._release.path(entry), self._notes[entry]
-        try:
-            noted = Fingerprint(**json.loads(place.read_bytes()))
-            is_it = not path.is_symlink() and Fingerprint.of(path) == noted
-        except (OSError, ValueError, TypeError, AbcDaskError):
-            return
-        if is_it:
-            try:
-                path.unlink()
-            except OSError as error:
-                raise ViewError(f"{path} cannot be removed: {error.strerror}") from None
 
 
 @dataclass(frozen=True)

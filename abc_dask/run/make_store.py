@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from abc_dask._version import __version__
 from abc_dask.disk.files import cannot_write, remove, write_whole
 from abc_dask.errors import StoreError, ViewError
+from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.progress import Progress
 from abc_dask.records import dumps, loads
 from abc_dask.run.blocks import run_tasks
@@ -93,12 +94,14 @@ def run_store(
         require_place(output, overwrite=overwrite)
         work = begin_store(plan, staging, overwrite=overwrite)
         while True:
-            making = Making(work, values_held(work, staging), staging)
+            held = [matrix.planned.matrix for matrix in work.matrices]
+            values = values_held(held, work.normalization, staging)
+            making = Making(work, values, staging)
             try:
                 kept = making.pack(on_cluster(client, staging), show=progress)
                 break
             except WideCountsError:
-                start_again(making.values, staging)
+                start_again(values, staging)
         kept += making.assemble(on_cluster(client, staging), show=progress)
         making.finish(kept=kept, seconds=time.perf_counter() - began)
     return output
@@ -122,14 +125,13 @@ def on_cluster(client: Client, staging: Staging) -> Runner:
     return run
 
 
-def values_held(work: StoreWork, staging: Staging) -> Values:
+def values_held(matrices: Sequence[MatrixFile], normalization: str, staging: Staging) -> Values:
     """Return what the store holds: as an earlier run found, or as some rows show."""
     path = staging.folder / PARTS / _VALUES
     try:
         return loads(Values, path.read_bytes())
     except (OSError, ValueError):
-        held = [matrix.planned.matrix for matrix in work.matrices]
-        values = values_of(held, work.normalization)
+        values = values_of(matrices, normalization)
         write_whole(path, dumps(values))
         return values
 
@@ -290,7 +292,7 @@ class Making:
                 store,
                 info,
                 cells=Cells(labels, info.matrices, columns),
-                genes=work.genes().iloc[genes],
+                genes=work.genes(self.staging.folder / MATRICES).iloc[genes],
                 absent=work.absent()[genes],
                 gathered=gathered,
                 shards=sorted(shards, key=lambda shard: shard.number),

@@ -12,7 +12,7 @@ from abc_dask.records import dumps, loads
 from abc_dask.run.part import Receipt, receipt_path
 from abc_dask.store.assemble import Shard, ShardTask, assemble_shard
 from abc_dask.store.packing import pack_block
-from abc_dask.store.tasks import PackTask
+from abc_dask.store.tasks import PackTask, Segment
 from abc_dask.views.staging import PARTS
 
 # What a task of each kind leaves in the folder of parts.
@@ -55,6 +55,11 @@ class StoreTask:
     def part(self) -> str:
         """Name of the file that it leaves."""
         return f"{self.number:05d}{SUFFIX[self.kind]}"
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Where the cells of a block come from."""
+        return self.work.segments if isinstance(self.work, PackTask) else ()
 
     @property
     def amount(self) -> int:

@@ -258,9 +258,8 @@ class StoreWork:
             absent[slots[slots >= 0], number] = False
         return absent
 
-    def genes(self) -> pd.DataFrame:
+    def genes(self, folder: Path) -> pd.DataFrame:
         """Read gene_identifier, gene_symbol and, where known, name of the genes of blocks."""
-        folder = Path(self.matrices[0].folder)
         frame: pd.DataFrame = read_cached(folder / _GENES).to_pandas()
         return frame.astype(object)
 

@@ -20,7 +20,7 @@ from abc_dask.cli import cli
 from abc_dask.disk.files import remove
 from abc_dask.errors import DownloadError, GeneError, UsageError
 from abc_dask.release.release import Release
-from abc_dask.run.fetching import _Fetched
+from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.testing import REFERENCE_GENES, Quirks, write_atlas
 from abc_dask.views.staging import MATRICES, Staging
 from tests import http_server as hs
@@ -180,7 +180,7 @@ def test_what_a_stopped_run_brought_is_discarded_by_the_next(server, matrices, t
         pytest.raises(DownloadError, match="HTTP 404"),
     ):
         # killed before anything was removed
-        patched.setattr(_Fetched, "discard", lambda *_: None)
+        patched.setattr(FetchedFiles, "discard", lambda *_: None)
         Atlas.remote(base).extract(REFERENCE_GENES, out, fetch=True, discard=True)
     left = on_disk(base)
     assert len(left) == 3
