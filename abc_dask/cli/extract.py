@@ -60,6 +60,11 @@ _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
     "--overwrite", is_flag=True, help="Replace OUT; it stays until the new view is complete."
 )
 @click.option(
+    "--store",
+    metavar="STORE",
+    help="Take the genes from a gene-major store, a folder or an address, not from the files.",
+)
+@click.option(
     "--fetch",
     is_flag=True,
     help="Fetch what is missing, matrix by matrix; one is read while the next is fetched.",
@@ -106,6 +111,9 @@ def extract(
         raise UsageError("no gene is given; name symbols or identifiers, or pass --genes-file")
     if options["discard"] and not options["fetch"]:
         raise UsageError("--discard removes what --fetch fetched; give both")
+    if options["store"] is not None:
+        _from_store(asked, output, options, cluster, quiet=quiet)
+        return
     atlas = _open_and_agree(options, yes=yes) if options["fetch"] else open_atlas(options)
     names = (
         "fetch",
@@ -128,6 +136,36 @@ def extract(
         **{name: options[name] for name in names},
         **cluster,
     )
+    if not quiet:
+        from abc_dask.cli.text import extraction_text
+
+        echo(extraction_text(view))
+
+
+def _from_store(
+    genes: list[str | Path],
+    output: str,
+    options: dict[str, Any],
+    cluster: dict[str, Any],
+    *,
+    quiet: bool,
+) -> None:
+    """Extract from a store; what is said of files and clusters has no meaning there."""
+    from abc_dask.plan.request import Request
+    from abc_dask.store.gene_store import open_store
+    from abc_dask.store_view import view_of_store
+
+    no_use = ("dataset", "metadata", "gene_directory", "taxonomy", "fetch", "plan_only")
+    given = [name for name in no_use if options.get(name)]
+    given += [name for name, value in cluster.items() if value]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        raise UsageError(f"{option} has no meaning with --store; leave it out")
+    names = ("normalization", "columns", *_CHOICES)
+    annotate = split_names(options["annotate"])
+    request = Request.of(genes, annotate=annotate, **{name: options[name] for name in names})
+    made = view_of_store(open_store(options["store"]), request)
+    view = made.extract(output, options["format_"], overwrite=options["overwrite"])
     if not quiet:
         from abc_dask.cli.text import extraction_text
 

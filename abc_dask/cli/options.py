@@ -54,7 +54,6 @@ def atlas_options(command: Command) -> Command:
     options = [
         click.option(
             "--download-base",
-            required=True,
             metavar="DIR",
             help="Folder with releases/<version>/manifest.json and the files.",
         ),
@@ -165,6 +164,8 @@ def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
     """Open the atlas that `atlas_options` chose; a remote one need not be on disk."""
     from abc_dask.atlas import Atlas
 
+    if options["download_base"] is None:
+        raise click.UsageError("Missing option '--download-base'.")
     names = (
         "download_base",
         "release",

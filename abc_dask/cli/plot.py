@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from abc_dask.cli.command import echo, group
+from abc_dask.cli.opened import open_genes
 from abc_dask.cli.options import split_names, verbose
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -94,11 +95,11 @@ def groups_options(command: Command) -> Command:
 
 @group()
 def plot() -> None:
-    """Draw pictures of a finished view."""
+    """Draw pictures of a finished view, or of genes of a store."""
 
 
 @plot.command()
-@click.argument("out", metavar="VIEW")
+@click.argument("out", metavar="VIEW|STORE")
 @click.option(
     "--color",
     multiple=True,
@@ -110,11 +111,12 @@ def plot() -> None:
 @picture_options
 def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
     """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells."""
-    _save(out, output, lambda view: view.plot.umap(split_names(color), **options))
+    names = split_names(color)
+    _save(out, output, names, lambda view: view.plot.umap(names, **options), "--color")
 
 
 @plot.command()
-@click.argument("out", metavar="VIEW")
+@click.argument("out", metavar="VIEW|STORE")
 @groups_options
 @click.option(
     "--statistic",
@@ -125,20 +127,24 @@ def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
 @picture_options
 def heatmap(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     """Draw a statistic by group: a row a group, a column a gene."""
-    _save(out, output, lambda view: view.plot.heatmap(split_names(by), **_with_genes(options)))
+    options = _with_genes(options)
+    genes = options["genes"] or ()
+    _save(out, output, genes, lambda view: view.plot.heatmap(split_names(by), **options))
 
 
 @plot.command()
-@click.argument("out", metavar="VIEW")
+@click.argument("out", metavar="VIEW|STORE")
 @groups_options
 @picture_options
 def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     """Draw dots by group: size the fraction of expressing cells, colour the mean of all."""
-    _save(out, output, lambda view: view.plot.dots(split_names(by), **_with_genes(options)))
+    options = _with_genes(options)
+    genes = options["genes"] or ()
+    _save(out, output, genes, lambda view: view.plot.dots(split_names(by), **options))
 
 
 @plot.command()
-@click.argument("out", metavar="VIEW")
+@click.argument("out", metavar="VIEW|STORE")
 @click.option("--color", required=True, metavar="NAME", help="A gene of the view or an annotation.")
 @click.option(
     "--section",
@@ -152,17 +158,23 @@ def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
 def sections(out: str, output: str, sections: tuple[str, ...], **options: Any) -> None:
     """Draw the cells of brain sections, y downwards, for spatial datasets."""
     names = split_names(sections) or None
-    _save(out, output, lambda view: view.plot.sections(sections=names, **options))
+    genes = [options["color"]]
+    _save(out, output, genes, lambda view: view.plot.sections(sections=names, **options), "--color")
 
 
 def _with_genes(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"genes": split_names(options["genes"]) or None}
 
 
-def _save(out: str, output: str, draw: Callable[[Any], Any]) -> None:
+def _save(
+    out: str,
+    output: str,
+    genes: Sequence[str],
+    draw: Callable[[Any], Any],
+    option: str = "--genes",
+) -> None:
     from abc_dask.analysis.plots.canvas import picture_path
-    from abc_dask.view import open_view
 
     path = picture_path(output)  # before any work
-    picture = draw(open_view(out))
+    picture = draw(open_genes(out, genes, option))
     echo(f"{picture.save(path)} written")

@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from abc_dask.cli.command import command, echo
+from abc_dask.cli.opened import open_genes
 from abc_dask.cli.options import split_names, verbose
 from abc_dask.cli.plot import download_base, palette
 
 
 @command()
-@click.argument("out", metavar="VIEW")
+@click.argument("out", metavar="VIEW|STORE")
 @click.option("-o", "--output", required=True, metavar="F.html", help="Path of the page.")
 @click.option(
     "--by",
@@ -23,6 +24,7 @@ from abc_dask.cli.plot import download_base, palette
 @click.option(
     "--color", multiple=True, metavar="NAME,...", help="Pictures; all genes and groups by default."
 )
+@click.option("--genes", multiple=True, metavar="GENE,...", help="Of a store: the genes to show.")
 @click.option(
     "--limits",
     nargs=2,
@@ -36,14 +38,18 @@ from abc_dask.cli.plot import download_base, palette
 @click.option("--overwrite", is_flag=True, help="Replace the page.")
 @verbose
 def report(
-    out: str, output: str, by: tuple[str, ...], color: tuple[str, ...], **options: Any
+    out: str,
+    output: str,
+    by: tuple[str, ...],
+    color: tuple[str, ...],
+    genes: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Write one page about a view: provenance, counts, tables, pictures; it needs no network."""
     from abc_dask.analysis.report import write_report
-    from abc_dask.view import open_view
 
     path = write_report(
-        open_view(out),
+        open_genes(out, split_names(genes)),
         output,
         by=split_names(by) or None,
         color=split_names(color) or None,

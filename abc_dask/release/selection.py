@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from abc_dask.columns import CELL_LABEL
 from abc_dask.errors import UsageError
 from abc_dask.messages import nearest, plural
-from abc_dask.release.annotations import Annotations
 from abc_dask.release.condition import Condition
 from abc_dask.release.user_list import CELLS, UserList, header_key
 
@@ -40,6 +39,37 @@ class CellOptions(TypedDict, total=False):
     cells: Iterable[str] | str | Path | None
     cells_column: str | None
     skip_unknown: bool
+
+
+class CellTable(Protocol):
+    """The cells to choose among, in their order."""
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """What messages call the table."""
+        ...
+
+    def labels(self) -> pa.Array:
+        """Return the label of every cell."""
+        ...
+
+
+class CellTables(Protocol):
+    """Cells with their columns: those of a release, or of a store."""
+
+    @property
+    def cells(self) -> CellTable:
+        """The cells."""
+        ...
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a column of the cells."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +156,7 @@ class CellChoice:
         column = "" if self.listed is None else header_key(self.listed.column or "")
         return ABC_SAMPLE_ID if column == ABC_SAMPLE_ID else CELL_LABEL
 
-    def choose(self, tables: Annotations) -> Selection:
+    def choose(self, tables: CellTables) -> Selection:
         """Choose among the cells of a cell_metadata table.
 
         Raises
@@ -160,7 +190,7 @@ class CellChoice:
                 raise UsageError("no cell that fits --where is among those listed")
         return Selection(mask, report | {"cells_chosen": int(mask.sum())})
 
-    def _listed(self, tables: Annotations) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+    def _listed(self, tables: CellTables) -> tuple[NDArray[np.bool_], dict[str, Any]]:
         """Return which cells are listed, and counts."""
         import pandas as pd
 
@@ -234,7 +264,7 @@ class Selection:
         return hashlib.sha256(np.packbits(self.mask).tobytes()).hexdigest()
 
 
-def _column(tables: Annotations, name: str) -> pa.ChunkedArray:
+def _column(tables: CellTables, name: str) -> pa.ChunkedArray:
     if name == CELL_LABEL:
         return pa.chunked_array([tables.cells.labels()])
     return tables.column(name)

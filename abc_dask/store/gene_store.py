@@ -125,6 +125,11 @@ class GeneStore:
         """Bytes of all genes."""
         return self._axes.n_bytes
 
+    @property
+    def absent(self) -> NDArray[np.bool_]:
+        """Whether each matrix lacks each gene, shape (n_genes, n_matrices)."""
+        return self._axes.absent
+
     def __repr__(self) -> str:
         return (
             f"<GeneStore {self.name}: {plural(self.n_cells, 'cell')}, "
@@ -334,23 +339,28 @@ class GeneStore:
         """
         import pandas as pd
 
-        self._require(normalization)
         names = names_of(genes)
-        positions = self.find_genes(names)
+        values = self.read_values(self.find_genes(names), normalization, where)
+        span, kept = chosen_cells(where, self.n_cells)
+        labels = self.labels[span] if kept is None else self.labels.take(pa.array(kept))
+        return pd.DataFrame(values.T, index=label_index(labels), columns=names, copy=False)
+
+    def read_values(
+        self, positions: Sequence[int], normalization: str = "log2", where: Any = None
+    ) -> NDArray[Any]:
+        """Read genes by their positions, as an array of genes x cells; otherwise as `read`."""
+        self._require(normalization)
         span, kept = chosen_cells(where, self.n_cells)
         wanted = None
         if kept is not None:
             wanted = np.zeros(span.stop - span.start, bool)
             wanted[kept - span.start] = True
         self._axes.prepare(normalization)
-        values = np.empty((len(names), span.stop - span.start), self.dtype)
-        with ThreadPoolExecutor(max(1, min(len(names), self._folder.readers))) as pool:
+        values = np.empty((len(positions), span.stop - span.start), self.dtype)
+        with ThreadPoolExecutor(max(1, min(len(positions), self._folder.readers))) as pool:
             fill = partial(self._fill, normalization=normalization, span=span, wanted=wanted)
             list(pool.map(fill, values, positions))
-        table, labels = values.T, self.labels[span]
-        if kept is not None:
-            table, labels = table[kept - span.start], self.labels.take(pa.array(kept))
-        return pd.DataFrame(table, index=label_index(labels), columns=names, copy=False)
+        return values if kept is None else values[:, kept - span.start]
 
     def expression(
         self,

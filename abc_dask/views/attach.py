@@ -23,7 +23,6 @@ from abc_dask.release.annotation import Annotation, is_missing, read_values, wri
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.join_rows import align
 from abc_dask.release.several import annotations_of_view
-from abc_dask.views.formats import open_reader
 from abc_dask.views.reader import Reader, View, load_order
 
 
@@ -71,7 +70,7 @@ def find_annotations(
         tables = open_annotations(view.info, download_base)
         order = load_order(view.path, view.info) if view.format == "parquet" else None
         on_disk = None if order is None else order.astype(np.int64)
-        reader = open_reader(view.path, view.info)
+        reader = view.open_reader()
         attached = attach(reader, on_disk, view_key(view.info), others, tables)
         found |= {annotation.name: annotation for annotation in attached}
     return tuple(found[name] for name in names)

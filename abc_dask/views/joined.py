@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.attach import find_annotations
-from abc_dask.views.formats import open_reader
 from abc_dask.views.parquet_view import PartsReader
 from abc_dask.views.places import placed
 from abc_dask.views.reader import Reader, View, label_index
@@ -91,7 +90,7 @@ def joined_reader(
     Parameters are those of `View.annotate`, and `on_disk`: cells as they lie on disk, for
     whom their order does not matter; nothing has to be brought into another.
     """
-    own = open_reader(view.path, view.info)
+    own = view.open_reader()
     if on_disk and isinstance(own, PartsReader):
         own = replace(own, order=np.arange(own.n_cells))
     names = [columns] if isinstance(columns, str) else list(columns)

@@ -267,6 +267,10 @@ class View(Protocol):
         """A copy of its description."""
         ...
 
+    def open_reader(self) -> Reader:
+        """Open its columns as arrays."""
+        ...
+
     def find_annotations(
         self, columns: Iterable[str], *, download_base: Any = None
     ) -> tuple[Annotation, ...]:
