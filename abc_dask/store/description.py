@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from abc_dask.errors import StoreError
+from abc_dask.errors import StoreError, UsageError
+from abc_dask.messages import format_bytes, html_table, plural
 
 # Changes when a reader of today would misread what is written; kept in zarr.json and uns.
 STORE_VERSION = 1
@@ -151,3 +152,29 @@ def require_version(version: object, name: str) -> None:
 
 def _no_description(name: str) -> StoreError:
     return StoreError(f"{name}: uns/abc_dask does not describe a store; make it anew")
+
+
+def require_normalization(info: StoreInfo, normalization: str, name: str) -> None:
+    """Raise `UsageError` if values of a normalization cannot be had from a store."""
+    if normalization not in NORMALIZATIONS:
+        raise UsageError(f"normalization {normalization!r} is neither 'log2' nor 'raw'")
+    if info.kind == "floats" and normalization != info.normalization:
+        raise UsageError(
+            f"{name} holds {info.normalization} values that are not made of counts, "
+            f"so {normalization} cannot be had from it"
+        )
+
+
+def html_of(info: StoreInfo, name: str, n_bytes: int) -> str:
+    """Return what a notebook shows of a store."""
+    return html_table(
+        {
+            "store": name,
+            "cells": f"{info.n_cells:,}",
+            "genes": f"{info.n_genes:,}",
+            "values": f"{info.n_values:,} {info.kind}, {info.n_patches:,} patches",
+            "size": f"{format_bytes(n_bytes)}, {n_bytes / max(1, info.n_values):.2f} bytes a value",
+            "uncertain": plural(info.n_uncertain, "cell"),
+            "matrices": f"{len(info.matrices):,}",
+        }
+    )

@@ -14,15 +14,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.errors import GeneError, StoreError, UsageError
-from abc_dask.messages import format_bytes, html_table, names_of, plural
+from abc_dask.errors import GeneError, StoreError
+from abc_dask.messages import names_of, plural
 from abc_dask.store.arrays import Arrays, Folder, read_description, read_root
 from abc_dask.store.axes import Axes, chosen_cells, label_index
 from abc_dask.store.counts import log2_values
 from abc_dask.store.description import (
-    NORMALIZATIONS,
     StoreInfo,
+    html_of,
     metadata_digest,
+    require_normalization,
     require_version,
 )
 from abc_dask.store.reading import read_column
@@ -137,19 +138,7 @@ class GeneStore:
         )
 
     def _repr_html_(self) -> str:
-        info = self.info
-        size = self.n_bytes
-        return html_table(
-            {
-                "store": self.name,
-                "cells": f"{info.n_cells:,}",
-                "genes": f"{info.n_genes:,}",
-                "values": f"{info.n_values:,} {info.kind}, {info.n_patches:,} patches",
-                "size": f"{format_bytes(size)}, {size / max(1, info.n_values):.2f} bytes a value",
-                "uncertain": plural(info.n_uncertain, "cell"),
-                "matrices": f"{len(info.matrices):,}",
-            }
-        )
+        return html_of(self.info, self.name, self.n_bytes)
 
     # --- genes and cells ---------------------------------------------------------------
 
@@ -264,7 +253,7 @@ class GeneStore:
         StoreError
             If the bytes are not what was written, or counts are asked for that are not certain.
         """
-        self._require(normalization)
+        require_normalization(self.info, normalization, self.name)
         values = np.empty(self.n_cells, self.dtype) if out is None else out
         self._fill(values, self._position(gene), normalization, slice(0, self.n_cells), None)
         return values
@@ -288,7 +277,10 @@ class GeneStore:
         if normalization == "log2":
             log2_values(column, self.totals[span], values)
         else:
-            self._require_certain(at, column, patched, span, wanted)
+            if self.info.normalization != "raw" and (self.info.n_uncertain or len(patched)):
+                bad = (column != 0) & ~self.certain[span]
+                bad[patched] = True
+                self._refuse_uncertain(at, bad if wanted is None else bad & wanted, span)
             np.copyto(values, column)
         if len(patched) and normalization == self.info.normalization:
             values[patched] = by
@@ -349,7 +341,7 @@ class GeneStore:
         self, positions: Sequence[int], normalization: str = "log2", where: Any = None
     ) -> NDArray[Any]:
         """Read genes by their positions, as an array of genes x cells; otherwise as `read`."""
-        self._require(normalization)
+        require_normalization(self.info, normalization, self.name)
         span, kept = chosen_cells(where, self.n_cells)
         wanted = None
         if kept is not None:
@@ -420,32 +412,8 @@ class GeneStore:
             raise GeneError(f"gene {gene:,} is not between 0 and {self.n_genes - 1:,}")
         return int(gene)
 
-    def _require(self, normalization: str) -> None:
-        if normalization not in NORMALIZATIONS:
-            raise UsageError(f"normalization {normalization!r} is neither 'log2' nor 'raw'")
-        if self.info.kind == "floats" and normalization != self.info.normalization:
-            raise UsageError(
-                f"{self.name} holds {self.info.normalization} values that are not made of counts, "
-                f"so {normalization} cannot be had from it"
-            )
-
-    def _require_certain(
-        self,
-        at: int,
-        column: NDArray[Any],
-        patched: NDArray[Any],
-        span: slice,
-        wanted: NDArray[np.bool_] | None,
-    ) -> None:
-        """Refuse raw counts that are not known."""
-        if self.info.normalization == "raw":
-            return
-        if not (self.info.n_uncertain or len(patched)):
-            return
-        bad = (column != 0) & ~self.certain[span]
-        bad[patched] = True
-        if wanted is not None:
-            bad &= wanted
+    def _refuse_uncertain(self, at: int, bad: NDArray[np.bool_], span: slice) -> None:
+        """Raise `StoreError` if the raw counts of some wanted cells are not known."""
         if bad.any():
             first = span.start + int(bad.argmax())
             raise StoreError(
