@@ -281,7 +281,7 @@ def view_table(content: PartContent) -> pa.Table:
 
 
 def _pandas_metadata(table: pa.Table) -> bytes:
-    """Say to pandas and dask that cell_label is the index; others see a plain column."""
+    """Return the metadata by which pandas and dask take cell_label for the index."""
     columns = []
     kind: tuple[str, str, dict[str, Any] | None]
     for column in table.schema:

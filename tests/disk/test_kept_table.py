@@ -27,7 +27,7 @@ from abc_dask.disk.kept_table import (
     read_record,
     write_cached,
 )
-from abc_dask.errors import CacheError, UnavailableFileError
+from abc_dask.errors import CacheError, ResourceError, UnavailableFileError
 
 
 def table_of(n_rows: int, seed: int = 0) -> pa.Table:
@@ -193,3 +193,25 @@ def test_a_disk_that_does_not_answer_is_no_damage(kept, monkeypatch):
         with pytest.raises(UnavailableFileError, match="Input/output error; run the same command"):
             read_cached(path)
     assert read_cached(path).equals(table)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pa.lib.ArrowMemoryError("malloc of size 64 failed"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        pa.lib.ArrowException("Unknown error: failed to launch thread"),
+    ],
+)
+def test_a_table_is_not_removed_where_the_system_refuses_memory(tmp_path, monkeypatch, error):
+    path = tmp_path / "t.parquet"
+    write_cached(pa.table({"a": [1, 2]}), path)
+
+    def refused(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq.ParquetFile, "read", refused)
+        with pytest.raises(ResourceError, match="no file is damaged"):
+            read_cached(path)
+    assert read_cached(path).num_rows == 2

@@ -243,7 +243,7 @@ class ViewPlots:
         return statistic if statistic == "count" else f"{statistic} {self._label}"
 
     def _groups_said(self, summary: Any) -> str:
-        """Say how many cells are in the groups, which are not, and which have no value."""
+        """Return how many cells are in the groups, which are not, and which have no value."""
         by = enumerate_names(summary.by)
         parts = [f"{plural(int(summary.cells.sum()), 'cell')} by {by}"]
         if summary.missing == "drop" and summary.n_missing:
@@ -302,7 +302,7 @@ class ViewPlots:
         return f"{info['metadata']}, release {info['release']}"
 
     def _signed(self, picture: Picture, title: str) -> Picture:
-        """Say in the picture's file what it is of."""
+        """Write into the picture what it is of."""
         info = self._view.info
         picture.provenance = {
             "title": f"{title}, {self._source()}",

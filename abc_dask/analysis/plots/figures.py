@@ -288,7 +288,7 @@ def _cells_of_terms(
 
 
 def _cells_said(x: NDArray[Any], y: NDArray[Any], layers: Sequence[Layer]) -> str:
-    """Say how many cells are drawn, and what a pixel's colour is of them."""
+    """Return how many cells are drawn, and what a pixel's colour is of them."""
     drawn = int((np.isfinite(x) & np.isfinite(y)).sum())
     rules = " or ".join(dict.fromkeys(f"the {layer.rule}" for layer in layers))
     said = f"{plural(drawn, 'cell')}, all drawn; a pixel shows {rules}"
