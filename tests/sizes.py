@@ -70,6 +70,7 @@ LEFT = {
         matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK release.annotation.MOST_TERMS
         release.condition._LONGEST release.condition._DEEPEST release.manifest._LARGEST_SIZE
         release.gene_names._MOST_TOLD release.selection._MOST_TOLD release.user_file._HEAD
+        run.cluster.connect._LEAST_MEMORY
         release.user_list._HEAD views.parquet_view._DICTIONARY_BYTES views.overwrite._HEAD
     """,
     "what decides in which order files are looked at, or names are compared": """
@@ -79,6 +80,7 @@ LEFT = {
         analysis.plots.canvas.DPI analysis.report._DPI matrix.chunk_index._USUAL_K
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES
+        plan.subset._NAN_BYTES
         release.column_types._EXACT views.parquet_view._STEP
     """,
     "jobs of a batch system that are asked for or looked at in one call": """
