@@ -67,7 +67,8 @@ LEFT = {
         analysis.plots.figures._MOST_SECTIONS analysis.plots.groups.MOST_GROUPS
         analysis.plots.layers.MOST_TERMS analysis.report._MOST_PICTURES disk.files._LONGEST_STEM
         matrix.chunk_index._LARGEST_HEADER matrix.h5py_reader._LARGEST_CHUNK_CACHE
-        matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK release.annotation.MOST_TERMS
+        matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK matrix.hdf5._OVERHEAD
+        release.annotation.MOST_TERMS
         release.condition._LONGEST release.condition._DEEPEST release.manifest._LARGEST_SIZE
         release.gene_names._MOST_TOLD release.selection._MOST_TOLD release.user_file._HEAD
         run.cluster.connect._LEAST_MEMORY
