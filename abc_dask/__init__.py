@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from abc_dask.errors import AbcDaskError
     from abc_dask.release.manifest import Manifest
     from abc_dask.release.release import Release
-    from abc_dask.store.gene_store import GeneStore, open_store
+    from abc_dask.stores import GeneStore, open_store
     from abc_dask.view import View, open_view
 
 _HOME = {
     "AbcDaskError": "errors",
     "Atlas": "atlas",
-    "GeneStore": "store.gene_store",
+    "GeneStore": "stores",
     "Manifest": "release.manifest",
     "Release": "release.release",
     "View": "view",
@@ -50,7 +50,7 @@ _HOME = {
     "fetch": "acquire.fetch",
     "fetch_manifest": "acquire.remote",
     "list_remote_releases": "acquire.remote",
-    "open_store": "store.gene_store",
+    "open_store": "stores",
     "open_view": "view",
 }
 

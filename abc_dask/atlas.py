@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from abc_dask.run.cluster.connect import ClusterOptions
     from abc_dask.run.subset import Subset
-    from abc_dask.store.gene_store import GeneStore
+    from abc_dask.stores import GeneStore
 
 
 class Atlas(Catalog):
@@ -313,7 +313,7 @@ class Atlas(Catalog):
         from abc_dask.run.fetch_store import build_while_fetching
         from abc_dask.run.make_store import require_place, run_store
         from abc_dask.run.store_plan import StoreOptions, plan_store
-        from abc_dask.store.gene_store import open_store
+        from abc_dask.stores import open_store
 
         _require_fetch(fetch=fetch, discard=discard)
         path = Path(output).expanduser().absolute()

@@ -20,7 +20,7 @@ LAYERS = [
     ["cli"],
     ["atlas", "testing"],
     ["catalog", "store_view"],
-    ["view"],
+    ["stores", "view"],
     ["explore"],
     ["analysis", "run"],
     ["acquire", "plan", "store", "views"],

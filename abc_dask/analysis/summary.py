@@ -8,14 +8,17 @@ brings the values of a single gene together, some 16 bytes a cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from abc_dask.analysis.cell_groups import MISSING, group_index
+from abc_dask.analysis.group_table import CELLS, TABLES, GroupTable, write_frames
 from abc_dask.analysis.moments import Moments
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names, names_of, nearest
@@ -23,13 +26,10 @@ from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 
 if TYPE_CHECKING:
+    import anndata
     import dask.dataframe as dd
 
 STATISTICS = ("mean", "fraction", "median", "count", "sum", "std")
-
-MISSING = ("group", "drop")
-
-CELLS = "cells"
 
 # How many partial results one task puts together.
 _FAN_IN = 8
@@ -44,7 +44,7 @@ class Summary:
     by : tuple of str
         Columns that make the groups.
     genes : tuple of str
-    tables : dict of str to pandas.DataFrame
+    tables : mapping of str to pandas.DataFrame
         For each statistic a table of groups x genes, float64 (``count``: int64). The
         index has the groups that have cells, in the taxonomy's order; NaN in it is a
         missing term. A value is NaN where a group has no value of the gene.
@@ -58,17 +58,20 @@ class Summary:
         Cells of the groups without a value (NaN) of each gene, where there are any;
         no statistic counts them.
     n_left_out : int
-        Cells of the view that a condition left out.
+        Cells of the view or store that a condition left out.
+    group_table : GroupTable or None
+        Of a store: the same as `to_anndata` returns it.
     """
 
     by: tuple[str, ...]
     genes: tuple[str, ...]
-    tables: dict[str, pd.DataFrame]
+    tables: Mapping[str, pd.DataFrame]
     cells: pd.Series[int]
     missing: str
     n_missing: int
     n_absent: dict[str, int]
     n_left_out: int
+    group_table: GroupTable | None = field(default=None, repr=False)
 
     @property
     def statistics(self) -> tuple[str, ...]:
@@ -83,6 +86,26 @@ class Summary:
                 f"{enumerate_names(self.statistics)}"
             )
         return self.tables[statistic]
+
+    def to_anndata(self) -> anndata.AnnData:
+        """Return groups x genes as AnnData, of a store's summary.
+
+        Returns
+        -------
+        anndata.AnnData
+            X the first statistic, a layer each; obs the groups with their terms, colours where
+            the store has them, and number of cells; var the genes by identifier.
+        """
+        if self.group_table is None:
+            raise UsageError("only a summary of a store becomes an AnnData; use to_pandas()")
+        return self.group_table.to_anndata()
+
+    def write(self, target: Path, format: str) -> None:
+        """Write a store's summary: ``h5ad`` or ``zarr`` as AnnData, ``csv`` or ``parquet`` flat."""
+        if format in TABLES:
+            write_frames([self.to_pandas()], target, format)
+        elif self.group_table is not None:
+            self.group_table.write(target, format)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return all in one flat table.
@@ -208,7 +231,7 @@ def summarize(
     while len(level) > 1:
         level = [together(level[k : k + _FAN_IN]) for k in range(0, len(level), _FAN_IN)]
     (found,) = dask.compute(level[0])
-    index = _index(found.groups, by)
+    index = group_index(found.groups, by)
     tables = {}
     for name in statistics:
         if name == "median":
@@ -314,18 +337,3 @@ def _split(
     for group, members in enumerate(np.split(values[order], ends[:-1])):
         if len(members):
             yield group, members
-
-
-def _index(groups: NDArray[np.int64], by: Sequence[Annotation]) -> pd.Index[Any]:
-    """Return the groups as ordered categories, a missing term as NaN."""
-    levels: list[Any] = []
-    rest = groups
-    for annotation in reversed(by):
-        n_terms = len(annotation.terms or ())
-        rest, codes = np.divmod(rest, n_terms + 1)
-        codes = np.where(codes == n_terms, -1, codes)
-        levels.insert(0, pd.Categorical.from_codes(codes, dtype=annotation.pandas_dtype()))
-    names = [annotation.name for annotation in by]
-    if len(by) == 1:
-        return pd.CategoricalIndex(levels[0], name=names[0])
-    return pd.MultiIndex.from_arrays(levels, names=names)

@@ -47,6 +47,8 @@ _COMMANDS = {
     "view": "abc_dask.cli.view",
     "store": "abc_dask.cli.store",
     "summarize": "abc_dask.cli.summarize",
+    "markers": "abc_dask.cli.markers",
+    "pseudobulk": "abc_dask.cli.markers",
     "plot": "abc_dask.cli.plot",
     "report": "abc_dask.cli.report",
     "explore": "abc_dask.cli.explore",

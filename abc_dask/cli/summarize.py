@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import as_json, split_names, verbose
+from abc_dask.cli.options import as_json, quiet_option, split_names, verbose
+from abc_dask.errors import UsageError
+
+if TYPE_CHECKING:
+    from abc_dask.analysis.summary import Summary
 
 
 @command()
-@click.argument("view", metavar="VIEW")
+@click.argument("source", metavar="VIEW|STORE")
 @click.option(
     "--by",
     multiple=True,
@@ -25,7 +31,8 @@ from abc_dask.cli.options import as_json, split_names, verbose
     default="mean",
     show_default=True,
     metavar="NAME,...",
-    help="mean, fraction (of cells with a value above 0), median, count, sum, std.",
+    help="mean, fraction (of cells with a value above 0), median, count, sum, std; of a store also "
+    "n (the same as count), var, sumsq, and counts above and from a limit, such as gt1, ge1.",
 )
 @click.option(
     "--missing",
@@ -35,37 +42,97 @@ from abc_dask.cli.options import as_json, split_names, verbose
     help="Cells without a term are a group, or left out.",
 )
 @click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract.")
-@click.option("--download-base", metavar="DIR", help="Where the atlas lies now, if it was moved.")
-@click.option("-o", "--output", metavar="T.csv|.parquet", help="Write the table to a file.")
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@click.option("--genes", multiple=True, metavar="GENE,...", help="Some genes.")
+@click.option("--all-genes", is_flag=True, help="All genes of a store.")
+@click.option(
+    "--normalization",
+    type=click.Choice(["log2", "raw"]),
+    help="Of a store; log2 by default.",
+)
+@click.option("--download-base", metavar="DIR", help="Where a view's atlas lies now, if moved.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="T",
+    help="Write T.csv or T.parquet; of a store also T.h5ad or T.zarr: an AnnData of groups x "
+    "genes, a layer a statistic.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@cluster_options
+@quiet_option
 @as_json
 @verbose
-def summarize(
-    view: str,
-    by: tuple[str, ...],
-    statistics: str,
-    *,
-    output: str | None,
-    overwrite: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Compute statistics of a view's genes by groups of cells.
+def summarize(source: str, by: tuple[str, ...], statistics: str, **options: Any) -> None:
+    """Compute statistics of genes by groups of cells.
 
-    Columns that the view lacks are taken from its atlas. Groups come in the order of the
-    taxonomy.
+    Columns that a view lacks are taken from its atlas; a store has those that it was built with.
+    Groups come in the order of the taxonomy. Of a store, name --genes or --all-genes.
     """
-    from abc_dask.cli.summary_text import check_table, summary_record, summary_text, write_summary
+    from abc_dask.store.folder import is_store
+
+    options |= {"by": split_names(by), "statistics": split_names((statistics,))}
+    options["genes"] = split_names(options["genes"]) or None
+    if "://" in source or is_store(Path(source)):
+        _of_store(source, **options)
+    else:
+        _of_view(source, **options)
+
+
+def _of_view(source: str, *, output: str | None, overwrite: bool, **options: Any) -> None:
+    from abc_dask.cli.summary_text import check_table, write_summary
     from abc_dask.view import open_view
 
+    for name in ("all_genes", "normalization", *NAMES):
+        if options.pop(name):
+            raise UsageError(f"--{name.replace('_', '-')} is for stores; {source} is none")
     place = None if output is None else check_table(output, overwrite=overwrite)
-    opened = open_view(view)
-    summary = opened.summarize(split_names(by), split_names((statistics,)), **options)
+    shows_json, _ = options.pop("as_json"), options.pop("quiet")
+    by, statistics = options.pop("by"), options.pop("statistics")
+    summary = open_view(source).summarize(by, statistics, **options)
     if place is not None:
         write_summary(summary, place)
-    if as_json:
-        echo(json.dumps(summary_record(summary), indent=1))
-    else:
-        echo(summary_text(summary))
-        if place is not None:
-            echo(f"{place} written")
+    echo(_said(summary, shows_json=shows_json))
+    if place is not None and not shows_json:
+        echo(f"{place} written")
+
+
+def _of_store(
+    source: str, *, output: str | None, overwrite: bool, all_genes: bool, **options: Any
+) -> None:
+    from abc_dask.stores import open_store, request_of, write_table
+
+    cluster = {name: options.pop(name) for name in NAMES}
+    shows_json, quiet = options.pop("as_json"), options.pop("quiet")
+    if options.pop("download_base"):
+        raise UsageError("--download-base is for views; a store has its own columns")
+    if all_genes == bool(options["genes"]):
+        raise UsageError("name --genes, or pass --all-genes" + (", not both" * all_genes))
+    options["normalization"] = options["normalization"] or "log2"
+    store = open_store(source)
+    if output is None:
+        summary = store.summarize(**options, progress=not quiet, **cluster)
+        echo(_said(summary, shows_json=shows_json))
+        return
+    from abc_dask.analysis.group_table import FORMATS
+    from abc_dask.analysis.store_statistics import summarize_store
+
+    said = write_table(
+        store,
+        output,
+        lambda compute: summarize_store(store, compute=compute, **options),
+        lambda summary: _said(summary, shows_json=shows_json),
+        request=request_of("summarize", **options),
+        formats=FORMATS,
+        overwrite=overwrite,
+        progress=not quiet,
+        **cluster,
+    )
+    echo(said)
+    if not shows_json:
+        echo(f"{output} written")
+
+
+def _said(summary: Summary, *, shows_json: bool) -> str:
+    from abc_dask.cli.summary_text import summary_record, summary_text
+
+    return json.dumps(summary_record(summary), indent=1) if shows_json else summary_text(summary)

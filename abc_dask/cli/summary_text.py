@@ -20,6 +20,9 @@ _SUFFIXES = (".csv", ".parquet")
 
 _NO_TERM = "(missing)"
 
+# Genes up to which a table is printed.
+_MOST_GENES = 100
+
 
 def check_table(output: str | Path, *, overwrite: bool) -> Path:
     """Check the path of a table before any work.
@@ -85,6 +88,8 @@ def summary_record(summary: Summary) -> dict[str, Any]:
 
 def summary_text(summary: Summary) -> str:
     """Return a summary as a table for a terminal, with what it leaves out."""
+    if len(summary.genes) > _MOST_GENES:
+        return "\n".join(_counts(summary))
     table = summary.to_pandas()
     n_fixed = len(table.columns) - len(summary.genes)
     rows = [[_shown(value) for value in row] for row in table.itertuples(index=False)]
@@ -92,7 +97,13 @@ def summary_text(summary: Summary) -> str:
     align = "".join(
         "<" if name in summary.by or name == "statistic" else ">" for name in header[:n_fixed]
     )
-    lines = [text_table(header, rows, align + ">" * len(summary.genes)), ""]
+    table_text = text_table(header, rows, align + ">" * len(summary.genes))
+    return "\n".join([table_text, "", *_counts(summary)])
+
+
+def _counts(summary: Summary) -> list[str]:
+    """Return the lines below the table: cells, and which are in no statistic."""
+    lines = []
     n_cells = int(summary.cells.sum())
     lines.append(f"cells    {n_cells:,} in {plural(len(summary.cells), 'group')}")
     if summary.n_left_out:
@@ -101,11 +112,19 @@ def summary_text(summary: Summary) -> str:
         fate = f"the group {_NO_TERM}" if summary.missing == "group" else "left out"
         by = enumerate_names(summary.by)
         lines.append(f"missing  {plural(summary.n_missing, 'cell')} without {by}: {fate}")
+    if len(summary.genes) > _MOST_GENES:
+        lines.append(f"genes    {len(summary.genes):,}")
+        if summary.n_absent:
+            n_genes = plural(len(summary.n_absent), "gene")
+            lines.append(
+                f"absent   {n_genes} without a value in some cells: in no statistic, not zero"
+            )
+        return lines
     lines += [
         f"absent   {plural(n, 'cell')} without a value of {gene}: in no statistic of it, not zero"
         for gene, n in summary.n_absent.items()
     ]
-    return "\n".join(lines)
+    return lines
 
 
 def _shown(value: Any) -> object:

@@ -6,13 +6,25 @@ import json
 import os
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 from abc_dask.disk.files import cannot_read
 from abc_dask.errors import StoreError
+from abc_dask.store.arrays import Folder
 
 # Files that are open at a time.
 _OPEN = 64
+
+
+def folder_of(path: str | Path) -> Folder:
+    """Return where a store lies, by its path or its address (``https://...``)."""
+    if isinstance(path, str) and path.startswith(("https://", "http://")):
+        from abc_dask.net.settings import HttpSettings
+        from abc_dask.store.remote import RemoteFolder
+
+        return RemoteFolder(replace(HttpSettings.from_config(), base_url=path))
+    return LocalFolder(Path(path))
 
 
 class LocalFolder:

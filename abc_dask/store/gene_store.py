@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -49,14 +48,9 @@ def open_store(path: str | Path) -> GeneStore:
     DownloadError
         If a server does not answer as it should.
     """
-    if isinstance(path, str) and path.startswith(("https://", "http://")):
-        from abc_dask.net.settings import HttpSettings
-        from abc_dask.store.remote import RemoteFolder
+    from abc_dask.store.folder import folder_of
 
-        return GeneStore(RemoteFolder(replace(HttpSettings.from_config(), base_url=path)))
-    from abc_dask.store.folder import LocalFolder
-
-    return GeneStore(LocalFolder(Path(path)))
+    return GeneStore(folder_of(path))
 
 
 class GeneStore:
@@ -181,6 +175,11 @@ class GeneStore:
             If there is no such column.
         """
         return self._axes.annotation(name)
+
+    @property
+    def axes(self) -> Axes:
+        """All of the store but its values: cells, genes, patches."""
+        return self._axes
 
     def find_genes(self, names: str | Sequence[str]) -> list[int]:
         """Find genes by identifier or symbol.

@@ -101,7 +101,7 @@ def _is_ours(path: Path) -> bool:
 def _is_our_csv(path: Path) -> bool:
     """Look for the description of a view, also one that was killed between two renames.
 
-    A table of statistics has no description: it is known by its columns.
+    A table of statistics or markers has no description: it is known by its columns.
     """
     partial = partial_path(path)
     for described in (sidecar_path(path), partial / SIDECAR, partial / REPLACED):
@@ -112,7 +112,8 @@ def _is_our_csv(path: Path) -> bool:
                 return True
     with path.open(encoding="utf-8", newline="") as file:
         names = next(csv.reader(file), [])
-    return "cells" in names[1:] and "cell_label" not in names
+    is_markers = names[:3] == ["group", "names", "scores"]
+    return is_markers or ("cells" in names[1:] and "cell_label" not in names)
 
 
 def _is_our_h5ad(path: Path) -> bool:

@@ -1,0 +1,169 @@
+"""One gene of a store by groups of cells: the group and value of each cell that is not zero."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abc_dask.analysis import store_loops as loops
+from abc_dask.analysis.cell_groups import CellGroups, Grouping, groups_of
+from abc_dask.errors import StoreError
+from abc_dask.messages import plural
+from abc_dask.store.counts import log2_values
+from abc_dask.store.description import require_normalization
+from abc_dask.store.gene_store import GeneStore, open_store
+
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class GeneValues:
+    """One gene; its arrays are memory that the next gene uses again.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    codes : array of int32, shape (n,)
+        Group of each cell that has a value other than zero.
+    values : array of float, shape (n,)
+    held : array of int64, shape (n_groups,)
+        Values of each group, zeros among them; NaN is no value.
+    """
+
+    name: str
+    codes: NDArray[np.int32]
+    values: NDArray[Any]
+    held: NDArray[np.int64]
+
+
+def opened(path: str, digest: str, grouping: Grouping) -> tuple[GeneStore, CellGroups]:
+    """Open a store and put its cells into groups, once a process.
+
+    Raises
+    ------
+    StoreError
+        If it is not the store of this digest.
+    """
+    with _LOCK:  # threads would all do it
+        return _opened(path, digest), _grouped(path, digest, grouping)
+
+
+@lru_cache(maxsize=2)
+def _opened(path: str, digest: str) -> GeneStore:
+    store: GeneStore = open_store(path)
+    if store.digest != digest:
+        raise StoreError(f"{path} was replaced while it was in use; run the command again")
+    for normalization in ("log2", "raw"):  # before threads ask for it
+        store.axes.prepare(normalization)
+    store.genes  # noqa: B018 - cached
+    return store
+
+
+@lru_cache(maxsize=2)
+def _grouped(path: str, digest: str, grouping: Grouping) -> CellGroups:
+    return groups_of(_opened(path, digest), grouping)
+
+
+class GeneReader:
+    """Reads genes of a store into memory that is used again and again.
+
+    Parameters
+    ----------
+    store : GeneStore
+    groups : CellGroups
+    normalization : str
+        ``log2`` or ``raw``.
+
+    Raises
+    ------
+    UsageError
+        If the store cannot answer for this normalization.
+    """
+
+    def __init__(self, store: GeneStore, groups: CellGroups, normalization: str) -> None:
+        require_normalization(store.info, normalization, store.name)
+        self._store, self._groups = store, groups
+        self._is_log2 = normalization == "log2"
+        self._is_own = normalization == store.info.normalization
+        self.dtype = store.dtype if self._is_log2 else np.dtype(np.float64)
+        n = store.n_cells
+        self._column = np.empty(n, store.info.dtype)
+        self._cells = np.empty(n + 1, np.int32)
+        self._codes = np.empty(n, np.int32)
+        self._values = np.empty(n, self.dtype)
+        self._counts = np.empty(n if store.info.kind == "counts" else 0, store.info.dtype)
+        self._totals = np.empty(len(self._counts), np.uint32)
+
+    def read(self, gene: int) -> GeneValues:
+        """Read a gene by its position.
+
+        Raises
+        ------
+        StoreError
+            If its bytes are damaged, or raw counts are asked for that are not certain.
+        """
+        column = self._store.counts(gene, self._column)
+        if self._store.info.kind == "floats":
+            held = self._groups.cells.copy()
+            n = loops.find_floats(column, self._groups.codes, self._cells, held)
+            loops.take(column, self._cells[:n], self._values)
+        else:
+            held = self._groups.held(self._store.axes.absent[gene])
+            n = loops.find_counts(column, self._groups.codes, self._cells)
+            self._take_counts(gene, column, self._cells[:n])
+        loops.take(self._groups.codes, self._cells[:n], self._codes)
+        n = self._add_patches(gene, n, held)
+        return GeneValues(self._name(gene), self._codes[:n], self._values[:n], held)
+
+    def _name(self, gene: int) -> str:
+        return f"{self._store.genes.index[gene]} in {self._store.name}"
+
+    def _take_counts(self, gene: int, column: NDArray[Any], cells: NDArray[np.int32]) -> None:
+        values, counts = self._values[: len(cells)], self._counts[: len(cells)]
+        loops.take(column, cells, counts)
+        if self._is_log2:
+            totals = self._totals[: len(cells)]
+            loops.take(self._store.totals, cells, totals)
+            log2_values(counts, totals, values)
+            return
+        if not self._is_own and self._store.info.n_uncertain:
+            self._require_none(gene, cells[~self._store.certain[cells]])
+        values[:] = counts
+
+    def _add_patches(self, gene: int, n: int, held: NDArray[np.int64]) -> int:
+        """Add values that counts do not give back; return how many cells there are then."""
+        cells, values = self._store.axes.patches(gene)
+        if not len(cells):
+            return n
+        chosen = self._groups.codes[cells] >= 0
+        cells, values = cells[chosen], values[chosen]
+        if not self._is_own:
+            self._require_none(gene, cells)
+        codes = self._groups.codes[cells]
+        np.subtract.at(held, codes[np.isnan(values)], 1)
+        kept = (values != 0) & ~np.isnan(values)
+        stop = n + int(kept.sum())
+        self._codes[n:stop], self._values[n:stop] = codes[kept], values[kept]
+        return stop
+
+    def _require_none(self, gene: int, cells: NDArray[Any]) -> None:
+        """Refuse values that are not known in the normalization that is asked for."""
+        if not len(cells):
+            return
+        store = self._store
+        name, first = store.genes.index[gene], store.labels[int(cells[0])].as_py()
+        if self._is_log2:
+            said, advice = "log2 values", "ask for raw values"
+        else:
+            said, advice = "raw counts", "ask for log2 values, build the store from raw files"
+        raise StoreError(
+            f"{store.name}: the {said} of {name} in {plural(len(cells), 'cell')} are not certain, "
+            f"such as in {first!r}; {advice}, or leave such cells out "
+            "(--where counts_are_certain leaves out most)"
+        )

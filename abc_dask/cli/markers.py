@@ -1,0 +1,182 @@
+"""Genes that mark groups, and sums that tests of samples take: markers, pseudobulk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from abc_dask.cli.cluster_options import NAMES, cluster_options
+from abc_dask.cli.command import command, echo
+from abc_dask.cli.options import as_json, quiet_option, split_names, verbose
+
+if TYPE_CHECKING:
+    from abc_dask.analysis.markers import Markers
+    from abc_dask.analysis.pseudobulk import Pseudobulk
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _store_options(command: Command) -> Command:
+    """Add the options of all commands on stores."""
+    options = [
+        click.argument("source", metavar="STORE"),
+        click.option(
+            "--by",
+            multiple=True,
+            required=True,
+            metavar="COLUMN",
+            help="Column of terms that makes the groups; several make all their combinations.",
+        ),
+        click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract."),
+        click.option(
+            "--genes", multiple=True, metavar="GENE,...", help="Some genes; all by default."
+        ),
+        click.option("--overwrite", is_flag=True, help="Replace what is there."),
+        cluster_options,
+        quiet_option,
+        as_json,
+        verbose,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@command()
+@_store_options
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    metavar="NAME",
+    help="Only the markers of this group; may be given several times.",
+)
+@click.option(
+    "--versus",
+    default="rest",
+    show_default=True,
+    metavar="rest|NAME",
+    help="Compare with all other cells, or with another group.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["wilcoxon", "t", "pairwise"]),
+    default="wilcoxon",
+    show_default=True,
+    help="Wilcoxon's rank sum, exact with ties, with AUROC; Welch's t; Welch's t against every "
+    "other group, of which the nearest one counts.",
+)
+@click.option(
+    "--missing",
+    type=click.Choice(["group", "drop"]),
+    default="group",
+    show_default=True,
+    help="Cells without a term belong to the rest, or are left out.",
+)
+@click.option(
+    "--normalization", type=click.Choice(["log2", "raw"]), default="log2", show_default=True
+)
+@click.option("--top", default=10, show_default=True, help="Markers of a group that are printed.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="M",
+    help="Write all of them: M.csv, M.parquet, or M.h5ad or M.zarr (groups x genes).",
+)
+def markers(source: str, by: tuple[str, ...], **options: Any) -> None:
+    """Find the genes that mark each group of cells, out of all genes of a store.
+
+    Columns are those of scanpy's rank_genes_groups_df.
+    """
+    from abc_dask.analysis.group_table import FORMATS
+    from abc_dask.analysis.markers import WARNING, find_markers
+    from abc_dask.cli.markers_text import markers_record, markers_text
+
+    top, shows_json = options.pop("top"), options["as_json"]
+    options["groups"] = list(options["groups"]) or None
+
+    def said(found: Markers) -> str:
+        if shows_json:
+            return json.dumps(markers_record(found, top), indent=1)
+        return markers_text(found, top)
+
+    _run("markers", source, by, find_markers, said, formats=FORMATS, **options)
+    if not options["quiet"]:
+        echo(f"abc-dask: note: {WARNING}", err=True)
+
+
+@command()
+@_store_options
+@click.option(
+    "--sample", required=True, metavar="COLUMN", help="Column of samples, such as donor_label."
+)
+@click.option(
+    "--min-cells",
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Leave out groups with fewer cells.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="P",
+    help="P.h5ad or P.zarr: an AnnData of sums, a row a group and sample.",
+)
+def pseudobulk(source: str, by: tuple[str, ...], **options: Any) -> None:
+    """Sum raw counts by group and sample, as pydeseq2, edgeR and decoupler take them."""
+    from abc_dask.analysis.pseudobulk import sum_samples
+    from abc_dask.cli.markers_text import pseudobulk_record, pseudobulk_text
+
+    shows_json = options["as_json"]
+
+    def said(found: Pseudobulk) -> str:
+        if shows_json:
+            return json.dumps(pseudobulk_record(found), indent=1)
+        return pseudobulk_text(found)
+
+    _run("pseudobulk", source, by, sum_samples, said, formats=("h5ad", "zarr"), **options)
+
+
+def _run(
+    kind: str,
+    source: str,
+    by: tuple[str, ...],
+    make: Callable[..., Any],
+    said: Callable[[Any], str],
+    *,
+    formats: tuple[str, ...],
+    output: str | None,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make a table of a store, and write it if it has an output."""
+    from abc_dask.stores import computing, request_of, require_store, write_table
+
+    cluster = {name: options.pop(name) for name in NAMES}
+    options |= {"by": split_names(by), "genes": split_names(options["genes"]) or None}
+    store = require_store(source)
+    if output is None:
+        with computing(None, {}, what=kind, progress=not quiet, **cluster) as compute:
+            echo(said(make(store, compute=compute, **options)))
+        return
+    text = write_table(
+        store,
+        output,
+        lambda compute: make(store, compute=compute, **options),
+        said,
+        request=request_of(kind, **options),
+        formats=formats,
+        overwrite=overwrite,
+        progress=not quiet,
+        **cluster,
+    )
+    echo(text)
+    if not as_json:
+        echo(f"{output} written")
