@@ -48,7 +48,7 @@ ALONE = {
     "UTF-16 without mark": "Slc17a7\r\nTac2\r\n".encode("utf-16-be"),
     "UTF-32": "Slc17a7\nTac2\n".encode("utf-32"),
     "Latin-1": "# caf\xe9\nSlc17a7\nTac2\n".encode("latin-1"),
-    "gzip": gzip.compress(b"Slc17a7\nTac2\n"),
+    "gzip": gzip.compress(b"Slc17a7\nTac2\n", mtime=0),
     "gzip of UTF-16": gzip.compress("Slc17a7\nTac2\n".encode("utf-16")),
 }
 
@@ -154,7 +154,7 @@ def test_standard_input(monkeypatch):
         (",Tac2\n1,Sst\n", None, "the first line has 'Tac2', so it is not one of headers"),
         (b"PK\x03\x04\0\0", None, "is a spreadsheet or an archive; save it as CSV"),
         (b"\x89HDF\r\n\x1a\n\0\0\0", None, "cannot be read: not text"),
-        (gzip.compress(b"Tac2\n" * 99)[:-9], None, "is damaged gzip"),
+        (gzip.compress(b"Tac2\n" * 99, mtime=0)[:-9], None, "is damaged gzip"),
         (b"\xff\xfeT", None, "cannot be read: not text"),
         ("x" * 200_000, None, "line 1: field larger than field limit"),
     ],
@@ -203,7 +203,7 @@ def test_any_names_that_pandas_writes(
     file = tmp_path_factory.mktemp("list") / ("genes.csv.gz" if packed else "genes.csv")
     text = frame.to_csv(sep=separator, lineterminator=ends, quoting=quoting, index=False)
     content = text.encode(encoding)
-    file.write_bytes(gzip.compress(content) if packed else content)
+    file.write_bytes(gzip.compress(content, mtime=0) if packed else content)
     read = UserList.read(str(file), GENES)
     assert read.column == "Gene_Symbol"
     assert read.looked_up(lambda _: False).to_pylist() == names
