@@ -220,44 +220,15 @@ class Atlas(Catalog):
             # the first task would wait for it; meanwhile tables are read
             Thread(target=load_loops, daemon=True).start()
         if fetch:
-            self._extract_while_fetching(
-                request, path, format, cluster, overwrite=overwrite, discard=discard, shown=progress
-            )
+            from abc_dask.run.fetching import fetch_and_extract
+
+            options = {"format": format, "overwrite": overwrite, "discard": discard}
+            fetch_and_extract(self._inputs, request, path, cluster, shown=progress, **options)
             return open_view(path)
         plan = prepare(self._inputs, request, progress=_index_bar if progress else None)
         with connected(output=path, **cluster) as client:
             run(plan, path, format, client, overwrite=overwrite, progress=progress)
         return open_view(path)
-
-    def _extract_while_fetching(
-        self,
-        request: Request,
-        output: Path,
-        format: str,
-        cluster: ClusterOptions,
-        *,
-        overwrite: bool,
-        discard: bool,
-        shown: bool,
-    ) -> None:
-        from abc_dask.acquire.progress import FetchProgress
-        from abc_dask.run.cluster.connect import connected
-        from abc_dask.run.fetching import extract_while_fetching, fetch_tables
-
-        progress = FetchProgress(quiet=not shown)
-        columns = [*request.annotate, *(request.cells.columns if request.cells else ())]
-        fetch_tables(self._inputs, columns, progress)
-        with connected(output=output, **cluster) as client:
-            extract_while_fetching(
-                self._inputs,
-                request,
-                output,
-                client,
-                format=format,
-                overwrite=overwrite,
-                discard=discard,
-                progress=progress,
-            )
 
     def build_store(
         self,

@@ -39,6 +39,7 @@ from abc_dask.release.annotation import Annotation
 from abc_dask.release.gene_names import Gene
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import Assignment
+from abc_dask.run.cluster.connect import ClusterOptions, connected
 from abc_dask.run.extraction import run, run_info
 from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.views.description import load_info, part_paths
@@ -92,6 +93,36 @@ def _identity(
         "inputs": {file.relative_path: [file.size, file.file_hash] for file in files},
         "matrix by matrix": True,
     } | (annotations_identity(annotations) | ({"selection": selection.digest} if selection else {}))
+
+
+def fetch_and_extract(
+    inputs: Inputs,
+    request: Request,
+    output: Path,
+    cluster: ClusterOptions,
+    *,
+    shown: bool,
+    **options: Any,
+) -> None:
+    """Fetch the tables that a request needs, then extract while its matrices are fetched.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    request : Request
+    output : Path
+    cluster : ClusterOptions
+        Where tasks run.
+    shown : bool
+        Show progress on stderr.
+    **options
+        format, overwrite, discard: as `extract_while_fetching`.
+    """
+    progress = FetchProgress(quiet=not shown)
+    columns = [*request.annotate, *(request.cells.columns if request.cells else ())]
+    fetch_tables(inputs, columns, progress)
+    with connected(output=output, **cluster) as client:
+        extract_while_fetching(inputs, request, output, client, progress=progress, **options)
 
 
 def extract_while_fetching(

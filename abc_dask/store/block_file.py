@@ -30,7 +30,7 @@ class Packed:
     ends : array of int64, shape (n_genes,)
         Where each gene's block ends in the file.
     sums : array of uint64, shape (n_genes,)
-        `packing_loops.weigh` of each gene's values.
+        `weigh_loops.weigh` of each gene's values.
     present : array of int64, shape (n_genes,)
         Cells with a value that is not zero.
     totals : array of uint32, shape (n_cells,)
@@ -71,7 +71,7 @@ class Packed:
 
 def weigh_columns(columns: NDArray[Any], out: NDArray[np.uint64]) -> None:
     """Write `weigh_values` of each row of an array of genes x cells."""
-    from abc_dask.store.packing_loops import weigh_rows
+    from abc_dask.store.weigh_loops import weigh_rows
 
     if columns.strides[0] % 8 == 0 and columns.shape[1] * columns.itemsize % 8 == 0:
         weigh_rows(columns.view(np.uint64), out)
@@ -81,8 +81,8 @@ def weigh_columns(columns: NDArray[Any], out: NDArray[np.uint64]) -> None:
 
 
 def weigh_values(values: NDArray[Any]) -> np.uint64:
-    """Return `packing_loops.weigh` of values of any type."""
-    from abc_dask.store.packing_loops import weigh
+    """Return `weigh_loops.weigh` of values of any type."""
+    from abc_dask.store.weigh_loops import weigh
 
     raw = values.view(np.uint8)
     whole = len(raw) // 8 * 8

@@ -270,6 +270,7 @@ class _Packing:
         absent: list[tuple[slice, NDArray[np.bool_]]],
     ) -> NDArray[Any]:
         from abc_dask.store import packing_loops as loops
+        from abc_dask.store.weigh_loops import count_cells
 
         task = self.task
         first, last, at = genes.start, genes.stop, genes.start - arena.low
@@ -291,7 +292,7 @@ class _Packing:
             bits = columns.view(_unsigned(self.dtype))
             loops.take_floats(at, arena.bits, arena.heads, arena.pages, arena.links, bits)
         values = columns[:, : task.n_cells]
-        loops.count_cells(values, self.present[first:last])
+        count_cells(values, self.present[first:last])
         for cells, lacks in absent:  # what is absent is no value
             self.present[first:last] -= lacks[at : at + len(genes)] * (cells.stop - cells.start)
         weigh_columns(values, self.sums[first:last])

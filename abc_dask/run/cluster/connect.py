@@ -24,6 +24,7 @@ from abc_dask.run.cluster.interrupts import heeded_interrupts
 from abc_dask.run.cluster.jobqueue import JobRequest, configured, job_cluster
 from abc_dask.run.cluster.jobqueue import job_script as _job_script
 from abc_dask.run.cluster.queues import CLUSTERS
+from abc_dask.run.cluster.quiet import quiet
 from abc_dask.run.cluster.reach import (
     address_in,
     refuse_open,
@@ -250,40 +251,8 @@ def _joined(scheduler: str, *, allow_tcp: bool) -> Iterator[Client]:
         raise ClusterError(
             f"no scheduler answers at {scheduler!r} within {timeout:g} s ({reason})"
         ) from None
-    with _quiet("distributed.client"), client:
+    with quiet("distributed.client"), client:
         yield client
-
-
-@contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep a logger of Dask's silent: what happens is reported once, by the caller.
-
-    It and the loggers beneath it are left as they were found. Dask changes the levels of their
-    handlers, and leaves handlers of closed nodes behind.
-    """
-    from distributed.utils import DequeHandler
-
-    logger = logging.getLogger(name)
-    before = logger.level
-    levels = {handler: handler.level for one in _beneath(name) for handler in one.handlers}
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        for one in _beneath(name):
-            for handler in list(one.handlers):
-                if handler in levels:
-                    handler.setLevel(levels[handler])
-                elif isinstance(handler, DequeHandler):
-                    one.removeHandler(handler)
-
-
-def _beneath(name: str) -> list[logging.Logger]:
-    """Return a logger with those beneath it."""
-    known = list(logging.Logger.manager.loggerDict)
-    names = [name, *(other for other in known if other.startswith(f"{name}."))]
-    return [logging.getLogger(one) for one in names]
 
 
 @contextlib.contextmanager
@@ -309,7 +278,7 @@ def _local(asked: ClusterOptions) -> Iterator[Client]:
     if not in_process:
         require_main_guard()
     with (
-        _quiet("distributed"),  # also where a start is broken off
+        quiet("distributed"),  # also where a start is broken off
         running_loop() as loop,
         _started(
             loop=loop,
@@ -372,7 +341,7 @@ def _jobs(request: JobRequest, asked: ClusterOptions) -> Iterator[Client]:
     if request.dashboard:
         _require_dashboard()
     with (
-        _quiet("distributed"),
+        quiet("distributed"),
         job_cluster(request) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

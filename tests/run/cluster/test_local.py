@@ -12,7 +12,7 @@ import pytest
 
 import abc_dask
 from abc_dask.errors import ClusterError
-from abc_dask.run.cluster import connect
+from abc_dask.run.cluster import connect, quiet
 from abc_dask.run.cluster.address import address_towards
 
 ROOT = str(Path(abc_dask.__file__).parents[1])
@@ -74,7 +74,7 @@ def loggers():
     pytest.importorskip("distributed")
     return {
         one.name: (one.level, one.disabled, one.propagate, [(h, h.level) for h in one.handlers])
-        for one in connect._beneath("distributed")
+        for one in quiet._beneath("distributed")
         if one.handlers or one.level
     }
 
