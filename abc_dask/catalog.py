@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self
 
+from abc_dask.cell_columns import CellColumns
 from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.config import setting
 from abc_dask.disk.cache import Cache
-from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import TableError, UsageError
+from abc_dask.matrix.h5ad import layers_in
 from abc_dask.messages import html_table, names_of
 from abc_dask.plan.inputs import Inputs
-from abc_dask.release.csv_table import cached_table
 from abc_dask.release.gene_choice import GeneChoice
-from abc_dask.release.manifest import FileEntry, find_file
+from abc_dask.release.h5ad_files import H5adFiles
+from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import metadata_directory
 from abc_dask.release.release import Release
-from abc_dask.release.selection import CellChoice, CellOptions
+from abc_dask.release.selection import CellChoice
 
 if TYPE_CHECKING:
-    import dask.dataframe as dd
     import pandas as pd
 
-    from abc_dask.run.cell_rows import CellRows
 
-
-class Catalog:
+class Catalog(CellColumns):
     """What there is in a release; `abc_dask.Atlas` adds what is done with it."""
 
     def __init__(
@@ -41,10 +38,34 @@ class Catalog:
         dataset: str | None = None,
         taxonomy: str | None = None,
         join: Iterable[str | Path] | str | Path = (),
+        layer: str = "X",
+        orthologs: bool = False,
     ) -> None:
-        self.release = Release.open(download_base, release)
-        manifest = self.release.manifest
-        self.metadata = metadata_directory(manifest, metadata)
+        self._choose(
+            Release.open(download_base, release),
+            metadata,
+            gene_directory=gene_directory,
+            dataset=dataset,
+            taxonomy=taxonomy,
+            join=join,
+            layer=layer,
+            orthologs=orthologs,
+        )
+
+    def _choose(
+        self,
+        release: Release,
+        metadata: str | None,
+        *,
+        gene_directory: str | None = None,
+        dataset: str | None = None,
+        taxonomy: str | None = None,
+        join: Iterable[str | Path] | str | Path = (),
+        layer: str = "X",
+        orthologs: bool = False,
+    ) -> None:
+        self.release = release
+        self.metadata = metadata_directory(release.manifest, metadata)
         self._inputs = Inputs(
             release=self.release,
             metadata=self.metadata,
@@ -53,6 +74,8 @@ class Catalog:
             cache=Cache.beside(self.release.download_base, setting("cache-directory")),
             taxonomy=taxonomy,
             joined=tuple(str(Path(path).expanduser().absolute()) for path in _paths(join)),
+            layer=layer,
+            orthologs=orthologs,
         )
 
     @classmethod
@@ -66,6 +89,8 @@ class Catalog:
         dataset: str | None = None,
         taxonomy: str | None = None,
         join: Iterable[str | Path] | str | Path = (),
+        layer: str = "X",
+        orthologs: bool = False,
     ) -> Self:
         """Open an atlas that need not be on disk yet: its manifest and tables are fetched.
 
@@ -89,161 +114,83 @@ class Catalog:
             dataset=dataset,
             taxonomy=taxonomy,
             join=join,
+            layer=layer,
+            orthologs=orthologs,
         )
         fetch(atlas.release, atlas._inputs.tables)
         return atlas
 
-    @cached_property
-    def columns(self) -> pd.DataFrame:
-        """All columns that can be asked for: of cells, and of the tables that are joined to them.
+    @classmethod
+    def from_h5ad(
+        cls,
+        files: Mapping[str, str | Path] | Iterable[str | Path] | str | Path,
+        metadata: str | None = None,
+        *,
+        layer: str = "X",
+        join: Iterable[str | Path] | str | Path = (),
+    ) -> Self:
+        """Open any h5ad files: obs are the metadata, var the genes.
+
+        Symbols of genes are looked for in the columns gene_symbol, feature_name, gene_name and
+        gene_symbols of var, identifiers in gene_identifier, gene_ids and ensembl_id; else either is
+        the index. The embeddings X_umap, X_tsne or spatial are x and y; categories keep their order
+        and scanpy's colours. Labels that several files have get the file's name in front.
+
+        Parameters
+        ----------
+        files : path, iterable of path, or mapping of str to path
+            A folder, with the folders below it; files; or files by the names that they get in
+            the column metadata_directory, which tells several files apart.
+        metadata : str, optional
+            Names of some of these files, joined by commas; all where not given.
+        layer : str
+            Which matrix of each file: ``X``, ``raw/X`` or ``layers/NAME``.
+        join : path or iterable of path
+            CSV files keyed by cell_label, as for `Atlas`.
+
+        Raises
+        ------
+        MissingFileError, ReleaseError
+            If there is no file, or two have one name.
+        """
+        release = H5adFiles.find(files)
+        atlas = cls.__new__(cls)
+        atlas._choose(  # noqa: SLF001 - its own
+            release, metadata or release.metadata, join=join, layer=layer
+        )
+        return atlas
+
+    def index_files(self) -> pd.DataFrame:
+        """Look at all feature matrices, whose layout, genes and cells are kept for later use.
 
         Returns
         -------
         pandas.DataFrame
-            Index column, as it is named in `annotate`, ``where`` and the like; columns source
-            (relative path of its table) and joined_by (columns along which it is joined, ""
-            for those of cell_metadata). Tables that are not on disk are left out.
+            Index name (feature_matrix_label); columns cells, genes, layout (``csr``, ``csc`` or
+            ``dense``), size (bytes of the file) and layers (names of all matrices in it).
+
+        Raises
+        ------
+        ReleaseError, MissingFileError, DamagedFileError, TableError
+            If files are missing, damaged or do not fit.
         """
         import pandas as pd
 
-        routes = self._inputs.annotations.sources()
-        own = self._inputs.cells.source
+        from abc_dask.plan.alignment import align_rows
+
+        assignments = self._inputs.assignments("log2")
         rows = [
             {
-                "source": own if route.table is None else route.table.entry.relative_path,
-                "joined_by": ", ".join(join.by for join in route.joins),
+                "name": rows.label,
+                "cells": int(rows.wanted.sum()),
+                "genes": rows.index.matrix.n_columns,
+                "layout": rows.index.matrix.layout,
+                "size": rows.index.matrix.fingerprint.size,
+                "layers": ", ".join(layers_in(rows.index.matrix)),
             }
-            for route in routes.values()
+            for rows in align_rows(self._inputs, assignments, None, (), None)
         ]
-        index = pd.Index(list(routes), name="column")
-        return pd.DataFrame(rows, index=index, columns=["source", "joined_by"])
-
-    def terms(self, column: str) -> pd.DataFrame:
-        """Return the terms of a column, with the number of cells of each and its colour.
-
-        Parameters
-        ----------
-        column : str
-            One of `columns`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index the terms in their order, columns n_cells and color ("" where the atlas has
-            none). Cells without a term are those that are missing from the sum.
-
-        Raises
-        ------
-        UsageError
-            If the column holds numbers, is unknown, or in several tables.
-        MissingFileError, TableError
-            If a table is missing or does not fit.
-        """
-        import numpy as np
-        import pandas as pd
-
-        (found,) = self._inputs.annotations.find([column])
-        if found.terms is None:
-            raise UsageError(f"column {column!r} holds numbers, not terms")
-        codes = found.values()
-        counts = np.bincount(codes[codes >= 0], minlength=len(found.terms))
-        index = pd.Index(found.terms, name=column, dtype="str")
-        colors = [found.colors.get(term, "") for term in found.terms]
-        return pd.DataFrame({"n_cells": counts, "color": colors}, index=index)
-
-    def annotate(
-        self,
-        columns: Iterable[str],
-        **cells: Unpack[CellOptions],
-    ) -> dd.DataFrame:
-        """Return annotations of the cells, lazily, without a gene.
-
-        Parameters
-        ----------
-        columns : iterable of str
-            Any of `columns`.
-        **cells
-            where, cells, cells_column, skip_unknown, as for `abc_dask.Atlas.extract`.
-
-        Returns
-        -------
-        dask.dataframe.DataFrame
-            Index cell_label, in the order of cell_metadata: ordered categories of terms, or
-            numbers.
-
-        Raises
-        ------
-        UsageError, MissingFileError, TableError
-            If columns or cells are off, or a table is missing or does not fit.
-        """
-        return self.cell_rows(columns, **cells).dataframe()
-
-    def cell_rows(
-        self,
-        columns: Iterable[str],
-        **cells: Unpack[CellOptions],
-    ) -> CellRows:
-        """Return what `annotate` reads: chosen cells with annotations, to be counted or written."""
-        from abc_dask.run.cell_rows import CellRows
-
-        return CellRows.of(self._inputs, names_of(columns), CellChoice.of_options(**cells))
-
-    def path(self, name: str, *, fetch: bool = False) -> Path:
-        """Return where a file of the release lies, by name.
-
-        Parameters
-        ----------
-        name : str
-            ``DATASET/TAG`` as the manifest lists it, ``DATASET/TAG/log2`` for a matrix, or its
-            relative path.
-        fetch : bool
-            Fetch it where it is not on disk.
-
-        Raises
-        ------
-        ReleaseError
-            If the release has no such file, or several (names them).
-        MissingFileError, DamagedFileError
-            If it is not on disk, or of another size.
-        """
-        entry = find_file(self.release.manifest, name)
-        if fetch:
-            from abc_dask.acquire.fetch import fetch as fetch_files
-
-            fetch_files(self.release, [entry])
-        self.release.require([entry])
-        return self.release.path(entry)
-
-    def table(self, name: str, *, fetch: bool = False) -> pd.DataFrame:
-        """Read a CSV table of the release.
-
-        Parameters
-        ----------
-        name : str
-            Such as ``WMB-taxonomy/cluster_annotation_term``.
-        fetch : bool
-            Fetch it where it is not on disk.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Labels, identifiers and names are text, whatever they look like.
-
-        Raises
-        ------
-        ReleaseError, MissingFileError, DamagedFileError
-            As `path`.
-        TableError
-            If it is no table.
-        """
-        entry = find_file(self.release.manifest, name)
-        self.path(name, fetch=fetch)
-        if entry.extension != "csv":
-            raise TableError(f"{entry.relative_path} is no CSV table; path() tells where it lies")
-        frame: pd.DataFrame = read_cached(
-            cached_table(self.release, entry, self._inputs.cache)
-        ).to_pandas()
-        return frame
+        return pd.DataFrame(rows).set_index("name")
 
     @property
     def download_base(self) -> Path:

@@ -35,6 +35,7 @@ LOWERED = {
     "matrix.source._LONGEST_READ": 100,
     "release.csv_table._CSV_BLOCK": 1 << 12,
     "release.csv_table._ROW_GROUP": 16,
+    "release.h5ad_files._ROW_GROUP": 16,
     "release.user_file._STEP": 64,
     "release.user_list._CHUNK": 4,
     "run.blocks._WINDOW": 2,
@@ -81,6 +82,7 @@ LEFT = {
         analysis.plots.canvas.DPI analysis.report._DPI matrix.chunk_index._USUAL_K
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES
+        plan.subset._NAN_BYTES
         plan.subset._NAN_BYTES
         release.column_types._EXACT views.parquet_view._STEP
     """,

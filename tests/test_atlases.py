@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 
+import abc_dask
 from abc_dask import Atlas, open_view
-from abc_dask.errors import UsageError
-from abc_dask.testing.layouts import write_layout
+from abc_dask.errors import GeneError, TableError, UsageError
+from abc_dask.testing.layouts import LAYOUTS, write_layout
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")
 
@@ -17,12 +23,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("layouts") / "base"
-    return write_layout(folder, "species", "brains", "brain_bank", "own_clusters")
+    return write_layout(folder, *(name for name in LAYOUTS if name != "neighborhoods"))
 
 
 def csv(base, directory, tag):
     (path,) = base.glob(f"metadata/{directory}/*/**/{tag}.csv")
-    return pd.read_csv(path, dtype={"cell_label": str})
+    return pd.read_csv(path, dtype={"cell_label": str}, float_precision="round_trip")
 
 
 def expression(base, dataset, label, symbols):
@@ -74,6 +80,36 @@ def test_a_symbol_is_one_gene_in_cells_of_all_species(base, tmp_path):
     assert_column(frame["x"], umap["x"])
     for name, order in ORDERS.items():
         assert frame[name].cat.categories.tolist() == order
+
+
+def test_orthologs_are_one_gene(base, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns(".abc_dask"))
+    dataset = "HMBA-10xMultiome-BG"
+    # other symbols in one species, and a human gene with two orthologs in it
+    (path,) = folder.glob(f"metadata/{dataset}/*/macaque_gene.csv")
+    table = pd.read_csv(path)
+    table.loc[0, "gene_symbol"] = "LOC1"
+    table.loc[5, "human_ortholog"] = table.loc[4, "human_ortholog"]
+    path.write_text(table.to_csv(index=False))
+    manifest = next(folder.glob("releases/*/manifest.json"))
+    listed = json.loads(manifest.read_text())
+    entry = listed["file_listing"][dataset]["metadata"]["macaque_gene"]["files"]["csv"]
+    entry |= {"size": path.stat().st_size, "file_hash": ""}
+    manifest.write_text(json.dumps(listed))
+    atlas = Atlas(folder, metadata=dataset, orthologs=True)
+    frame = atlas.expression(["Slc17a7"]).compute()
+    names = ("Human", "Macaque", "Marmoset")
+    want = pd.concat(
+        [expression(base, dataset, f"{dataset}-{name}", ["Slc17a7"]) for name in names]
+    )
+    pd.testing.assert_frame_equal(frame, want.loc[frame.index], **SAME)
+    found = [atlas.plan([name]).genes for name in ("LOC1", "ENSCJAG00000000000")]
+    assert found[0] == found[1] == atlas.plan(["Slc17a7"]).genes
+    with pytest.raises(GeneError, match="'Sst' has 2 orthologs in .*macaque_gene, not one: ENSM"):
+        atlas.expression(["Sst"])
+    with pytest.raises(UsageError, match="none of the gene tables .* ends in _ortholog"):
+        Atlas(base, metadata="Zhuang-ABCA-1", orthologs=True).expression(["Tac2"])
 
 
 def test_all_genes_of_all_species_would_be_mostly_nan(base, tmp_path):
@@ -168,3 +204,75 @@ def test_clusters_of_ones_own(base, tmp_path):
     named = cells["wmb_cluster_alias"].dropna().astype(int).map(lambda alias: f"class {alias % 3}")
     assert_column(frame["class"], named)
     assert_column(frame["age"], cells["donor_label"].map({"d0": "adult", "d1": "aged"}))
+
+
+def test_sections_with_places_and_imputed_values(base, tmp_path):
+    directory = "MERFISH-C57BL6J-638850"
+    atlas = Atlas(base, metadata=directory, taxonomy="WMB-taxonomy")
+    columns = ["brain_section_label", "class", "reconstructed_coordinates.x", "x"]
+    view = atlas.extract(SYMBOLS, tmp_path / "v.parquet", annotate=columns)
+    frame = view.annotate(columns).compute()
+    cells = csv(base, directory, "cell_metadata").set_index("cell_label")
+    places = csv(base, f"{directory}-CCF", "reconstructed_coordinates").set_index("cell_label")
+    assert_column(frame["reconstructed_coordinates.x"], places["x"])
+    assert_column(frame["x"], cells["x"])
+    assert_column(frame["class"], cells["cluster_alias"].map(lambda alias: f"class {alias % 3}"))
+    picture = view.plot.sections(
+        "class", x="reconstructed_coordinates.x", y="reconstructed_coordinates.y"
+    )
+    picture.save(tmp_path / "sections.png")
+    imputed = Atlas(base, metadata=directory, gene_directory=f"{directory}-imputed")
+    values = imputed.expression(SYMBOLS).compute()
+    want = expression(base, f"{directory}-imputed", "C57BL6J-638850-imputed", SYMBOLS)
+    pd.testing.assert_frame_equal(values, want.loc[values.index], **SAME)
+    assert len(values) == 37
+    apart = Atlas(base, metadata=directory, dataset=f"{directory}-sections")
+    values = apart.expression(SYMBOLS).compute()
+    labels = ["C57BL6J-638850.40", "C57BL6J-638850.41"]
+    want = pd.concat([expression(base, f"{directory}-sections", n, SYMBOLS) for n in labels])
+    pd.testing.assert_frame_equal(values, want.loc[values.index], **SAME)
+
+
+def test_the_whole_human_brain(base):
+    directory = "WHB-10Xv3"
+    atlas = Atlas(base, metadata=directory)
+    columns = ["supercluster", "anatomical_division_label", "structure_symbol", "age"]
+    frame = atlas.expression(SYMBOLS, annotate=columns).compute()
+    labels = [f"{directory}-Neurons", f"{directory}-Nonneurons"]
+    want = pd.concat([expression(base, directory, label, SYMBOLS) for label in labels])
+    pd.testing.assert_frame_equal(frame[SYMBOLS], want.loc[frame.index], **SAME)
+    cells = csv(base, directory, "cell_metadata").set_index("cell_label")
+    named = cells["cluster_alias"].map(lambda alias: f"supercluster {alias % 3}")
+    assert_column(frame["supercluster"], named)
+    assert_column(frame["age"], cells["donor_label"].map({"H1": 29}))
+    symbols = cells["anatomical_division_label"].map({"Thalamus": "THM", "Hippocampus": "HIP"})
+    assert_column(frame["structure_symbol"], symbols)
+    terms = atlas.terms("anatomical_division_label")
+    assert terms.index.tolist() == ["Hippocampus", "Thalamus"]
+    assert terms["color"].tolist() == ["#0000ff", "#00ff00"]
+
+
+def test_embeddings_of_neighborhoods(tmp_path):
+    base = write_layout(tmp_path / "base", "neighborhoods")
+    atlas = Atlas(base)
+    one = "UMAP20230830-TH-EPI-Glut"
+    frame = atlas.annotate([f"{one}.x", "class", "x"]).compute()
+    umap = csv(base, "WMB-neighborhoods", one).set_index("cell_label")
+    assert_column(frame[f"{one}.x"], umap["x"])
+    assert (frame["x"] == 1).all()
+    view = atlas.extract(SYMBOLS, tmp_path / "v.parquet", annotate=["class"])
+    view.plot.umap("class", embedding=one).save(tmp_path / "umap.png")
+    with pytest.raises(UsageError, match="no embedding 'UMAP'"):
+        view.plot.umap("class", embedding="UMAP")
+    with pytest.raises(TableError, match="cluster_alias '1' stands more than once"):
+        atlas.annotate(["cluster_group_label"])
+
+
+def test_every_dataset_of_the_real_manifests_is_in_the_table(shared_data):
+    text = (Path(abc_dask.__file__).parent / "release" / "README.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    named = set(re.findall(r"`([^`]+)`", "\n".join(rows)))
+    for path in (shared_data / "manifests").glob("*.json"):
+        listed = json.loads(path.read_text())["file_listing"]
+        absent = {name for name in listed if name not in named}
+        assert not absent, f"{path.name}: {sorted(absent)}"

@@ -37,6 +37,7 @@ _COMMANDS = {
     "check": "abc_dask.cli.releases",
     "matrices": "abc_dask.cli.tables",
     "genes": "abc_dask.cli.tables",
+    "index": "abc_dask.cli.index",
     "columns": "abc_dask.cli.annotations",
     "table": "abc_dask.cli.annotations",
     "extract": "abc_dask.cli.extract",

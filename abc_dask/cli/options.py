@@ -11,12 +11,16 @@ import click
 
 from abc_dask.cli import VERBOSE
 from abc_dask.cli.command import echo
+from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
     from abc_dask.release.manifest import FileEntry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+_OF_RELEASES = ("release", "gene_directory", "dataset", "taxonomy", "orthologs")
 
 
 def _remember(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
@@ -57,6 +61,19 @@ def atlas_options(command: Command) -> Command:
             metavar="DIR",
             help="Folder with releases/<version>/manifest.json and the files.",
         ),
+        click.option(
+            "--h5ad",
+            multiple=True,
+            metavar="FOLDER|FILE",
+            help="In place of --download-base: any h5ad files; obs is the metadata, var the genes.",
+        ),
+        click.option(
+            "--layer",
+            default="X",
+            show_default=True,
+            metavar="X|raw/X|layers/NAME",
+            help="Which matrix of each file.",
+        ),
         click.option("--release", metavar="V", help="Release; newest on disk by default."),
         click.option(
             "--metadata",
@@ -80,6 +97,12 @@ def atlas_options(command: Command) -> Command:
             "--taxonomy",
             metavar="NAME",
             help="Directory of the taxonomy; the one named like the metadata by default.",
+        ),
+        click.option(
+            "--orthologs",
+            is_flag=True,
+            help="A gene stands for its one-to-one orthologs in the other species too, by the "
+            "columns of the gene tables such as human_ortholog.",
         ),
         click.option(
             "--join",
@@ -164,8 +187,8 @@ def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
     """Open the atlas that `atlas_options` chose; a remote one need not be on disk."""
     from abc_dask.atlas import Atlas
 
-    if options["download_base"] is None:
-        raise click.UsageError("Missing option '--download-base'.")
+    if not options["download_base"] and not options["h5ad"]:
+        raise click.UsageError("Missing option '--download-base', or '--h5ad'.")
     names = (
         "download_base",
         "release",
@@ -174,7 +197,18 @@ def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
         "dataset",
         "taxonomy",
         "join",
+        "layer",
+        "orthologs",
     )
+    if options["h5ad"]:
+        if options["download_base"]:
+            raise UsageError("--h5ad stands in place of --download-base; give one of them")
+        wrong = [name for name in _OF_RELEASES if options[name]]
+        if wrong or remote:
+            name = wrong[0].replace("_", "-") if wrong else "fetch"
+            raise UsageError(f"--{name} is for releases of the atlas, not for --h5ad")
+        kept = {name: options[name] for name in ("metadata", "join", "layer")}
+        return Atlas.from_h5ad(options["h5ad"], **kept)
     opened = Atlas.remote if remote else Atlas
     return opened(**{name: options[name] for name in names})
 

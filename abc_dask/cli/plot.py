@@ -66,6 +66,19 @@ palette = click.option(
 )
 
 
+def places_options(command: Command) -> Command:
+    """Add the options that name the columns of places."""
+    for name in ("y", "x"):
+        command = click.option(
+            f"--{name}",
+            default=name,
+            show_default=True,
+            metavar="COLUMN",
+            help="Column of places, such as ccf_coordinates." + name,
+        )(command)
+    return command
+
+
 def groups_options(command: Command) -> Command:
     """Add the options of pictures by group."""
     options = [
@@ -107,6 +120,12 @@ def plot() -> None:
     metavar="NAME",
     help="A gene of the view or an annotation; several make several panels.",
 )
+@click.option(
+    "--embedding",
+    metavar="NAME",
+    help="Table with x and y, such as UMAP20230830-Pallium-Glut, or array of an h5ad file.",
+)
+@places_options
 @palette
 @picture_options
 def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
@@ -153,6 +172,7 @@ def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     metavar="NAME",
     help="Only this brain_section_label; may be given several times.",
 )
+@places_options
 @palette
 @picture_options
 def sections(out: str, output: str, sections: tuple[str, ...], **options: Any) -> None:

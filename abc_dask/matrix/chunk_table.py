@@ -52,7 +52,7 @@ def write_chunks(matrix: MatrixFile, target: Path, indexes: Mapping[str, ChunkIn
     arrays: list[StoredArray] = []
     parts: list[NDArray[np.int64]] = []
     with opened(matrix.path, matrix.fingerprint) as (file, source):
-        for name in ("X/indices", "X/data"):
+        for name in (f"{matrix.layer}/indices", f"{matrix.layer}/data"):
             array = file[name]
             index = indexes.get(array.name) or check_dataset(array, source)
             found = _look(array, index, sum(len(part) for part in parts))

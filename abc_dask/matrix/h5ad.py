@@ -8,17 +8,20 @@ into other files, declare what is not stored, and hold indices that lie.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import DamagedFileError
+from abc_dask.errors import DamagedFileError, UsageError
 from abc_dask.matrix.chunk_index import ChunkIndex
 from abc_dask.matrix.codecs import Filter
+from abc_dask.matrix.frame import Frame
 from abc_dask.matrix.hdf5 import (
     attribute,
     check_dataset,
@@ -27,9 +30,17 @@ from abc_dask.matrix.hdf5 import (
     member,
     opened,
     require_sound_start,
-    strings,
     text,
 )
+from abc_dask.messages import enumerate_names
+
+# Where anndata before 0.7 had raw/X.
+_OLD_RAW = "raw.X"
+
+# What columns of var that name genes are called, by the atlas first, then by others.
+_IDENTIFIERS = (GENE_IDENTIFIER, "gene_ids", "ensembl_id", "ensembl_ids", "gene_id")
+
+_SYMBOLS = (GENE_SYMBOL, "feature_name", "gene_name", "gene_symbols", "gene_names")
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,10 @@ class MatrixFile:
         How indices and values of a CSR matrix are stored; none where only HDF5 can read them.
     chunks : str
         Path of the kept table of their chunks (`abc_dask.matrix.chunk_table`), or "".
+    layer : str
+        Path of the matrix within the file: ``X``, ``raw/X`` or ``layers/NAME``.
+    prefix : str
+        What stands before the cell labels of the file, so that no other file has them.
     """
 
     path: str
@@ -106,6 +121,19 @@ class MatrixFile:
     filters: tuple[str, ...]
     arrays: tuple[StoredArray, ...] = ()
     chunks: str = ""
+    layer: str = "X"
+    prefix: str = ""
+
+    @property
+    def state(self) -> list[str | int]:
+        """What tells the rows of this matrix from those of others; JSON-serialisable."""
+        named = [] if (self.layer, self.prefix) == ("X", "") else [self.layer, self.prefix]
+        return [self.path, *astuple(self.fingerprint), *named]
+
+    @property
+    def var(self) -> str:
+        """Where the genes of the matrix are described."""
+        return {"raw/X": "raw/var", _OLD_RAW: "raw.var"}.get(self.layer, "var")
 
     @property
     def value_bytes(self) -> int:
@@ -119,13 +147,15 @@ def describe(path: str | Path) -> MatrixFile:
     return look_at(path)[0]
 
 
-def look_at(path: str | Path) -> tuple[MatrixFile, dict[str, ChunkIndex]]:
+def look_at(path: str | Path, layer: str = "X") -> tuple[MatrixFile, dict[str, ChunkIndex]]:
     """Look at a matrix file's structure, without reading its values.
 
     Parameters
     ----------
     path : path
         The h5ad file.
+    layer : str
+        ``X``, ``raw/X`` or ``layers/NAME``.
 
     Returns
     -------
@@ -140,15 +170,17 @@ def look_at(path: str | Path) -> tuple[MatrixFile, dict[str, ChunkIndex]]:
     DamagedFileError
         If it is not an h5ad file, is cut short, points outside of itself, declares what
         it does not hold, or uses a filter that is not installed.
+    UsageError
+        If it has no such layer.
     """
     fingerprint = Fingerprint.of(path)
     with opened(path, fingerprint) as (file, source):
         require_sound_start(source)
-        x = member(file, "X")
+        x = walked(file, layer)
         if isinstance(x, h5py.Dataset):
             layout, shape, arrays = "dense", x.shape, [x]
             if x.ndim != 2:
-                raise DamagedFileError(f"{path}: X has {x.ndim} dimensions, expected 2")
+                raise DamagedFileError(f"{path}: {layer} has {x.ndim} dimensions, expected 2")
         else:
             layout, shape = _sparse_layout(x, path)
             arrays = [member(x, name) for name in ("data", "indices", "indptr")]
@@ -174,33 +206,82 @@ def look_at(path: str | Path) -> tuple[MatrixFile, dict[str, ChunkIndex]]:
             filters=tuple(
                 dict.fromkeys(f for array in arrays for f in filter_names(array, source))
             ),
+            layer=x.name[1:],
         )
     return matrix, {name: index for name, index in looked.items() if index is not None}
 
 
+def walked(file: h5py.File, layer: str) -> Any:
+    """Return a matrix of a file by the name of its layer.
+
+    Raises
+    ------
+    UsageError
+        If the file has none of this name; names those that it has.
+    """
+    first, *rest = layer.split("/")
+    if layer != "X" and (len(rest) != 1 or first not in {"raw", "layers"}):
+        raise UsageError(f"layer {layer!r} is not X, raw/X or layers/NAME")
+    group = file
+    if layer == "raw/X" and _OLD_RAW in file:
+        return member(file, _OLD_RAW)
+    for name in (first, *rest):
+        if not isinstance(group, h5py.Group) or name not in group:
+            if known := layers_of(file):
+                raise UsageError(
+                    f"{file.filename} has no {layer}; name one with --layer: "
+                    f"{enumerate_names(known)}"
+                )
+            break
+        group = member(group, name)
+    else:
+        return group
+    return member(file, "X")  # raises
+
+
+def layers_of(file: h5py.File) -> list[str]:
+    """Return the names of the matrices that a file has."""
+    found = [name for name in ("X", "raw/X") if name in file or name.replace("/", ".") in file]
+    layers = file.get("layers")
+    named = list(layers) if isinstance(layers, h5py.Group) else []
+    return [*found, *(f"layers/{name}" for name in named)]
+
+
+def layers_in(matrix: MatrixFile) -> list[str]:
+    """Return the names of all matrices in the file of one."""
+    with opened(matrix.path, matrix.fingerprint) as (file, _):
+        return layers_of(file)
+
+
 def read_labels(matrix: MatrixFile) -> NDArray[np.object_]:
     """Read the cell label of every row, shape (n_rows,), as str."""
-    return _read_names(matrix, "obs", "cell_label", matrix.n_rows)
+    labels = _read_names(matrix, "obs", "cell_label", matrix.n_rows)
+    if not matrix.prefix:
+        return labels
+    return np.array([matrix.prefix + label for label in labels], object)
 
 
 def read_gene_identifiers(matrix: MatrixFile) -> NDArray[np.object_]:
     """Read the gene identifier of every column, shape (n_columns,), as str."""
-    return _read_names(matrix, "var", "gene_identifier", matrix.n_columns)
+    with opened(matrix.path, matrix.fingerprint) as (file, source):
+        var = Frame.of(_var(file, matrix), source)
+        name = next((name for name in _IDENTIFIERS if name in var.columns), None)
+        names = var.index() if name is None else var.text(name)
+        if name not in {None, GENE_IDENTIFIER} and len(set(names) - {""}) < len(names):
+            names = var.index()  # such as Ensembl identifiers that some genes lack
+    return _checked(matrix, matrix.var, names, matrix.n_columns)
 
 
 def read_gene_symbols(matrix: MatrixFile) -> NDArray[np.object_] | None:
     """Read the gene symbol of every column, shape (n_columns,); None where there is none."""
     with opened(matrix.path, matrix.fingerprint) as (file, source):
-        var = member(file, "var")
-        if "gene_symbol" not in var:
-            return None
-        symbols = strings(var, "gene_symbol", source)
-    if len(symbols) != matrix.n_columns:
-        raise DamagedFileError(
-            f"{matrix.path}: gene_symbol has {len(symbols):,} names, "
-            f"X has {matrix.n_columns:,}; fetch the file again"
-        )
-    return symbols
+        var = Frame.of(_var(file, matrix), source)
+        name = next((name for name in _SYMBOLS if name in var.columns), None)
+        if name is not None:
+            return _checked(matrix, name, var.text(name), matrix.n_columns)
+        if any(name in var.columns for name in _IDENTIFIERS[1:]):
+            return _checked(matrix, matrix.var, var.index(), matrix.n_columns)
+    return None
 
 
 def read_row_sizes(matrix: MatrixFile) -> NDArray[np.int64]:
@@ -233,10 +314,10 @@ def read_indptr(matrix: MatrixFile) -> NDArray[np.int64]:
         If indptr does not start at 0, falls, or does not end at the number of values.
     """
     with opened(matrix.path, matrix.fingerprint) as (file, _):
-        indptr: NDArray[np.int64] = file["X/indptr"][:].astype(np.int64)
+        indptr: NDArray[np.int64] = file[f"{matrix.layer}/indptr"][:].astype(np.int64)
     if indptr[0] != 0 or indptr[-1] != matrix.n_values or (np.diff(indptr) < 0).any():
         raise DamagedFileError(
-            f"{matrix.path}: X/indptr does not rise from 0 to {matrix.n_values:,}; "
+            f"{matrix.path}: {matrix.layer}/indptr does not rise from 0 to {matrix.n_values:,}; "
             "fetch the file again"
         )
     return indptr
@@ -270,17 +351,22 @@ def _check_sparse(
         )
 
 
+def _var(file: h5py.File, matrix: MatrixFile) -> Any:
+    group = member(file, "raw") if matrix.var == "raw/var" else file
+    return member(group, matrix.var.removeprefix("raw/"))
+
+
 def _read_names(matrix: MatrixFile, group: str, column: str, length: int) -> NDArray[np.object_]:
     """Read an axis's names: the column of that name where there is one, else the index."""
     with opened(matrix.path, matrix.fingerprint) as (file, source):
-        frame = member(file, group)
-        if not isinstance(frame, h5py.Group):
-            raise DamagedFileError(
-                f"{matrix.path}: {group} is in the layout of anndata before 0.7; "
-                "write the file anew with a current anndata"
-            )
-        name = column if column in frame else text(attribute(frame, "_index") or "_index")
-        names = strings(frame, name, source)
+        frame = Frame.of(member(file, group), source)
+        names = frame.text(column) if column in frame.columns else frame.index()
+    return _checked(matrix, group, names, length)
+
+
+def _checked(
+    matrix: MatrixFile, group: str, names: NDArray[np.object_], length: int
+) -> NDArray[np.object_]:
     if len(names) != length:
         raise DamagedFileError(
             f"{matrix.path}: {group} has {len(names):,} names, X has {length:,}; "

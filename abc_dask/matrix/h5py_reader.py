@@ -51,7 +51,7 @@ class MatrixReader:
     def __init__(self, matrix: MatrixFile, file: h5py.File) -> None:
         self.matrix = matrix
         self.bytes_read = 0
-        self._file = file
+        self._matrix = file[matrix.layer]
 
     def rows(
         self, rows: RowRange, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
@@ -73,18 +73,21 @@ class MatrixReader:
             yield (
                 rows.start + first,
                 indptr[first : last + 1] - low,
-                self._slice("X/indices", low, high),
-                self._slice("X/data", low, high),
+                self._slice("indices", low, high),
+                self._slice("data", low, high),
             )
 
     def column(
         self, position: int, most: int = PIECE_VALUES
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Yield row indices and values of one CSC column, in pieces."""
-        low, high = (int(i) for i in self._file["X/indptr"][position : position + 2])
+        low, high = (int(i) for i in self._matrix["indptr"][position : position + 2])
         for first in range(low, high, most):
             last = min(first + most, high)
-            yield self._slice("X/indices", first, last), self._slice("X/data", first, last)
+            yield (
+                self._slice("indices", first, last),
+                self._slice("data", first, last),
+            )
 
     def dense(
         self, start: int, stop: int, positions: NDArray[np.int64], most: int = PIECE_VALUES
@@ -94,7 +97,7 @@ class MatrixReader:
         Where the chunks are narrower than the matrix, a gene's own chunks are read;
         else whole rows, since a contiguous file has no cheaper way.
         """
-        x = self._file["X"]
+        x = self._matrix
         width = x.chunks[1] if x.chunks else x.shape[1]
         narrow = len(positions) * width < x.shape[1]
         step = max(1, most // max(1, len(positions) * width if narrow else x.shape[1]))
@@ -114,6 +117,6 @@ class MatrixReader:
             yield first, block
 
     def _slice(self, name: str, low: int, high: int) -> NDArray[Any]:
-        values: NDArray[Any] = self._file[name][low:high]
+        values: NDArray[Any] = self._matrix[name][low:high]
         self.bytes_read += values.nbytes
         return values

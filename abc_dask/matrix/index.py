@@ -43,8 +43,15 @@ class MatrixIndex:
     table: Path
 
     @classmethod
-    def of(cls, path: Path, cache: Cache) -> MatrixIndex:
+    def of(cls, path: Path, cache: Cache, layer: str = "X", prefix: str = "") -> MatrixIndex:
         """Look at a matrix file, or find what an earlier run saw of the same file.
+
+        Parameters
+        ----------
+        path : Path
+        cache : Cache
+        layer, prefix : str
+            As `MatrixFile` has them.
 
         Raises
         ------
@@ -56,10 +63,10 @@ class MatrixIndex:
         indexes: dict[str, ChunkIndex] = {}
         table = cache.get(
             "matrix",
-            [str(path), *astuple(fingerprint)],
-            lambda target: indexes.update(_write_genes(path, target)),
+            [str(path), *astuple(fingerprint), *([] if layer == "X" else [layer])],
+            lambda target: indexes.update(_write_genes(path, target, layer)),
         )
-        matrix = read_record(MatrixFile, table, _LAYOUT)
+        matrix = replace(read_record(MatrixFile, table, _LAYOUT), prefix=prefix)
         return cls(_with_chunks(matrix, cache, indexes), table)
 
     @cached_property
@@ -81,13 +88,16 @@ def _with_chunks(matrix: MatrixFile, cache: Cache, indexes: Mapping[str, ChunkIn
     """Add what tasks need to read rows around HDF5."""
     if matrix.layout != "csr":
         return matrix
-    state = [matrix.path, *astuple(matrix.fingerprint)]
-    chunks = cache.get("chunks", state, lambda target: write_chunks(matrix, target, indexes))
+    chunks = cache.get(
+        "chunks",
+        replace(matrix, prefix="").state,
+        lambda target: write_chunks(matrix, target, indexes),
+    )
     return replace(matrix, arrays=read_arrays(chunks), chunks=str(chunks))
 
 
-def _write_genes(path: Path, target: Path) -> dict[str, ChunkIndex]:
-    matrix, indexes = look_at(path)
+def _write_genes(path: Path, target: Path, layer: str) -> dict[str, ChunkIndex]:
+    matrix, indexes = look_at(path, layer)
     identifiers = read_gene_identifiers(matrix)
     if len(twice := duplicates(identifiers)):
         raise DamagedFileError(

@@ -13,13 +13,14 @@ from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.index import MatrixIndex, union_of_genes
 from abc_dask.release.annotations import Annotations
-from abc_dask.release.cell_table import CellTable, directories_of
+from abc_dask.release.cell_table import CellTable, directories_of, prefix_of
 from abc_dask.release.csv_table import cached_table
 from abc_dask.release.gene_choice import ChosenGenes, GeneChoice
 from abc_dask.release.gene_names import GeneNames
-from abc_dask.release.genes import choose_gene_table, read_genes, union_of_tables
+from abc_dask.release.genes import choose_gene_table, gene_tables, read_genes, union_of_tables
 from abc_dask.release.manifest import CELL_METADATA, FeatureMatrix, FileEntry
 from abc_dask.release.matrices import Assignment, assign_cells
+from abc_dask.release.orthologs import OrthologNames
 from abc_dask.release.release import Release
 from abc_dask.release.selection import CellChoice, Selection
 from abc_dask.release.several import annotations_of
@@ -45,6 +46,10 @@ class Inputs:
         Directory of the taxonomy; None: the one whose name fits.
     joined : tuple of str
         CSV files of the user's, keyed by cell_label.
+    layer : str
+        The matrix within each file: ``X``, ``raw/X`` or ``layers/NAME``.
+    orthologs : bool
+        Whether a gene stands for its orthologs in other species as well.
     """
 
     release: Release
@@ -54,6 +59,8 @@ class Inputs:
     cache: Cache
     taxonomy: str | None = None
     joined: tuple[str, ...] = ()
+    layer: str = "X"
+    orthologs: bool = False
 
     @property
     def tables(self) -> list[FileEntry]:
@@ -123,7 +130,10 @@ class Inputs:
     ) -> list[Assignment]:
         """Group the cells by feature matrix; matrices without a chosen cell are left out."""
         assigned = assign_cells(
-            self.release.manifest, self.cells, normalization, self._expression_dataset
+            self.release.manifest,
+            self.cells,
+            self.release.stored_as(normalization),
+            self._expression_dataset,
         )
         if selection is None:
             return assigned
@@ -142,7 +152,8 @@ class Inputs:
 
     def index(self, matrix: FeatureMatrix) -> MatrixIndex:
         """Look at a matrix file."""
-        return MatrixIndex.of(self.release.path(matrix.file), self.cache)
+        prefix = prefix_of(matrix.dataset_label) if self.cells.label_files else ""
+        return MatrixIndex.of(self.release.path(matrix.file), self.cache, self.layer, prefix)
 
     @memoized  # noqa: B019 - inputs live as long as their Atlas
     def genes(self, normalization: str = "log2") -> pa.Table:
@@ -157,6 +168,23 @@ class Inputs:
             for entry in self.gene_tables
         ]
 
+    def _tables_of_species(self) -> dict[str, pa.Table]:
+        """Read all gene tables of the metadata directories, or the one that was named."""
+        manifest = self.release.manifest
+        entries = [
+            entry
+            for name in directories_of(self.metadata)
+            for entry in gene_tables(manifest, name).values()
+        ]
+        if self.gene_directory is not None:
+            entries = self.gene_tables
+        return {
+            f"{entry.dataset_label}/{entry.tag}": read_genes(
+                cached_table(self.release, entry, self.cache), entry.relative_path
+            )
+            for entry in entries
+        }
+
     def _indexes(self, normalization: str) -> list[MatrixIndex]:
         """Look at all matrices of the cells."""
         matrices = [a.feature_matrix for a in self.assignments(normalization)]
@@ -169,6 +197,8 @@ class Inputs:
 
         Genes of several tables, or of matrices without one, may be of different species.
         """
+        if self.orthologs:
+            return OrthologNames(self._tables_of_species())
         if self.gene_tables:
             tables = self._read_gene_tables()
         else:

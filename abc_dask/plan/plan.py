@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,10 @@ class Plan:
         Directory of the taxonomy that was named.
     joined : tuple of str
         CSV files of the user's that were joined.
+    layer : str
+        The matrix within each file.
+    files : dict
+        By what files that are no release are found again.
     annotations : tuple of Annotation
         Columns of annotations, in the order asked.
     selection : dict or None
@@ -172,6 +176,8 @@ class Plan:
     download_base: str = ""
     taxonomy: str | None = None
     joined: tuple[str, ...] = ()
+    layer: str = "X"
+    files: Mapping[str, Any] = field(default_factory=dict)
     annotations: tuple[Annotation, ...] = ()
     selection: Mapping[str, Any] | None = None
     gene_list: Mapping[str, Any] | None = None
@@ -206,6 +212,7 @@ class Plan:
     def _choices(self) -> dict[str, Any]:
         """Optional parts of the identity, left out when unused so that old digests stay valid."""
         kind = {"kind": self.kind} if self.kind else {}
+        kind |= {"layer": self.layer} if self.layer != "X" else {}
         return kind | annotations_identity(self.annotations)
 
     @cached_property
@@ -240,8 +247,9 @@ class Plan:
     @property
     def _atlas(self) -> dict[str, Any]:
         """Return by what the tables of this plan are opened again."""
-        atlas = {"download_base": self.download_base, "taxonomy": self.taxonomy}
-        return atlas | ({"joined": list(self.joined)} if self.joined else {})
+        atlas: dict[str, Any] = {"download_base": self.download_base, "taxonomy": self.taxonomy}
+        atlas |= {"joined": list(self.joined)} if self.joined else {}
+        return atlas | ({"layer": self.layer} if self.layer != "X" else {}) | dict(self.files)
 
     def _described_genes(self) -> list[dict[str, Any]]:
         return [

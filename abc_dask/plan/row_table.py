@@ -14,7 +14,7 @@ A task reads all that it must know of its rows from the second, so that no task 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class AlignedRows:
         matrix = index.matrix
         table = cache.get(
             "row-table",
-            [matrix.path, *astuple(matrix.fingerprint), state, cells is None],
+            [*matrix.state, state, cells is None],
             lambda target: _write_rows(matrix, labels(), cells, target),
         )
         rows = read_cached(table, ["size", "cell"])

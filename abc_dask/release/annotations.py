@@ -280,6 +280,7 @@ class Annotations:
                 frame = self._frame(entry)
                 suffix = next((s[1:] for s in STEMS if column.endswith(s)), "name")
                 yield order_in_list(frame, column if column in frame else suffix)
+        yield self.release.term_order(self.metadata, column)
         for sets in self.tables.sets:
             yield sets.terms(column)
 

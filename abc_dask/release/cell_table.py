@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 # Tells the cells of several metadata directories apart.
 METADATA_DIRECTORY = "metadata_directory"
 
+_LABEL_FILES = b"abc_dask.label_files"
+
 
 def directories_of(metadata: str) -> list[str]:
     """Return the metadata directories that a name means: one, or several joined by commas."""
@@ -53,6 +54,9 @@ class CellTable:
     state : tuple
         The CSV's relative path and fingerprint, JSON-serialisable: what tells this
         table from a later one.
+    label_files : bool
+        Whether labels have the name of their metadata directory in front, since several have
+        the same ones.
     """
 
     path: Path
@@ -60,6 +64,7 @@ class CellTable:
     columns: tuple[str, ...]
     n_cells: int
     state: tuple[str | int, ...]
+    label_files: bool = False
 
     @classmethod
     def of(cls, release: Release, metadata: str, cache: Cache) -> CellTable:
@@ -74,11 +79,15 @@ class CellTable:
         if len(directories) > 1:
             members = [cls.of(release, name, cache) for name in directories]
             state = (metadata, *(item for member in members for item in member.state))
-            make: Callable[[Path], None] = lambda target: _together(directories, members, target)  # noqa: E731
-            path = cache.get("cells-together", list(state), make)
+            path = cache.get(
+                "cells-together",
+                list(state),
+                lambda target: _together(release, directories, members, target),
+            )
             schema, n_cells = read_described(path)
             source = " and ".join(member.source for member in members)
-            return cls(path, source, tuple(schema.names), n_cells, state)
+            label_files = _LABEL_FILES in (schema.metadata or {})
+            return cls(path, source, tuple(schema.names), n_cells, state, label_files)
         entry = release.manifest.tables(metadata)[CELL_METADATA]
         path = cached_table(release, entry, cache)
         schema, n_cells = read_described(path)
@@ -127,7 +136,19 @@ class CellTable:
         return frame.set_index(CELL_LABEL)
 
 
-def _together(directories: list[str], members: list[CellTable], target: Path) -> None:
+def prefix_of(directory: str) -> str:
+    """Return what stands before the labels of a directory's cells where several have the same."""
+    return f"{directory}:"
+
+
+def _share_labels(members: list[CellTable]) -> bool:
+    labels = pa.chunked_array([member.labels() for member in members])
+    return bool(pc.count_distinct(labels).as_py() != len(labels))
+
+
+def _together(
+    release: Release, directories: list[str], members: list[CellTable], target: Path
+) -> None:
     """Write the tables of several directories one after the other, with a column that tells which.
 
     A column that has another type in one of them is text, or numbers where both are.
@@ -137,13 +158,18 @@ def _together(directories: list[str], members: list[CellTable], target: Path) ->
     for field in chain.from_iterable(schemas):
         kinds[field.name] = _wider(kinds.get(field.name, field.type), field.type)
     kinds[METADATA_DIRECTORY] = pa.string()
-    whole = pa.schema(kinds)
+    label_files = release.label_files and _share_labels(members)
+    whole = pa.schema(kinds, {_LABEL_FILES: b"1"} if label_files else None)
     with pq.ParquetWriter(target, whole, compression="zstd") as writer:
         for name, member in zip(directories, members, strict=True):
             with opened_cached(member.path) as file:
                 for number in range(file.num_row_groups):
                     part = file.read_row_group(number)
                     own = {field: part[field].cast(kinds[field]) for field in part.column_names}
+                    if label_files:
+                        own[CELL_LABEL] = pc.binary_join_element_wise(
+                            prefix_of(name), own[CELL_LABEL], ""
+                        )
                     own[METADATA_DIRECTORY] = pa.array([name] * len(part), pa.string())
                     nothing = {k: pa.nulls(len(part), kinds[k]) for k in kinds if k not in own}
                     table = pa.table({k: (own | nothing)[k] for k in kinds}, schema=whole)

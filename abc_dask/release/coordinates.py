@@ -25,6 +25,8 @@ def kind_of(section: Annotation, n_cells: int) -> str:
 
 def coordinates_of(tables: Annotations) -> str | None:
     """Return what x and y of a release's cells are; None where a table that tells is missing."""
+    if (places := tables.release.places_of(tables.metadata)) is not None:
+        return places
     try:
         (section,) = tables.find([SECTION])
     except UsageError:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple
 from itertools import chain, takewhile
 from pathlib import Path
@@ -40,9 +42,12 @@ _TYPES = 1
 
 _ROW_GROUP = 1 << 16
 
+# Batches that wait to be written.
+_AHEAD = 2
+
 
 def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
-    """Return the Parquet twin of a release's CSV table, made on first use.
+    """Return the Parquet twin of a release's table, made on first use.
 
     Raises
     ------
@@ -54,7 +59,8 @@ def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
     release.require([entry])
     path = release.path(entry)
     state = [_TYPES, entry.relative_path, *astuple(Fingerprint.of(path))]
-    return cache.get(entry.tag, state, lambda target: _csv_to_parquet(path, target))
+    write = release.writer_of(entry) or (lambda target: _csv_to_parquet(path, target))
+    return cache.get(entry.tag, state, write)
 
 
 def _csv_to_parquet(source: Path, target: Path) -> None:
@@ -106,12 +112,21 @@ def _stream_csv(
         if first is not None:
             kinds = kinds_of(first, kinds)
         schema = pa.schema({name: ARROW[kind] for name, kind in kinds.items()})
-        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-            for batch in batches if first is None else chain([first], batches):
-                wider = kinds_of(batch, kinds)
-                if wider != kinds:
-                    return wider
-                writer.write_table(typed(batch, schema), row_group_size=_ROW_GROUP)
+        with pq.ParquetWriter(target, schema, compression="lz4") as writer:
+            pending: deque[Future[None]] = deque()
+            with ThreadPoolExecutor(1) as writing:  # one batch is packed while others are parsed
+                for batch in batches if first is None else chain([first], batches):
+                    wider = kinds_of(batch, kinds)
+                    if wider != kinds:
+                        return wider
+                    table = typed(batch, schema)
+                    pending.append(
+                        writing.submit(writer.write_table, table, row_group_size=_ROW_GROUP)
+                    )
+                    if len(pending) > _AHEAD:
+                        pending.popleft().result()
+                for written in pending:
+                    written.result()
     seal(target)
     return None
 

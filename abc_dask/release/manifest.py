@@ -33,6 +33,9 @@ METADATA = "metadata"
 
 CELL_METADATA = "cell_metadata"
 
+# Extension of a table that is within an h5ad file.
+OBS = "obs"
+
 # The largest file of the atlas has some 10^11 bytes.
 _LARGEST_SIZE = 2**50
 
@@ -190,7 +193,7 @@ class Manifest:
 
     @property
     def _tables(self) -> Iterator[FileEntry]:
-        return (e for e in self.files if e.kind == METADATA and e.extension == "csv")
+        return (e for e in self.files if e.kind == METADATA and e.extension in {"csv", OBS})
 
     def tables(self, dataset_label: str) -> dict[str, FileEntry]:
         """Return the metadata tables of one dataset.

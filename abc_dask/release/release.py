@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from abc_dask.disk.files import cannot_read, require_utf8
 from abc_dask.errors import DamagedFileError, ManifestError, MissingFileError, ReleaseError
 from abc_dask.messages import enumerate_names, nearest, plural
 from abc_dask.release.manifest import FileEntry, Manifest
+from abc_dask.release.term_order import TermOrder
 
 MANIFEST_NAME = "manifest.json"
 
@@ -93,6 +95,30 @@ class Release:
         if manifest.version != version:
             raise ReleaseError(f"{path} says it is release {manifest.version!r}")
         return cls(base.resolve(), manifest)
+
+    # Whether cell labels that several metadata directories have get the directory's name in front.
+    label_files = False
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """By what it is found again, beside download_base and version."""
+        return {}
+
+    def stored_as(self, normalization: str) -> str:
+        """Return what values are where a normalization is asked for."""
+        return normalization
+
+    def writer_of(self, entry: FileEntry) -> Callable[[Path], None] | None:  # noqa: ARG002
+        """Return what writes a table as Parquet; None: it is CSV."""
+        return None
+
+    def term_order(self, metadata: str, column: str) -> TermOrder:  # noqa: ARG002
+        """Return order and colours of terms that are known without a table of them."""
+        return TermOrder({}, {})
+
+    def places_of(self, metadata: str) -> str | None:  # noqa: ARG002
+        """Return what x and y of the cells are, as anndata's obsm names it; None: tables tell."""
+        return None
 
     @property
     def version(self) -> str:

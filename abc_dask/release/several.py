@@ -24,6 +24,7 @@ from abc_dask.messages import nearest
 from abc_dask.release.annotation import Annotation, is_missing, natural_key
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.cell_table import METADATA_DIRECTORY, CellTable, directories_of
+from abc_dask.release.h5ad_files import H5adFiles
 from abc_dask.release.joins import Route
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
@@ -226,7 +227,10 @@ def annotations_of_view(info: Mapping[str, Any]) -> Annotations:
         If release or cell_metadata are not there or do not fit.
     """
     atlas = info["atlas"]
-    release = Release.open(atlas["download_base"], info["release"])
+    if "h5ad" in atlas:
+        release: Release = H5adFiles.of(Path(atlas["download_base"]), atlas["h5ad"])
+    else:
+        release = Release.open(atlas["download_base"], info["release"])
     cache = Cache.beside(release.download_base, setting("cache-directory"))
     cells = CellTable.of(release, info["metadata"], cache)
     return annotations_of(

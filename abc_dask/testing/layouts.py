@@ -279,11 +279,100 @@ def own_clusters(release: SmallRelease) -> None:
     write_taxonomy(release, "WMB-taxonomy", ["class", "subclass"])
 
 
+def sections(release: SmallRelease) -> None:
+    """Write spatial cells: sections, reconstructed places, imputed values, a matrix a section."""
+    directory, tag = "MERFISH-C57BL6J-638850", "C57BL6J-638850"
+    genes = genes_of("ENSMUSG", 20)
+    labels = [f"10152216401{k:06d}" for k in range(40)]
+    release.matrix(directory, tag, labels, genes, 8, data_dtype="float64")
+    release.table(directory, "gene", genes)
+    cells = pd.DataFrame(
+        {
+            "cell_label": labels,
+            "brain_section_label": [f"{tag}.{40 + k % 2}" for k in range(40)],
+            "cluster_alias": [k % 6 for k in range(40)],
+            "feature_matrix_label": tag,
+            "x": np.arange(40) * 0.1,
+            "y": np.arange(40) * 0.2,
+        }
+    )
+    release.table(directory, "cell_metadata", cells)
+    places = pd.DataFrame({"cell_label": labels[::-1], "x": np.arange(40.0), "y": 2.0})
+    release.table(f"{directory}-CCF", "reconstructed_coordinates", places)
+    release.table(f"{directory}-CCF", "ccf_coordinates", places.assign(x=7.0))
+    more = genes_of("ENSMUSG", 30)
+    release.matrix(f"{directory}-imputed", f"{tag}-imputed", labels[:-3], more, 9)
+    release.table(f"{directory}-imputed", "gene", more)
+    for k in range(2):
+        release.matrix(f"{directory}-sections", f"{tag}.{40 + k}", labels[k::2], genes, 10 + k)
+
+
+def whole_human(release: SmallRelease) -> None:
+    """Write nuclei in two matrices, with tables of regions, and a taxonomy of its own."""
+    directory = "WHB-10Xv3"
+    genes = genes_of("ENSG", 25)
+    frames = []
+    for number, kind in enumerate(("Neurons", "Nonneurons")):
+        labels = [f"10X{number}_1:ACGT{k:04d}" for k in range(20)]
+        matrix = f"{directory}-{kind}"
+        release.matrix(directory, matrix, labels, genes, 20 + number, index_dtype="int64")
+        frames.append(pd.DataFrame({"cell_label": labels, "feature_matrix_label": matrix}))
+    release.table(directory, "gene", genes)
+    cells = pd.concat(frames, ignore_index=True)
+    divisions = ["Thalamus", "Hippocampus"]
+    release.table(
+        directory,
+        "cell_metadata",
+        cells.assign(
+            dataset_label=directory,
+            cluster_alias=cells.index % 6,
+            donor_label="H1",
+            anatomical_division_label=[divisions[k % 2] for k in cells.index],
+            x=cells.index * 1.0,
+            y=2.0,
+        ),
+    )
+    release.table(directory, "donor", pd.DataFrame({"donor_label": ["H1"], "age": [29]}))
+    order = {"anatomical_division_label": divisions, "order": [2, 1]}
+    colors = {"color_hex_triplet": ["#00ff00", "#0000ff"], "structure_symbol": ["THM", "HIP"]}
+    release.table(directory, "anatomical_division_structure_map", pd.DataFrame(order | colors))
+    write_taxonomy(release, "WHB-taxonomy", ["neurotransmitter", "supercluster"])
+
+
+def neighborhoods(release: SmallRelease) -> None:
+    """Write cells with two embeddings of some of them, and groups that clusters share."""
+    directory = "WMB-10X"
+    genes = genes_of("ENSMUSG", 25)
+    labels = [f"TTTG{k:04d}" for k in range(40)]
+    release.matrix("WMB-10Xv3", "WMB-10Xv3-TH", labels, genes, 30)
+    release.table(directory, "gene", genes)
+    cells = pd.DataFrame(
+        {
+            "cell_label": labels,
+            "feature_matrix_label": "WMB-10Xv3-TH",
+            "dataset_label": "WMB-10Xv3",
+            "cluster_alias": [k % 6 for k in range(40)],
+            "x": 1.0,
+            "y": 2.0,
+        }
+    )
+    release.table(directory, "cell_metadata", cells)
+    for name, kept in (("TH-EPI-Glut", labels[:20]), ("NN-IMN-GC", labels[15:])):
+        umap = pd.DataFrame({"cell_label": kept, "x": np.arange(len(kept)) * 1.0, "y": -1.0})
+        release.table("WMB-neighborhoods", f"UMAP20230830-{name}", umap)
+    pairs = {"cluster_alias": [0, 1, 1], "cluster_group_label": ["TH", "TH", "NN"]}
+    release.table("WMB-neighborhoods", "cluster_group_membership", pd.DataFrame(pairs))
+    write_taxonomy(release, "WMB-taxonomy", ["class", "subclass"])
+
+
 LAYOUTS: dict[str, Callable[[SmallRelease], None]] = {
     "species": species,
     "brains": brains,
     "brain_bank": brain_bank,
     "own_clusters": own_clusters,
+    "sections": sections,
+    "whole_human": whole_human,
+    "neighborhoods": neighborhoods,
 }
 
 

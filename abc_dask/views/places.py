@@ -46,8 +46,10 @@ def are_sections(view: View, download_base: Any = None) -> bool:
     In the atlas's tables both are called x and y; where cells have a brain_section_label
     they are places in it.
     """
-    if view.info.get(PLACES):
-        return bool(view.info[PLACES] == SPATIAL)
+    known = view.info.get(PLACES)
+    # files of any origin may have places without sections
+    if known and not (known == SPATIAL and "h5ad" in view.info.get("atlas", {})):
+        return bool(known == SPATIAL)
     try:
         (section,) = view.find_annotations([SECTION], download_base=download_base)
     except AbcDaskError:

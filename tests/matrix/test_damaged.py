@@ -81,10 +81,10 @@ def sparse_64_tib(file: h5py.File) -> None:
 
 
 def old_table(file: h5py.File) -> None:
-    """Obs as one compound dataset, as anndata wrote it before 0.7."""
+    """Obs as one dataset of records, as anndata wrote it before 0.7, with text by pointers."""
     del file["obs"]
-    rows = [(label.encode(),) for label in LABELS]
-    file["obs"] = np.array(rows, dtype=[("index", "S20")])
+    rows = [(label,) for label in LABELS]
+    file["obs"] = np.array(rows, dtype=[("index", h5py.string_dtype())])
 
 
 NO_DEFLATE = (
@@ -349,7 +349,11 @@ EVIL: dict[str, tuple[str, Change, str]] = {
     ),
     "float indptr": ("csc", edited("X/indptr", lambda a: a.astype("f8")), "not integer"),
     # names
-    "obs of old": ("csr", old_table, "obs is in the layout of anndata before 0.7; write the file"),
+    "obs of old": (
+        "csr",
+        old_table,
+        "obs has text of any length in records, .* with a current anndata",
+    ),
     "labels of floats": (
         "csr",
         replaced("obs/cell_label", data=np.arange(30.0)),

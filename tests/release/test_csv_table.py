@@ -211,7 +211,8 @@ def test_a_damaged_twin_is_noticed(tmp_path):
     path = cached_table(release, release.manifest.files[0], Cache((tmp_path / "cache",)))
     chunk = pq.read_metadata(path).row_group(0).column(0)
     raw = bytearray(path.read_bytes())
-    raw[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 0x10
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    raw[start + chunk.total_compressed_size // 2] ^= 0x10
     path.write_bytes(raw)
     with pytest.raises(CacheError, match=r"damaged after it was written and is removed"):
         read_cached(path)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PALETTES = ("atlas", "distinct")
 
+_XY = ("x", "y")
+
 _EXPRESSION = {"log2": "log2 expression", "raw": "raw counts"}
 
 
@@ -59,16 +61,24 @@ class ViewPlots:
         self,
         color: str | Iterable[str],
         *,
+        embedding: str | None = None,
+        x: str = "x",
+        y: str = "y",
         palette: str = "atlas",
         download_base: Any = None,
         **style: Unpack[Style],
     ) -> Picture:
-        """Draw all cells of the atlas's UMAP, a panel a colouring.
+        """Draw all cells of the atlas's UMAP, or another embedding, a panel a colouring.
 
         Parameters
         ----------
         color : str or iterable of str
             Genes of the view, and annotations.
+        embedding : str, optional
+            Table with x and y, such as ``UMAP20230830-Pallium-Glut``, or array of an h5ad file,
+            such as ``X_tsne``.
+        x, y : str
+            Columns of places, in place of an embedding's.
         palette : str
             Colours of terms: ``atlas`` for its own, or ``distinct``.
         download_base : path, optional
@@ -87,22 +97,54 @@ class ViewPlots:
             places in brain sections.
         """
         names = _names(color)
-        if are_sections(self._view, download_base):
+        places = self._places_of(embedding, x, y, download_base)
+        if places == _XY and are_sections(self._view, download_base):
             raise UsageError(
                 f"x and y of {self._view.info['metadata']} are places in brain sections, "
                 "not of a UMAP; draw them with: abc-dask plot sections"
             )
-        frame, colors, labels = self._cells([*names, "x", "y"], palette, download_base)
+        frame, colors, labels = self._cells([*names, *places], palette, download_base)
         picture = figures.umap_figure(
-            frame, names, colors=colors, labels=labels, caption=self._source(), **style
+            _placed(frame, places, names),
+            names,
+            axes=("UMAP 1", "UMAP 2") if places == _XY else places,
+            colors=colors,
+            labels=labels,
+            caption=self._source(),
+            **style,
         )
         return self._signed(picture, f"UMAP of {enumerate_names(names)}")
+
+    def _places_of(
+        self, embedding: str | None, x: str, y: str, download_base: Any
+    ) -> tuple[str, str]:
+        """Return the columns of places.
+
+        Raises
+        ------
+        UsageError
+            If an embedding and columns are named, or there is no such embedding.
+        """
+        if embedding is None:
+            return x, y
+        if (x, y) != _XY:
+            raise UsageError("name an embedding, or the columns x and y, not both")
+        known = [(f"{embedding}.x", f"{embedding}.y"), (f"{embedding}_1", f"{embedding}_2")]
+        found = [pair for pair in known if all(self._has(name, download_base) for name in pair)]
+        if not found:
+            raise UsageError(
+                f"no embedding {embedding!r}: there is no table of this name with x and y; "
+                "abc-dask columns lists all columns"
+            )
+        return found[0]
 
     def sections(
         self,
         color: str,
         *,
         sections: Iterable[str] | None = None,
+        x: str = "x",
+        y: str = "y",
         palette: str = "atlas",
         download_base: Any = None,
         **style: Unpack[Style],
@@ -115,6 +157,8 @@ class ViewPlots:
             A gene of the view, or an annotation.
         sections : iterable of str, optional
             Some of brain_section_label; all of them where not given.
+        x, y : str
+            Columns of places, such as ``reconstructed_coordinates.x``.
         palette, download_base, **style
             As `umap`.
 
@@ -127,7 +171,8 @@ class ViewPlots:
         UsageError
             As `umap`; if there are no sections, or not those that are asked for.
         """
-        frame, colors, labels = self._cells([color, "x", "y", SECTION], palette, download_base)
+        frame, colors, labels = self._cells([color, x, y, SECTION], palette, download_base)
+        frame = _placed(frame, (x, y), [color])
         if sections is not None:
             frame = _some(frame, _names(sections))
         picture = figures.sections_figure(
@@ -314,6 +359,15 @@ class ViewPlots:
             "abc_dask": __version__,
         }
         return picture
+
+
+def _placed(frame: pd.DataFrame, places: tuple[str, str], shown: Sequence[str]) -> pd.DataFrame:
+    """Return a table whose x and y are columns of other names."""
+    if places == _XY:
+        return frame
+    if set(_XY) & set(shown):
+        raise UsageError("x and y cannot be colours where other columns are the places")
+    return frame.assign(x=frame[places[0]].to_numpy(), y=frame[places[1]].to_numpy())
 
 
 def _names(color: str | Iterable[str]) -> list[str]:

@@ -39,6 +39,7 @@ def umap_figure(
     width: float | None = None,
     dpi: int = canvas.DPI,
     caption: str = "",
+    axes: tuple[str, str] = ("UMAP 1", "UMAP 2"),
 ) -> Picture:
     """Draw all cells of a UMAP, a panel a colouring.
 
@@ -60,6 +61,8 @@ def umap_figure(
         Pixels an inch.
     caption : str
         Said below, with the number of cells.
+    axes : two str
+        Names of x and y.
 
     Raises
     ------
@@ -87,18 +90,18 @@ def umap_figure(
     rough = raster_of(edges, *_pixels(edges, 0.8 * room * dpi))
     covered = hits(rough, x, y, radius=rough.radius(len(x)))
     layers = [layer.fitted([(layer, covered)]) for layer in layers]
-    axes = _panels(picture, len(layers))
+    panels = _panels(picture, len(layers))
     key = _key(picture) if len(layers) > 1 else None
     drop = 0.0
-    for ax, layer in zip(axes, layers, strict=True):
-        decorate(ax, title=layer.name, axes=("UMAP 1", "UMAP 2"), room=0.9 * room)
+    for ax, layer in zip(panels, layers, strict=True):
+        decorate(ax, title=layer.name, axes=axes, room=0.9 * room)
         if key is None or isinstance(layer, ValueLayer):
             layer.explain(ax, 0.9 * room)
         else:  # long lists need the whole width
             drop = layer.explain_below(key, columns * room, drop)
     box = canvas.fit_width(
         picture,
-        axes,
+        panels,
         columns=columns,
         aspect=_aspect(edges),
         width=columns * room * _CENTIMETRES,
@@ -107,7 +110,7 @@ def umap_figure(
     )
     grid = raster_of(edges, round(box[0] * dpi), round(box[1] * dpi))
     covered = hits(grid, x, y, radius=grid.radius(len(x)))
-    for ax, layer in zip(axes, layers, strict=True):
+    for ax, layer in zip(panels, layers, strict=True):
         draw(ax, layer, covered)
     return picture
 

@@ -1,0 +1,44 @@
+"""Look at h5ad files once, before they are used: index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from abc_dask.cli.command import command, echo
+from abc_dask.cli.options import as_json, verbose, write_json
+
+
+@command()
+@click.argument("files", metavar="FOLDER|FILE...", nargs=-1, required=True)
+@click.option("--layer", default="X", show_default=True, metavar="X|raw/X|layers/NAME")
+@as_json
+@verbose
+def index(files: tuple[str, ...], layer: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """List h5ad files with their cells, genes and layers; what is read of them is kept.
+
+    Commands with --h5ad do the same on first use.
+    """
+    from abc_dask.atlas import Atlas
+    from abc_dask.messages import format_bytes, text_table
+
+    atlas = Atlas.from_h5ad(files, layer=layer)
+    table = atlas.index_files()
+    if as_json:
+        write_json(table.reset_index().to_dict(orient="records"))
+        return
+    records: list[dict[str, Any]] = table.reset_index().to_dict(orient="records")  # type: ignore[assignment]
+    rows = [
+        [
+            record["name"],
+            f"{record['cells']:,}",
+            f"{record['genes']:,}",
+            record["layout"],
+            format_bytes(record["size"]),
+            record["layers"],
+        ]
+        for record in records
+    ]
+    echo(text_table(["name", "cells", "genes", "layout", "size", "layers"], rows, "<>><><"))
+    echo(f"{sum(table['cells']):,} cells, {len(atlas.genes):,} genes")
