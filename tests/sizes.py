@@ -66,6 +66,7 @@ LEFT = {
         acquire.part._JOURNAL_LIMIT acquire.presence._LONGEST_JOURNAL acquire.remote._PAGE_LIMIT
         acquire.remote._MOST_PAGES acquire.remote._MANIFEST_LIMIT acquire.settings._MOST_WORKERS
         analysis.plots.figures._MOST_SECTIONS analysis.plots.groups.MOST_GROUPS
+        analysis.markers._MOST_PAIRS analysis.markers._MOST_ROWS
         analysis.plots.layers.MOST_TERMS analysis.report._MOST_PICTURES disk.files._LONGEST_STEM
         matrix.chunk_index._LARGEST_HEADER matrix.h5py_reader._LARGEST_CHUNK_CACHE
         matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK matrix.hdf5._OVERHEAD
@@ -79,7 +80,8 @@ LEFT = {
         release.atlas_tables._SMALL release.selection._SAME_START
     """,
     "a number of a format, of mathematics or of a picture": """
-        analysis.plots.canvas.DPI analysis.report._DPI matrix.chunk_index._USUAL_K
+        analysis.plots.canvas.DPI analysis.report._DPI analysis.store_loops._BITS
+        analysis.store_loops._TOGETHER matrix.chunk_index._USUAL_K run.shards._DIGITS
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES
         plan.subset._NAN_BYTES
