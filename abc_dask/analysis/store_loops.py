@@ -42,8 +42,12 @@ def find_counts(counts: Any, codes: Any, cells: Any) -> int:
             continue
         for i in range(first, stop):
             cells[n] = i
-            n += (counts[i] != 0) & (codes[i] >= 0)
-    return n
+            n += counts[i] != 0
+    kept = 0
+    for k in range(n):
+        cells[kept] = cells[k]
+        kept += codes[cells[k]] >= 0
+    return kept
 
 
 @compiled
