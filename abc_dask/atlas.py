@@ -8,21 +8,19 @@ from threading import Thread
 from typing import TYPE_CHECKING, Unpack
 
 from abc_dask.catalog import Catalog
-from abc_dask.errors import UsageError
 from abc_dask.matrix.kernels import load_loops
-from abc_dask.messages import names_of
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.prepare import prepare
 from abc_dask.plan.request import Request, RequestOptions
 from abc_dask.progress import Progress
 from abc_dask.release.matrices import Assignment
-from abc_dask.store.description import BLOCK_CELLS
 from abc_dask.view import View, open_view
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
 
     from abc_dask.run.cluster.connect import ClusterOptions
+    from abc_dask.run.store_plan import StorePlan, StoreRequest
     from abc_dask.run.subset import Subset
     from abc_dask.stores import GeneStore
 
@@ -201,8 +199,9 @@ class Atlas(Catalog):
         """
         from abc_dask.run.cluster.connect import connected, runs_here
         from abc_dask.run.extraction import check_output, run
+        from abc_dask.run.fetched_files import require_fetch
 
-        _require_fetch(fetch=fetch, discard=discard)
+        require_fetch(fetch=fetch, discard=discard)
         path, format = check_output(output, format, overwrite=overwrite)
         request = Request.of(
             genes,
@@ -230,6 +229,20 @@ class Atlas(Catalog):
             run(plan, path, format, client, overwrite=overwrite, progress=progress)
         return open_view(path)
 
+    def plan_store(
+        self,
+        *,
+        add_to: str | Path | None = None,
+        progress: bool = False,
+        **asked: Unpack[StoreRequest],
+    ) -> StorePlan:
+        """Plan a gene-major store: which rows of which file; parameters as for `build_store`."""
+        from abc_dask.run.build_store import plan_of_store
+        from abc_dask.run.store_plan import StoreOptions
+
+        looking = _index_bar if progress else None
+        return plan_of_store(self._inputs, StoreOptions.of(**asked), add_to, looking)
+
     def build_store(
         self,
         output: str | Path,
@@ -241,6 +254,7 @@ class Atlas(Catalog):
         overwrite: bool = False,
         fetch: bool = False,
         discard: bool = False,
+        add_to: str | Path | None = None,
         progress: bool = False,
         **cluster: Unpack[ClusterOptions],
     ) -> GeneStore:
@@ -266,6 +280,10 @@ class Atlas(Catalog):
         fetch, discard : bool
             As for `extract`; three matrices need room at a time, since a block may hold cells
             of two. Genes come from the gene table.
+        add_to : path, optional
+            A finished store, whose cells come first, as they are: its matrices are not read
+            again, and need not be on disk. Genes are matched by identifier; cells have no value
+            of a gene that their side lacks. The result is that of all matrices in this order.
         progress : bool
             Show progress on stderr.
         **cluster
@@ -280,31 +298,22 @@ class Atlas(Catalog):
         AbcDaskError
             As `extract`; after any error the same call completes the work.
         """
-        from abc_dask.run.cluster.connect import connected
-        from abc_dask.run.fetch_store import build_while_fetching
-        from abc_dask.run.make_store import require_place, run_store
-        from abc_dask.run.store_plan import StoreOptions, plan_store
+        from abc_dask.run.build_store import build_store
+        from abc_dask.run.store_plan import StoreOptions
         from abc_dask.stores import open_store
 
-        _require_fetch(fetch=fetch, discard=discard)
         path = Path(output).expanduser().absolute()
-        require_place(path, overwrite=overwrite)
-        cells = BLOCK_CELLS if block_cells is None else block_cells
-        options = StoreOptions(normalization, tuple(names_of(annotate)), layout, cells)
-        if fetch:
-            build_while_fetching(
-                self._inputs,
-                options,
-                path,
-                lambda: connected(output=path, **cluster),
-                overwrite=overwrite,
-                discard=discard,
-                progress=progress,
-            )
-            return open_store(path)
-        plan = plan_store(self._inputs, options, progress=_index_bar if progress else None)
-        with connected(output=path, **cluster) as client:
-            run_store(plan, path, client, overwrite=overwrite, progress=progress)
+        build_store(
+            self._inputs,
+            path,
+            StoreOptions.of(normalization, annotate, layout, block_cells),
+            cluster,
+            overwrite=overwrite,
+            fetch=fetch,
+            discard=discard,
+            add_to=add_to,
+            looking=_index_bar if progress else None,
+        )
         return open_store(path)
 
     def subset(
@@ -382,13 +391,6 @@ class Atlas(Catalog):
         plan = plan_subset(self._inputs, request, in_common=genes_in_common)
         with connected(output=path, **cluster) as client:
             return run_subset(plan, path, format, client, overwrite=overwrite, progress=progress)
-
-
-def _require_fetch(*, fetch: bool, discard: bool) -> None:
-    if discard and not fetch:
-        raise UsageError(
-            "discard removes files that were fetched; pass fetch=True (--fetch) as well"
-        )
 
 
 def _index_bar(assignments: Iterable[Assignment], total: int) -> Iterable[Assignment]:

@@ -1,4 +1,4 @@
-"""A view without a Dask scheduler: extract-part for each index of a job array, then finalize."""
+"""Views and stores without a Dask scheduler: extract-part for each share, then finalize."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from abc_dask.cli.options import verbose
 @click.option("--threads", type=int, metavar="T", help="Blocks at a time; by default all cores.")
 @verbose
 def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
-    """Make one share of the view that 'extract --plan-only' planned.
+    """Make one share of what 'extract --plan-only' or 'store build --plan-only' planned.
 
-    Any share can be made again, at the same time as others, or by 'extract' itself.
+    Any share can be made again, at the same time as others, or by that command itself.
     """
     from abc_dask.run.job_array import extract_part as make
 
@@ -28,13 +28,20 @@ def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
 @command()
 @click.argument("output", metavar="OUT")
 @click.option(
-    "--overwrite", is_flag=True, help="Replace OUT; it stays until the new view is complete."
+    "--overwrite", is_flag=True, help="Replace OUT; it stays until the new one is complete."
 )
 @verbose
 def finalize(output: str, overwrite: bool) -> None:  # noqa: FBT001 - a flag
-    """Commit the view whose shares were made, or name what is missing."""
+    """Commit the view or store whose shares were made, or name what is missing."""
+    from abc_dask.cli.store import store_text
     from abc_dask.cli.text import extraction_text
     from abc_dask.run.job_array import finalize as commit
+    from abc_dask.store.folder import is_store
+    from abc_dask.store.gene_store import open_store
     from abc_dask.view import open_view
 
-    echo(extraction_text(open_view(commit(output, overwrite=overwrite))))
+    path = commit(output, overwrite=overwrite)
+    if is_store(path):
+        echo(store_text(open_store(path)))
+    else:
+        echo(extraction_text(open_view(path)))

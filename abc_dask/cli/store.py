@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,7 @@ from abc_dask.cli.options import (
     annotate,
     as_json,
     atlas_options,
+    normalization,
     open_atlas,
     split_names,
     verbose,
@@ -22,6 +25,7 @@ from abc_dask.cli.options import (
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
+    from abc_dask.atlas import Atlas
     from abc_dask.store.gene_store import GeneStore
 
 
@@ -64,6 +68,16 @@ def store() -> None:
     is_flag=True,
     help="With --fetch: remove each matrix file that it fetched once its cells are safe.",
 )
+@click.option(
+    "--add-to",
+    metavar="OLD.zarr",
+    help="Begin with the cells of this store; only matrices that it lacks are read.",
+)
+@click.option(
+    "--plan-only",
+    is_flag=True,
+    help="Write the plan beside STORE for extract-part and finalize.",
+)
 @click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large fetch.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @verbose
@@ -72,20 +86,56 @@ def build(output: str, *, yes: bool, quiet: bool, **options: Any) -> None:
 
     If the command ends early, the same command completes the work.
     """
-    names = ("normalization", "layout", "block_cells", "overwrite", "fetch", "discard", *NAMES)
+    names = ("normalization", "layout", "block_cells", "overwrite", "fetch", "discard", "add_to")
     if options["discard"] and not options["fetch"]:
         raise UsageError("--discard removes what --fetch fetched; give both")
+    if options["plan_only"] and options["fetch"]:
+        raise UsageError("--plan-only needs all matrices on disk; run abc-dask fetch before")
     atlas = open_atlas(options, remote=options["fetch"])
+    if options["plan_only"]:
+        _plan_only(atlas, output, options)
+        return
     if options["fetch"]:
         agree_to_fetch(atlas, atlas.matrix_files(options["normalization"]), yes=yes)
     made = atlas.build_store(
         output,
         annotate=split_names(options["annotate"]),
         progress=not quiet,
-        **{name: options[name] for name in names},
+        **{name: options[name] for name in (*names, *NAMES)},
     )
     if not quiet:
         echo(store_text(made))
+
+
+def _plan_only(atlas: Atlas, output: str, options: dict[str, Any]) -> None:
+    from abc_dask.messages import plural
+    from abc_dask.run.store_array import write_store_plan
+
+    names = ("normalization", "layout", "block_cells", "add_to")
+    plan = atlas.plan_store(
+        annotate=split_names(options["annotate"]), **{name: options[name] for name in names}
+    )
+    path = Path(output).expanduser().absolute()
+    n_blocks, todo = write_store_plan(plan, path, overwrite=options["overwrite"])
+    name = shlex.quote(output)
+    echo(
+        f"{plural(n_blocks, 'block')}, {todo:,} to do: "
+        f"abc-dask extract-part {name} --index I --of N for each I from 0 to N-1, "
+        f"then abc-dask finalize {name}"
+    )
+
+
+@store.command()
+@click.argument("path", metavar="STORE.zarr")
+@verbose
+def verify(path: str) -> None:
+    """Read all of a store again and compare every byte with what was written."""
+    from abc_dask.messages import plural
+    from abc_dask.store.gene_store import open_store
+
+    opened = open_store(path)
+    opened.verify()
+    echo(f"{opened.name}: {plural(opened.n_genes, 'gene')} as written")
 
 
 @store.command()
@@ -101,6 +151,43 @@ def info(path: str, *, as_json: bool) -> None:
         write_json(dataclasses.asdict(opened.info) | {"bytes": opened.n_bytes})
     else:
         echo(store_text(opened))
+
+
+@store.command()
+@click.argument("path", metavar="STORE.zarr")
+@click.argument("output", metavar="OUT.h5ad|.zarr")
+@click.option("--genes", multiple=True, metavar="GENE,...", help="Only these genes, in this order.")
+@normalization
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@verbose
+def export(
+    path: str,
+    output: str,
+    *,
+    genes: tuple[str, ...],
+    normalization: str,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Write all genes of a store, or some, as one AnnData (X is CSC)."""
+    from abc_dask.messages import plural
+    from abc_dask.run.store_export import export_store
+    from abc_dask.store.gene_store import open_store
+
+    opened = open_store(path)
+    names = split_names(genes) or None
+    written = export_store(
+        opened,
+        output,
+        genes=names,
+        normalization=normalization,
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    if not quiet:
+        n_genes = plural(opened.n_genes if names is None else len(names), "gene")
+        echo(f"{written}: {plural(opened.n_cells, 'cell')}, {n_genes}, {normalization}")
 
 
 def store_text(opened: GeneStore) -> str:

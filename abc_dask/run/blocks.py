@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -278,6 +278,49 @@ def _add(started: dict[Any, Task], running: dict[Any, Task], completed: Any) -> 
     """
     running.update(started)
     completed.update(started)
+
+
+def run_here(
+    work: Work,
+    tasks: Sequence[Task],
+    staging: str,
+    plan: str,
+    *,
+    threads: int | None = None,
+    of: int,
+) -> None:
+    """Run tasks in threads of this process; all are tried before an error is raised.
+
+    Parameters
+    ----------
+    work, tasks, staging, plan
+        As for `run_tasks`.
+    threads : int, optional
+        Tasks at a time; the cores that this process may use where not given.
+    of : int
+        What an error says that there are in all.
+
+    Raises
+    ------
+    AbcDaskError
+        The first one that a task raised.
+    """
+    from dask.system import CPU_COUNT
+
+    def make(task: Task) -> Receipt | AbcDaskError:
+        try:
+            return make_safely(work, task, staging, plan)
+        except AbcDaskError as error:
+            return error
+
+    with ThreadPoolExecutor(threads or CPU_COUNT) as pool:
+        made = list(pool.map(make, tasks))
+    errors = [error for error in made if isinstance(error, AbcDaskError)]
+    if errors:
+        error = errors[0]
+        if len(errors) == 1:
+            raise error
+        raise type(error)(f"{error} ({len(errors):,} of {of:,} blocks failed)")
 
 
 def run_tasks(

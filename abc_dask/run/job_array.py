@@ -1,5 +1,7 @@
 """The same work without any Dask scheduler: a plan, shares of its blocks, a commit.
 
+The plan is that of a view, or of a store (`abc_dask.run.store_array`): the folder says which.
+
 The plan is written once. Each index of a job array makes the parts of its share, with the
 receipts that a Dask task would leave. At the end one process commits. So either way goes
 on where the other was stopped.
@@ -9,20 +11,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from abc_dask._version import build
-from abc_dask.errors import AbcDaskError, UsageError, ViewError
+from abc_dask.errors import UsageError, ViewError
 from abc_dask.messages import enumerate_names, plural
 from abc_dask.plan.plan import Plan, plan_from_json
-from abc_dask.run.blocks import make_safely
+from abc_dask.run.blocks import run_here
 from abc_dask.run.cluster.workers import other_build
 from abc_dask.run.extraction import begin, complete
 from abc_dask.run.part import Receipt, make_part, trusted_receipts
-from abc_dask.run.read_block import BlockTask, tasks_of
+from abc_dask.run.read_block import tasks_of
+from abc_dask.run.store_array import finish_store, pack_share
+from abc_dask.run.store_work import StoreWork, load_work
 from abc_dask.views.overwrite import refuse_existing
-from abc_dask.views.staging import Staging
+from abc_dask.views.staging import TASKS, Staging
 
 
 def write_plan(plan: Plan, output: Path, format: str, *, overwrite: bool = False) -> int:
@@ -87,7 +90,7 @@ def extract_part(
     Parameters
     ----------
     output : path
-        Of the view.
+        Of the view or store.
     index, of : int
         This share, from 0, of so many: every `of`-th block.
     threads : int, optional
@@ -105,33 +108,22 @@ def extract_part(
     AbcDaskError
         If a block cannot be made; the share's other blocks are made nevertheless.
     """
-    from dask.system import CPU_COUNT
-
     if of < 1 or not 0 <= index < of:
         raise UsageError(f"--index {index} --of {of}: indices go from 0 to {max(of, 1) - 1}")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads} is not a positive number")
     staging = Staging.beside(Path(output).expanduser().absolute())
+    store = _opened_store(staging)
+    if store is not None:
+        with staging.locked(shared=True):
+            return pack_share(store, staging, index, of, threads)
     plan, _ = _opened(staging)
     with staging.locked(shared=True):
         share = tasks_of(plan)[index::of]
         held = trusted_receipts(staging, plan, [task.block for task in share])
         todo = [task for task in share if task.block.number not in held]
-
-        def make(task: BlockTask) -> Receipt | AbcDaskError:
-            try:
-                return make_safely(make_part, task, str(staging.folder), plan.digest)
-            except AbcDaskError as error:
-                return error
-
-        with ThreadPoolExecutor(threads or CPU_COUNT) as pool:
-            made = list(pool.map(make, todo))
-    errors = [error for error in made if isinstance(error, AbcDaskError)]
-    if errors:
-        error = errors[0]
-        if len(errors) == 1:
-            raise error
-        raise type(error)(f"{error} ({len(errors):,} of {len(share):,} blocks failed)")
+        folder = str(staging.folder)
+        run_here(make_part, todo, folder, plan.digest, threads=threads, of=len(share))
     return len(todo), len(held)
 
 
@@ -141,14 +133,14 @@ def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
     Parameters
     ----------
     output : path
-        Of the view.
+        Of the view or store.
     overwrite : bool
-        Replace a finished view at `output`.
+        Replace a finished one at `output`.
 
     Returns
     -------
     Path
-        Of the view.
+        `output`.
 
     Raises
     ------
@@ -160,6 +152,11 @@ def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
     began = time.perf_counter()
     path = Path(output).expanduser().absolute()
     staging = Staging.beside(path)
+    store = _opened_store(staging)
+    if store is not None:
+        with staging.locked():
+            finish_store(store, staging, overwrite=overwrite)
+        return path
     refuse_existing(path, overwrite=overwrite)
     plan, format = _opened(staging)
     with staging.locked():
@@ -175,6 +172,16 @@ def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
             )
         complete(plan, found, staging, format, kept=len(found), began=began)
     return path
+
+
+def _opened_store(staging: Staging) -> StoreWork | None:
+    """Return the plan of a store; None where there is that of a view, or none."""
+    if not (staging.folder / TASKS).exists():
+        return None
+    work = load_work(staging)
+    if work is not None:
+        staging.begin(work.identity, work.digest, overwrite=False)
+    return work
 
 
 def _opened(staging: Staging) -> tuple[Plan, str]:

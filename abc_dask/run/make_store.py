@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,10 +29,12 @@ from abc_dask.run.blocks import run_tasks
 from abc_dask.run.store_plan import StorePlan
 from abc_dask.run.store_tasks import SUFFIX, StoreTask, is_done, make_piece, pack_task
 from abc_dask.run.store_work import StoreWork
-from abc_dask.store.assemble import Shard, gather
+from abc_dask.store.assemble import OLDER_GENES, Shard, gather
 from abc_dask.store.build import described, shard_tasks, values_of
 from abc_dask.store.folder import is_store
+from abc_dask.store.gene_store import GeneStore
 from abc_dask.store.layout import Cells, create_values, write_metadata
+from abc_dask.store.older import Older
 from abc_dask.store.packing import WideCountsError
 from abc_dask.store.tasks import Values, blocks_of
 from abc_dask.views.overwrite import refuse_existing
@@ -95,16 +97,25 @@ def run_store(
         work = begin_store(plan, staging, overwrite=overwrite)
         while True:
             held = [matrix.planned.matrix for matrix in work.matrices]
-            values = values_held(held, work.normalization, staging)
+            values = values_held(held, work.normalization, staging, work.older)
             making = Making(work, values, staging)
             try:
                 kept = making.pack(on_cluster(client, staging), show=progress)
                 break
-            except WideCountsError:
+            except WideCountsError as error:
+                require_alone(work, error)
                 start_again(values, staging)
         kept += making.assemble(on_cluster(client, staging), show=progress)
         making.finish(kept=kept, seconds=time.perf_counter() - began)
     return output
+
+
+def require_alone(work: StoreWork, error: WideCountsError) -> None:
+    """Raise `StoreError` where counts cannot become wider: those of an older store stay."""
+    if work.older is not None:
+        raise StoreError(
+            f"{error}, the type of {work.older.path}; build the store anew, without --add-to"
+        ) from None
 
 
 def begin_store(plan: StorePlan, staging: Staging, *, overwrite: bool) -> StoreWork:
@@ -125,15 +136,36 @@ def on_cluster(client: Client, staging: Staging) -> Runner:
     return run
 
 
-def values_held(matrices: Sequence[MatrixFile], normalization: str, staging: Staging) -> Values:
-    """Return what the store holds: as an earlier run found, or as some rows show."""
+def values_held(
+    matrices: Sequence[MatrixFile], normalization: str, staging: Staging, older: Older | None = None
+) -> Values:
+    """Return what the store holds: as an earlier run found, or as some rows show.
+
+    Raises
+    ------
+    StoreError
+        If an older store, whose cells come first, holds something else.
+    """
     path = staging.folder / PARTS / _VALUES
     try:
         return loads(Values, path.read_bytes())
     except (OSError, ValueError):
         values = values_of(matrices, normalization)
+        if older is not None:
+            values = _as_before(values, older.store)
         write_whole(path, dumps(values))
         return values
+
+
+def _as_before(values: Values, older: GeneStore) -> Values:
+    """Return what a store goes on to hold."""
+    info = older.info
+    if (values.kind, values.source_dtype) != (info.kind, info.source_dtype):
+        raise StoreError(
+            f"{older.name} holds {info.kind} of {info.source_dtype} values, the matrices to add "
+            f"{values.kind} of {values.source_dtype}; build the store anew, without --add-to"
+        )
+    return replace(values, dtype=info.dtype)
 
 
 def start_again(values: Values, staging: Staging) -> None:
@@ -182,7 +214,7 @@ class Making:
     def blocks(self) -> list[StoreTask]:
         """Return one task a block."""
         work = self.work
-        cut = blocks_of(work.segments(), work.block_cells, work.n_genes, self.values)
+        cut = blocks_of(work.segments(), work.block_cells, work.n_genes, self.values, work.older)
         return [pack_task(task) for task in cut]
 
     def pack(self, run: Runner, *, show: bool, tasks: Sequence[StoreTask] | None = None) -> int:
@@ -204,9 +236,11 @@ class Making:
             layout=work.layout,
             folder=self._folder,
             store=self._store,
+            older=work.older,
         )
+        n_blocks = -(-work.n_cells // work.block_cells)
         shards = [
-            StoreTask(len(paths) + one.number, "shard", f"{self._store} shard {one.number}", one)
+            StoreTask(n_blocks + one.number, "shard", f"{self._store} shard {one.number}", one)
             for one in todo
         ]
         if not (self._store / "X" / "zarr.json").exists():
@@ -216,6 +250,8 @@ class Making:
             )
         self._require_blocks()
         gather(paths, work.block_cells, self._folder, kept)
+        if work.older is not None:
+            np.save(self._folder / OLDER_GENES, work.older.positions()[kept])
         bar = Progress(len(kept), "put together", unit="gene", enabled=show)
         return self._run(run, shards, bar)
 
@@ -226,8 +262,10 @@ class Making:
 
     @property
     def _block_paths(self) -> list[Path]:
-        n_blocks = -(-self.work.n_cells // self.work.block_cells)
-        return [self._folder / f"{number:05d}{SUFFIX['pack']}" for number in range(n_blocks)]
+        work = self.work
+        n_taken = 0 if work.older is None else work.older.n_whole
+        numbers = range(n_taken, -(-work.n_cells // work.block_cells))
+        return [self._folder / f"{number:05d}{SUFFIX['pack']}" for number in numbers]
 
     def _require_blocks(self) -> None:
         missing = next((path for path in self._block_paths if not path.is_file()), None)
@@ -261,6 +299,8 @@ class Making:
         self._require_blocks()
         genes = self._kept
         gathered = gather(self._block_paths, work.block_cells, self._folder, genes)
+        if work.older is not None:
+            gathered = work.older.joined(gathered, work.older.positions()[genes])
         labels, order = work.cells()
         if not len(gathered.totals) == work.n_cells == len(labels):
             raise StoreError(

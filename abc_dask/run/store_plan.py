@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
 from abc_dask._version import FORMAT_VERSION
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.errors import ReleaseError
+from abc_dask.messages import names_of
 from abc_dask.plan.alignment import Looking, align_rows, selection_digest
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import PlannedMatrix, annotations_identity
@@ -27,6 +28,15 @@ from abc_dask.release.gene_names import Gene
 from abc_dask.run.store_work import StoreWork, save_genes, take_matrix
 from abc_dask.store.build import require_layout
 from abc_dask.store.description import STORE_VERSION
+
+
+class StoreRequest(TypedDict, total=False):
+    """What a user may ask of a store: see `abc_dask.Atlas.build_store`."""
+
+    normalization: str
+    annotate: Iterable[str]
+    layout: str
+    block_cells: int | None
 
 
 @dataclass(frozen=True)
@@ -42,13 +52,29 @@ class StoreOptions:
     layout : str
         ``sharded`` or ``objects``.
     block_cells : int
-        Cells of a block.
+        Cells of a block; 0 where it is not decided yet.
     """
 
     normalization: str
     annotate: tuple[str, ...]
     layout: str
     block_cells: int
+
+    @classmethod
+    def of(
+        cls,
+        normalization: str = "log2",
+        annotate: Iterable[str] = (),
+        layout: str = "sharded",
+        block_cells: int | None = None,
+    ) -> StoreOptions:
+        """Return options as a user gave them; 0 cells a block where they are not given."""
+        cells = 0 if block_cells is None else block_cells or -1  # which is refused
+        return cls(normalization, tuple(names_of(annotate)), layout, cells)
+
+    def with_blocks_of(self, cells: int) -> StoreOptions:
+        """Return the options with so many cells a block where none were given."""
+        return self if self.block_cells else replace(self, block_cells=cells)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from abc_dask.columns import CELL_LABEL
 from abc_dask.disk.files import replacing, write_whole
 from abc_dask.disk.kept_table import read_cached, write_cached
+from abc_dask.disk.numpy_file import load_array
 from abc_dask.errors import StoreError, ViewError
 from abc_dask.plan.plan import PlannedMatrix
 from abc_dask.plan.row_table import AlignedRows
@@ -28,6 +29,7 @@ from abc_dask.records import dumps, from_json, loads, to_json
 from abc_dask.release.annotation import Annotation, is_missing
 from abc_dask.store.build import row_pointers
 from abc_dask.store.description import StoreMatrix
+from abc_dask.store.older import Older
 from abc_dask.store.tasks import Segment
 from abc_dask.views.staging import Staging
 
@@ -92,7 +94,7 @@ class TakenMatrix:
 
     def slots(self) -> NDArray[np.int32]:
         """Read which gene each column is."""
-        slots: NDArray[np.int32] = np.load(self.path("slots.npy"))
+        slots: NDArray[np.int32] = load_array(self.path("slots.npy"))
         return slots
 
     def cells(self) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
@@ -199,6 +201,10 @@ class StoreWork:
     block_cells : int
     provenance : dict
         What the store tells of where it is from.
+    older : Older or None
+        Store whose cells come first.
+    older_rows : str
+        Path of a .npy file of int64: row in cell_metadata of each of them, -1 for none.
     """
 
     identity: dict[str, Any] = field(repr=False)
@@ -210,16 +216,23 @@ class StoreWork:
     layout: str
     block_cells: int
     provenance: dict[str, Any] = field(repr=False)
+    older: Older | None = None
+    older_rows: str = ""
+
+    @property
+    def n_before(self) -> int:
+        """Cells of an older store, which come first."""
+        return 0 if self.older is None else self.older.n_cells
 
     @property
     def n_cells(self) -> int:
         """Cells that the store will have."""
-        return sum(matrix.n_cells for matrix in self.matrices)
+        return self.n_before + sum(matrix.n_cells for matrix in self.matrices)
 
     @property
     def starts(self) -> list[int]:
         """First cell of each matrix."""
-        return list(accumulate((m.n_cells for m in self.matrices[:-1]), initial=0))
+        return list(accumulate((m.n_cells for m in self.matrices[:-1]), initial=self.n_before))
 
     def segments(self) -> list[Segment]:
         """Return the rows of all matrices."""
@@ -227,13 +240,16 @@ class StoreWork:
 
     def described(self) -> tuple[StoreMatrix, ...]:
         """Return which cells of the store belong to which matrix."""
-        return tuple(
-            m.described(first) for m, first in zip(self.matrices, self.starts, strict=True)
-        )
+        before = () if self.older is None else self.older.store.info.matrices
+        pairs = zip(self.matrices, self.starts, strict=True)
+        return (*before, *(matrix.described(first) for matrix, first in pairs))
 
     def cells(self) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
         """Read label and row in cell_metadata of every cell."""
         found = [matrix.cells() for matrix in self.matrices]
+        if self.older is not None:
+            labels = self.older.store.labels.to_numpy(zero_copy_only=False)
+            found.insert(0, (labels, load_array(self.older_rows)))
         labels = np.concatenate([labels for labels, _ in found]).astype(object)
         return labels, np.concatenate([rows for _, rows in found])
 
@@ -256,7 +272,12 @@ class StoreWork:
         for number, matrix in enumerate(self.matrices):
             slots = matrix.slots()
             absent[slots[slots >= 0], number] = False
-        return absent
+        if self.older is None:
+            return absent
+        of_older, positions = self.older.store.absent, self.older.positions()
+        before = np.ones((self.n_genes, of_older.shape[1]), bool)
+        before[positions >= 0] = of_older[positions[positions >= 0]]
+        return np.concatenate([before, absent], axis=1)
 
     def genes(self, folder: Path) -> pd.DataFrame:
         """Read gene_identifier, gene_symbol and, where known, name of the genes of blocks."""

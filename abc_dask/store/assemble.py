@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.disk.files import replacing
+from abc_dask.disk.numpy_file import load_array
 from abc_dask.errors import StoreError
 from abc_dask.store.block_file import Packed, weigh_values
 from abc_dask.store.blosc import frame_of
 from abc_dask.store.description import SHARD_GENES
+from abc_dask.store.tasks import Begun
 
 # What the index of a shard says of a chunk that is not there.
 _NOTHING = (1 << 64) - 1
@@ -25,6 +27,9 @@ _NOTHING = (1 << 64) - 1
 _READ_BACK = 4 << 20
 
 _STARTS, _ENDS, _SUMS = "starts.npy", "ends.npy", "sums.npy"
+
+# Position in the older store of each gene.
+OLDER_GENES = "older.npy"
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,9 @@ class ShardTask:
         Where `gather` wrote.
     store : str
         The unfinished store; its X has metadata already.
+    older : Begun, optional
+        Store whose whole blocks come before those of the files; ``older.npy`` in the folder
+        says which of its genes each gene is.
     """
 
     number: int
@@ -127,6 +135,7 @@ class ShardTask:
     blocks: tuple[str, ...]
     folder: str
     store: str
+    older: Begun | None = None
 
     @property
     def genes(self) -> range:
@@ -200,9 +209,10 @@ def _chunks(task: ShardTask) -> list[bytes]:
     """Return the chunk of each gene: a Blosc frame and its CRC-32C."""
     genes = task.genes
     starts, ends = (
-        np.load(Path(task.folder) / name, mmap_mode="r")[:, genes.start : genes.stop]
+        load_array(Path(task.folder) / name, mmap_mode="r")[:, genes.start : genes.stop]
         for name in (_STARTS, _ENDS)
     )
+    older_genes = _older_genes(task)
     pieces = []
     for number, path in enumerate(task.blocks):
         low, high = int(starts[number, 0]), int(ends[number, -1])
@@ -219,9 +229,20 @@ def _chunks(task: ShardTask) -> list[bytes]:
             piece[int(s[k] - s[0]) : int(e[k] - s[0])]
             for piece, s, e in zip(pieces, starts, ends, strict=True)
         ]
+        if task.older is not None:
+            blocks = [*task.older.blocks(older_genes[k]), *blocks]
         frame = frame_of(blocks, n_bytes, task.block_bytes, np.dtype(task.dtype).itemsize)
         chunks.append(with_checksum(b"".join(frame)))
     return chunks
+
+
+def _older_genes(task: ShardTask) -> list[int]:
+    """Return the position in the older store of each gene of a shard."""
+    if task.older is None:
+        return []
+    positions: NDArray[np.int64] = load_array(Path(task.folder) / OLDER_GENES)
+    found: list[int] = positions[task.genes.start : task.genes.stop].tolist()
+    return found
 
 
 def with_checksum(content: bytes) -> bytes:
@@ -242,19 +263,30 @@ def _read_back(task: ShardTask) -> None:
     """Compare what zarr-python reads with what the blocks were made of."""
     import zarr
 
-    sums = np.load(Path(task.folder) / _SUMS, mmap_mode="r")[:, task.genes.start : task.genes.stop]
+    sums = load_array(Path(task.folder) / _SUMS, mmap_mode="r")[
+        :, task.genes.start : task.genes.stop
+    ]
     array = zarr.open_array(Path(task.store) / "X", mode="r")
-    genes = task.genes
+    genes, older_genes = task.genes, _older_genes(task)
+    begin = 0 if task.older is None else task.older.n_whole * task.block_cells
     # many genes of a large store at a time would be turned around in memory
     step = max(1, _READ_BACK // (task.n_cells * array.dtype.itemsize))
     for low in range(genes.start, genes.stop, step):
         columns = np.asarray(array[:, low : min(low + step, genes.stop)]).T
         for gene, column in enumerate(columns, low):
             values = np.ascontiguousarray(column)
-            for number, at in enumerate(range(0, task.n_cells, task.block_cells)):
+            if task.older is not None:
+                expected = task.older.whole(older_genes[gene - genes.start])
+                if values[:begin].tobytes() != expected.tobytes():
+                    raise _other_values(task, gene, 0)
+            for number, at in enumerate(range(begin, task.n_cells, task.block_cells)):
                 read = weigh_values(values[at : at + task.block_cells])
                 if read != sums[number, gene - genes.start]:
-                    raise StoreError(
-                        f"{task.store}: gene {gene:,} reads back with other values in cells "
-                        f"{at:,} and after; look at the disk and run the command again"
-                    )
+                    raise _other_values(task, gene, at)
+
+
+def _other_values(task: ShardTask, gene: int, at: int) -> StoreError:
+    return StoreError(
+        f"{task.store}: gene {gene:,} reads back with other values in cells {at:,} and after; "
+        "look at the disk and run the command again"
+    )

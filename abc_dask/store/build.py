@@ -23,7 +23,7 @@ from abc_dask.store.description import BLOCK_CELLS, LAYOUTS, SHARD_GENES, StoreI
 from abc_dask.store.layout import Cells, create_values, write_metadata
 from abc_dask.store.packing import WideCountsError, pack_block
 from abc_dask.store.rows import read_rows
-from abc_dask.store.tasks import Segment, Values, blocks_of
+from abc_dask.store.tasks import Begun, Segment, Values, blocks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,6 +154,7 @@ def shard_tasks(
     layout: str,
     folder: Path,
     store: Path,
+    older: Begun | None = None,
 ) -> list[ShardTask]:
     """Return one task a shard.
 
@@ -170,6 +171,8 @@ def shard_tasks(
         Where `gather` wrote.
     store : Path
         The unfinished store.
+    older : Begun, optional
+        Store whose blocks come before these.
     """
     return [
         ShardTask(
@@ -182,6 +185,7 @@ def shard_tasks(
             blocks=tuple(map(str, blocks)),
             folder=str(folder),
             store=str(store),
+            older=older,
         )
         for number in range(-(-n_genes // SHARD_GENES))
     ]

@@ -20,7 +20,7 @@ from abc_dask.store.described_store import DescribedStore
 from abc_dask.store.description import (
     require_normalization,
 )
-from abc_dask.store.reading import read_column
+from abc_dask.store.reading import read_column, read_frame
 
 if TYPE_CHECKING:
     import anndata
@@ -251,6 +251,17 @@ class GeneStore(DescribedStore):
             var=self.genes.iloc[self.find_genes(names)],
             uns={"normalization": normalization},
         )
+
+    def frame(self, gene: int) -> bytes:
+        """Read the compressed values of one gene as they lie: a Blosc frame, checksum verified."""
+        return read_frame(self._folder, self._axes.chunk(gene))
+
+    def patches(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Read cell, gene and value of all patches, sorted by gene, then cell."""
+        found = [self._axes.patches(at) for at in range(self.n_genes)]
+        genes = np.repeat(np.arange(self.n_genes), [len(cells) for cells, _ in found])
+        cells, values = (np.concatenate([one[k] for one in found]) for k in (0, 1))
+        return cells.astype(np.int64), genes, values
 
     # --- what is behind ------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.disk.numpy_file import load_array
 from abc_dask.errors import DamagedFileError, StoreError
 from abc_dask.store.arena import Arena, memory, most_genes
 from abc_dask.store.block_file import Packed, weigh_columns
@@ -174,7 +175,7 @@ class _Packing:
         self._write(arena, file)
 
     def _push(self, segment: Segment, arena: Arena) -> None:
-        slots = np.load(segment.slots)
+        slots = load_array(segment.slots)
         kept = segment.mask()
         number = np.cumsum(kept) - 1 + segment.first - self.task.first
         cells = np.where(kept, number, -1)
@@ -255,7 +256,7 @@ class _Packing:
             columns = self._columns(arena, range(first, last), late, absent)
             for k, gene in enumerate(range(first, last)):
                 values = columns[k, : task.n_cells]
-                if self.present[gene] or absent:
+                if self.present[gene] or absent or task.older is not None:
                     block = pack_values(values, block_bytes)
                 else:
                     block = nothing = nothing or pack_values(values, block_bytes)
@@ -291,8 +292,13 @@ class _Packing:
                 columns[lacks[at : at + len(genes)], cells] = np.nan
             bits = columns.view(_unsigned(self.dtype))
             loops.take_floats(at, arena.bits, arena.heads, arena.pages, arena.links, bits)
+        n_older = 0
+        if task.older is not None:
+            n_older = task.older.n_cells - task.first
+            task.older.fill(columns, genes)
         values = columns[:, : task.n_cells]
-        count_cells(values, self.present[first:last])
+        # those of an older store are counted there
+        count_cells(values[:, n_older:], self.present[first:last])
         for cells, lacks in absent:  # what is absent is no value
             self.present[first:last] -= lacks[at : at + len(genes)] * (cells.stop - cells.start)
         weigh_columns(values, self.sums[first:last])
@@ -304,7 +310,7 @@ class _Packing:
             return []
         found = []
         for segment in self.task.segments:
-            slots = np.load(segment.slots)
+            slots = load_array(segment.slots)
             lacks = np.ones(self.task.n_genes, bool)
             lacks[slots[slots >= 0]] = False
             first = segment.first - self.task.first

@@ -59,19 +59,7 @@ def read_column(
     StoreError
         If the bytes are not those that were written.
     """
-    import google_crc32c
-
-    if chunk.is_file:
-        raw = folder.read(chunk.path)
-    else:
-        raw = folder.read_range(chunk.path, chunk.start, chunk.size)
-    frame = raw[:-4]
-    stored = struct.unpack("<I", raw[-4:])[0] if len(raw) >= 4 else -1
-    if stored != chunk.crc32c or google_crc32c.value(frame) != chunk.crc32c:
-        raise StoreError(
-            f"{folder.name}: the bytes of gene {chunk.gene:,} in {chunk.path} are not those that "
-            "were written (their CRC-32C differs); make the store anew, or copy it again"
-        )
+    frame = read_frame(folder, chunk)
     try:
         if n_cells is not None:
             frame = part_of(frame, first * out.itemsize, out.nbytes, n_cells * out.itemsize)
@@ -81,3 +69,27 @@ def read_column(
             f"{folder.name}: gene {chunk.gene:,} in {chunk.path} cannot be decoded: {error}; "
             "make the store anew"
         ) from None
+
+
+def read_frame(folder: Folder, chunk: Chunk) -> bytes:
+    """Read the Blosc frame of a gene.
+
+    Raises
+    ------
+    StoreError
+        If the bytes are not those that were written.
+    """
+    import google_crc32c
+
+    if chunk.is_file:
+        raw = folder.read(chunk.path)
+    else:
+        raw = folder.read_range(chunk.path, chunk.start, chunk.size)
+    frame: bytes = raw[:-4]
+    stored = struct.unpack("<I", raw[-4:])[0] if len(raw) >= 4 else -1
+    if stored != chunk.crc32c or google_crc32c.value(frame) != chunk.crc32c:
+        raise StoreError(
+            f"{folder.name}: the bytes of gene {chunk.gene:,} in {chunk.path} are not those that "
+            "were written (their CRC-32C differs); make the store anew, or copy it again"
+        )
+    return frame

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.disk.numpy_file import load_array
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.matrix.row_reader import RowRange
 
@@ -51,14 +53,14 @@ class Segment:
         """Return where its rows lie."""
         if not self.pointers:
             return RowRange(self.start, np.zeros(self.stop - self.start + 1, np.int64))
-        pointers = np.load(self.pointers, mmap_mode="r")[self.start : self.stop + 1]
+        pointers = load_array(self.pointers, mmap_mode="r")[self.start : self.stop + 1]
         return RowRange(self.start, np.array(pointers))
 
     def mask(self) -> NDArray[np.bool_]:
         """Return which of its rows are kept."""
         if not self.kept:
             return np.ones(self.stop - self.start, bool)
-        kept: NDArray[np.bool_] = np.load(self.kept, mmap_mode="r")[self.start : self.stop]
+        kept: NDArray[np.bool_] = load_array(self.kept, mmap_mode="r")[self.start : self.stop]
         return kept
 
 
@@ -84,6 +86,27 @@ class Values:
     source_dtype: str
 
 
+class Begun(Protocol):
+    """A finished store whose cells are the first ones of another (`abc_dask.store.older`)."""
+
+    @property
+    def n_cells(self) -> int:
+        """Its cells."""
+
+    @property
+    def n_whole(self) -> int:
+        """Blocks that are taken as they are."""
+
+    def fill(self, columns: NDArray[Any], genes: range) -> None:
+        """Write the cells of the block that is open into their columns."""
+
+    def blocks(self, at: int) -> list[memoryview]:
+        """Return the whole blocks of a gene, by its position in that store."""
+
+    def whole(self, at: int) -> NDArray[Any]:
+        """Return the values of a gene's whole blocks."""
+
+
 @dataclass(frozen=True)
 class PackTask:
     """One block of a store.
@@ -100,6 +123,8 @@ class PackTask:
     values : Values
     segments : tuple of Segment
         Where its cells come from, in order.
+    older : Begun, optional
+        Store whose last cells are the first ones of this block.
     """
 
     number: int
@@ -109,10 +134,15 @@ class PackTask:
     n_genes: int
     values: Values
     segments: tuple[Segment, ...] = field(repr=False)
+    older: Begun | None = None
 
 
 def blocks_of(
-    segments: list[Segment], block_cells: int, n_genes: int, values: Values
+    segments: list[Segment],
+    block_cells: int,
+    n_genes: int,
+    values: Values,
+    older: Begun | None = None,
 ) -> Iterator[PackTask]:
     """Cut the rows of matrices into blocks of the store's cells.
 
@@ -126,9 +156,13 @@ def blocks_of(
     block_cells : int
     n_genes : int
     values : Values
+    older : Begun, optional
+        Store whose cells come first; the block that they leave open is filled up.
     """
     held: list[Segment] = []
-    number = n_held = at = 0
+    at = 0 if older is None else older.n_cells
+    number, n_held = divmod(at, block_cells)
+    begun = older if n_held else None
     for segment in segments:
         rows = np.flatnonzero(segment.mask())
         done = 0
@@ -140,8 +174,9 @@ def blocks_of(
             done, n_held, at = done + n, n_held + n, at + n
             if n_held == block_cells:
                 yield PackTask(
-                    number, at - n_held, n_held, block_cells, n_genes, values, tuple(held)
+                    number, at - n_held, n_held, block_cells, n_genes, values, tuple(held), begun
                 )
-                number, n_held, held = number + 1, 0, []
-    if n_held:
-        yield PackTask(number, at - n_held, n_held, block_cells, n_genes, values, tuple(held))
+                number, n_held, held, begun = number + 1, 0, [], None
+    if held:
+        first = at - n_held
+        yield PackTask(number, first, n_held, block_cells, n_genes, values, tuple(held), begun)

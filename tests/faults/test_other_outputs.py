@@ -22,7 +22,7 @@ from .test_steps import some_of
 ACTS = ("kill", "int", "term", "ENOSPC", "EIO")
 BY = ("--by", "region_of_interest_acronym")
 CELLS = ("cells", "--where", "x > 0", "--block-size", str(BLOCK), "--quiet")
-# How each output is made; V stands for a view, B for the atlas, O for the output.
+# How each output is made; V stands for a view, S for a store, B for the atlas, O for the output.
 COMMANDS = {
     "cells.h5ad": (*CELLS, "--download-base", "B", "--output", "O"),
     "cells.zarr": (*CELLS, "--download-base", "B", "--output", "O"),
@@ -36,6 +36,7 @@ COMMANDS = {
         *("store", "build", "O", "--download-base", "B", "--annotate", "x"),
         *("--block-cells", "64", "--quiet"),
     ),
+    "genes.h5ad": ("store", "export", "S", "O", "--genes", ",".join(GENES), "--quiet"),
     "page.html": ("report", "V", *BY, "--color", GENES[0], "-o", "O"),
 }
 # a picture that is there is replaced without being asked
@@ -47,6 +48,13 @@ def view(tiny, tmp_path_factory) -> Path:
     """The view that others are made of."""
     out = tmp_path_factory.mktemp("view") / "v.parquet"
     return Atlas(tiny.download_base).extract(GENES, out, annotate=["x", "y"]).path
+
+
+@pytest.fixture(scope="module")
+def store(tiny, tmp_path_factory) -> str:
+    """A store of the same atlas."""
+    out = tmp_path_factory.mktemp("store") / "s.zarr"
+    return Atlas(tiny.download_base).build_store(out).name
 
 
 def what(output: Path) -> object:
@@ -102,9 +110,9 @@ def made_with(
 
 
 @pytest.fixture(params=COMMANDS)
-def command(request, tiny, view) -> tuple[str, tuple[object, ...]]:
+def command(request, tiny, view, store) -> tuple[str, tuple[object, ...]]:
     """The name of an output, and the words that make it."""
-    stands_for = {"V": view, "B": tiny.download_base}
+    stands_for = {"V": view, "S": store, "B": tiny.download_base}
     return request.param, tuple(stands_for.get(w, w) for w in COMMANDS[request.param])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from abc_dask import Atlas, open_view
+from abc_dask import Atlas, open_store, open_view
 from tests import slurm as s
 from tests.oracle import assert_same, expected_table
 
@@ -434,3 +434,25 @@ def test_without_an_interface_all_listen_on_one_address(job, content):
         code, errors = run.ends()
     assert code == 0, errors
     assert_done(job, content)
+
+
+def test_a_store_whose_jobs_are_lost(job, tmp_path):
+    """A job cancelled while blocks are packed; a second build at once is refused."""
+    output, block = tmp_path / "s.zarr", ["--block-cells", "64"]
+    words = ["store", "build", output, "--download-base", job.atlas, *block]
+    batch = ["--cluster", "slurm", "--cluster-config", job.config, "--adapt", "0:2"]
+    with s.Running(*words, *batch) as run:
+        run.reaches(output, 3)
+        s.sh("scancel", *s.jobs("RUNNING"))
+        refused = s.run(*words)
+        assert refused.returncode == 1
+        assert "in use by another" in refused.stderr
+        code, errors = run.ends()
+    assert code == 0, errors
+    assert re.search(r"\b[1-9]\d* lost", errors), errors
+    assert s.jobs() == []
+    plain = Atlas(job.atlas).build_store(tmp_path / "plain.zarr", block_cells=64)
+    made = open_store(output)
+    made.verify()
+    assert made.info.shards == plain.info.shards
+    assert not output.with_name("s.zarr.partial").exists()

@@ -1,0 +1,62 @@
+"""Which way a store is made: of files on disk, while they are fetched, or behind another store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from abc_dask.errors import UsageError
+from abc_dask.plan.alignment import Looking
+from abc_dask.plan.inputs import Inputs
+from abc_dask.run.cluster.connect import ClusterOptions, connected
+from abc_dask.run.fetch_store import build_while_fetching
+from abc_dask.run.fetched_files import require_fetch
+from abc_dask.run.make_store import require_place, run_store
+from abc_dask.run.store_addition import plan_addition
+from abc_dask.run.store_plan import StoreOptions, StorePlan, plan_store
+from abc_dask.store.description import BLOCK_CELLS
+from abc_dask.store.gene_store import open_store
+
+
+def plan_of_store(
+    inputs: Inputs, options: StoreOptions, add_to: str | Path | None, progress: Looking | None
+) -> StorePlan:
+    """Plan a store, of its own or behind the cells of another; as `Atlas.plan_store`."""
+    if add_to is None:
+        return plan_store(inputs, options.with_blocks_of(BLOCK_CELLS), progress=progress)
+    older = open_store(Path(add_to).expanduser().absolute())
+    options = options.with_blocks_of(older.info.block_cells)
+    return plan_addition(inputs, options, older, progress=progress)
+
+
+def build_store(
+    inputs: Inputs,
+    output: Path,
+    options: StoreOptions,
+    cluster: ClusterOptions,
+    *,
+    overwrite: bool,
+    fetch: bool,
+    add_to: str | Path | None,
+    discard: bool,
+    looking: Looking | None,
+) -> None:
+    """Make a store; parameters and errors as `Atlas.build_store`."""
+    require_fetch(fetch=fetch, discard=discard)
+    if fetch and add_to is not None:
+        raise UsageError("what is added to a store must be on disk; fetch it before")
+    require_place(output, overwrite=overwrite)
+    shown = looking is not None
+    if fetch:
+        build_while_fetching(
+            inputs,
+            options.with_blocks_of(BLOCK_CELLS),
+            output,
+            lambda: connected(output=output, **cluster),
+            overwrite=overwrite,
+            discard=discard,
+            progress=shown,
+        )
+        return
+    plan = plan_of_store(inputs, options, add_to, looking)
+    with connected(output=output, **cluster) as client:
+        run_store(plan, output, client, overwrite=overwrite, progress=shown)
