@@ -44,6 +44,8 @@ LOWERED = {
     "run.csr_anndata._SHARD": 64,
     "run.part._CARRIED": 64,
     "run.read_rows._PIECE": 64,
+    "run.store_export._CHUNK": 16,
+    "run.store_export._SHARD": 64,
     "views.as_anndata.CHUNK_CELLS": 16,
     "views.as_anndata.CHUNK_VALUES": 32,
     "views.as_anndata.MOST_SHARDS": 2,

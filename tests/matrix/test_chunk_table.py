@@ -256,7 +256,7 @@ LIES = {
         r"X has a chunk of \d+ bytes at 1,000,000,000, outside of",
     ),
     "far behind": ({"offsets": 2**63 - 1}, "outside of the file of"),
-    "too long": ({"sizes": 2**40}, "outside of the file of"),
+    "too long": ({"sizes": 2**40}, "has a chunk of 1,099,511,627,776 bytes, which should hold"),
     "of nothing": ({"sizes": 0}, "outside of the file of"),
     "over the head": ({"offsets": 1}, "or over its head; fetch the file"),
     "over another": ({}, "chunks of X lie over each other; fetch the file"),
