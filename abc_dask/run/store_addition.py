@@ -5,6 +5,7 @@ The matrices that the store holds are not read again, and need not be on disk.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.errors import StoreError, TableError, UsageError
-from abc_dask.messages import plural
+from abc_dask.messages import enumerate_names, plural
 from abc_dask.plan.alignment import Looking, align_rows
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.prepare import find_annotations
@@ -102,7 +103,6 @@ def plan_addition(
         As `plan_store`.
     """
     _require_same(options, older)
-    annotations = find_annotations(inputs, options.annotate, ())
     held = {(m.dataset_label, m.feature_matrix_label): m for m in older.info.matrices}
     new: list[Assignment] = []
     known: list[Assignment] = []
@@ -132,6 +132,9 @@ def plan_addition(
             f"{plural(unlisted, 'cell')} of {older.name} are not in {inputs.metadata}, so that "
             "it has no annotations for them; leave out --annotate"
         )
+    if not options.annotate:
+        options = replace(options, annotate=_older_columns(older, inputs, unlisted))
+    annotations = find_annotations(inputs, options.annotate, ())
     genes = _genes(inputs, all_genes(inputs, kept), older)
     planned = [one.planned(()) for one in aligned]
     files = {m.relative_path: list(asdict(m.matrix.fingerprint).values()) for m in planned}
@@ -147,6 +150,20 @@ def plan_addition(
         older=older,
         older_rows=rows,
     )
+
+
+def _older_columns(older: GeneStore, inputs: Inputs, unlisted: int) -> tuple[str, ...]:
+    """Return the annotations that the store has, which the new one gets too, or say that not."""
+    provenance = older.info.provenance or {}
+    columns = tuple(one["name"] for one in provenance.get("annotations", []))
+    if columns and unlisted:
+        warnings.warn(
+            f"{enumerate_names(columns)} of {older.name} are left out: {plural(unlisted, 'cell')} "
+            f"of it are not in {inputs.metadata}, whose cells are added",
+            stacklevel=2,
+        )
+        return ()
+    return columns
 
 
 def _require_same(options: StoreOptions, older: GeneStore) -> None:

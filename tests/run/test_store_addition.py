@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -96,6 +97,19 @@ def test_a_second_atlas(releases, tmp_path):
     made.verify()
     with pytest.raises(UsageError, match="so that it has no annotations for them"):
         atlas.build_store(tmp_path / "more.zarr", add_to=old.name, annotate=["class"])
+
+
+def test_columns_of_the_store_are_kept_or_said_to_be_left_out(releases, tmp_path):
+    columns = ["class", "x"]
+    old = Atlas(releases / "old").build_store(tmp_path / "old.zarr", annotate=columns)
+    new = Atlas(releases / "new")
+    kept = new.build_store(tmp_path / "kept.zarr", add_to=old.name)
+    plain = new.build_store(tmp_path / "plain.zarr", annotate=columns)
+    pd.testing.assert_frame_equal(kept.cells[columns], plain.cells[columns])
+    second = Atlas(written(tmp_path / "second", LABELS[1:]).download_base)
+    with pytest.warns(UserWarning, match="class, x of .*old.zarr are left out: .* cells of it are"):
+        less = second.build_store(tmp_path / "less.zarr", add_to=old.name)
+    assert not set(columns) & set(less.cells.columns)
 
 
 def test_by_a_job_array(releases, tmp_path):
