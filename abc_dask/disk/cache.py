@@ -24,7 +24,7 @@ from abc_dask.errors import ReleaseError
 FOLDER = ".abc_dask"
 
 # Part of every key: raise it when the content of a cached file changes its meaning.
-_LAYOUT = 5
+_LAYOUT = 6
 
 _ADVICE = "set abc-dask.cache-directory (or DASK_ABC_DASK__CACHE_DIRECTORY)"
 
