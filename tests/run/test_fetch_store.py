@@ -28,20 +28,6 @@ from tests.waiting import PATIENCE, wait_until
 BLOCK = 192  # no matrix has a multiple of so many cells
 
 
-@pytest.fixture(scope="module")
-def served(plain_atlas):
-    return contents_under(plain_atlas.download_base)
-
-
-@pytest.fixture
-def server(served):
-    with (
-        hs.Server(files=dict(served)) as server,
-        dask.config.set({"abc-dask.base-url": server.url, "abc-dask.download.backoff": 0.01}),
-    ):
-        yield server
-
-
 @pytest.fixture
 def matrices(plain_atlas):
     """Paths of the four matrices, in the order in which they are read."""
