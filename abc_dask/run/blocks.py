@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from abc_dask._version import build
 from abc_dask.config import setting
@@ -53,8 +53,14 @@ class Task(Protocol):
         ...
 
 
+T = TypeVar("T")
+
 # Makes what a task is for in a folder, for the plan of a digest.
 Work = Callable[[Any, str, str], Receipt]
+
+# Errors that can be pickled and say enough.
+Errors = tuple[type[Exception], ...]
+_PASSED: Errors = (AbcDaskError, MemoryError)
 
 # Tasks that the scheduler knows at a time: it stays small however many blocks there are.
 _WINDOW = 4096
@@ -69,19 +75,24 @@ _FATAL = 3
 _LOST = 5
 
 
-def make_safely(work: Work, task: Task, staging: str, plan: str) -> Receipt:
-    """Make a part; any error becomes one that surely finds its way back.
+def safely(make: Callable[..., T], *given: Any, where: str, passed: Errors = _PASSED) -> T:
+    """Return what is made; any error becomes one that surely finds its way back.
 
     Dask waits forever for a task whose exception cannot be pickled and read again.
     """
     try:
-        return work(task, staging, plan)
-    except (AbcDaskError, MemoryError):
+        return make(*given)
+    except passed:
         raise
     except Exception as error:  # noqa: BLE001 - that is the point
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
     # not within `except`, where it would carry the other one along
-    raise ClusterError(f"{task.where}: unexpected {said}")
+    raise ClusterError(f"{where}: unexpected {said}")
+
+
+def make_safely(work: Work, task: Task, staging: str, plan: str) -> Receipt:
+    """Make a part, as `safely`."""
+    return safely(work, task, staging, plan, where=task.where)
 
 
 def make_by(driver: str, work: Work, task: Task, staging: str, plan: str) -> Receipt:

@@ -13,6 +13,7 @@ import numpy as np
 from abc_dask.disk.files import is_temporary, sha256, sweep, write_by
 from abc_dask.errors import AbcDaskError, ClusterError, ViewError
 from abc_dask.progress import Progress
+from abc_dask.run.blocks import safely
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -135,20 +136,14 @@ def _run(
 
 
 def _work_safely(work: Work, folder: Path | None, task: ShardTask) -> Any:
-    """Return a task's results, or the file that they were written to.
+    """Return a task's results, or the file that they were written to."""
+    passed = (AbcDaskError, MemoryError, OSError)
+    return safely(_results, work, folder, task, where=task.where, passed=passed)
 
-    Any error becomes one that surely finds its way back: Dask waits forever for a task whose
-    exception cannot be pickled and read again.
-    """
-    try:
-        results = work(task)
-        return results if folder is None else _write(results, task.number, folder)
-    except (AbcDaskError, MemoryError, OSError):
-        raise
-    except Exception as error:  # noqa: BLE001 - that is the point
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    # not within `except`, where it would carry the other one along
-    raise ClusterError(f"{task.where}: unexpected {said}")
+
+def _results(work: Work, folder: Path | None, task: ShardTask) -> Any:
+    results = work(task)
+    return results if folder is None else _write(results, task.number, folder)
 
 
 def _write(results: Mapping[str, Any], number: int, folder: Path) -> Path:
