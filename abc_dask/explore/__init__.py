@@ -32,13 +32,13 @@ def show(source: Any, *, port: int = 0, **choice: Any) -> Explorer:
     UsageError
         If a gene or column is unknown, cells have no x and y, or the port is in use.
     """
-    from abc_dask.explore.server import Explorer
+    from abc_dask.explore.server import serve_in_background
     from abc_dask.store.gene_store import GeneStore
 
     if isinstance(source, GeneStore):
         from abc_dask.explore.store_contents import store_contents
 
-        return Explorer(store_contents(source, **choice), port=port, framed=True).start()
+        return serve_in_background(store_contents(source, **choice), port=port, framed=True)
     from abc_dask.explore.contents import view_contents
 
-    return Explorer(view_contents(source, **choice), port=port, framed=True).start()
+    return serve_in_background(view_contents(source, **choice), port=port, framed=True)

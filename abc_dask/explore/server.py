@@ -39,6 +39,15 @@ POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
 
+_NO_FRAME = "frame-ancestors 'none'"
+
+# Who may show the page in a frame, where that was asked for: pages of this machine, notebooks
+# in Visual Studio Code among them.
+_FRAMES = (
+    "frame-ancestors http://127.0.0.1:* http://localhost:* https://127.0.0.1:* "
+    "https://localhost:* vscode-webview: vscode-file:"
+)
+
 _MADE = re.compile(r"(genes|exact)/(\d{1,9})\.bin")
 
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})")
@@ -167,8 +176,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(16)
         number = self.server_address[1]
         self.hosts = {f"{HOST}:{number}", f"localhost:{number}"}
-        # a notebook shows the page in a frame of its own
-        self.policy = POLICY if framed else f"{POLICY}; frame-ancestors 'none'"
+        self.policy = f"{POLICY}; {_FRAMES if framed else _NO_FRAME}"
 
     @property
     def url(self) -> str:
@@ -188,7 +196,7 @@ class Explorer:
     port : int
         0 for any free one.
     framed : bool
-        Whether a page of another origin, such as a notebook, may show it in a frame.
+        Whether another page of this machine, such as a notebook, may show it in a frame.
     progress : callable, optional
         As `abc_dask.explore.build.build_folder` calls it.
 
@@ -256,6 +264,39 @@ class Explorer:
             f'<p><a href="{self.url}" target="_blank" rel="noopener">Open in a tab of its own</a>; '
             "both work where the browser runs on the same machine as Python.</p>"
         )
+
+
+def serve_in_background(
+    contents: Contents,
+    *,
+    port: int = 0,
+    framed: bool = False,
+    progress: Progress | None = None,
+) -> Explorer:
+    """Serve the page from a thread of this process.
+
+    Parameters
+    ----------
+    contents : Contents
+    port : int
+        0 for any free one.
+    framed : bool
+        Whether another page of this machine, such as a notebook, may show it in a frame.
+    progress : callable, optional
+        As `abc_dask.explore.build.build_folder` calls it.
+
+    Returns
+    -------
+    Explorer
+        ``url`` is the page's address; ``close()`` stops answering, and so does the end of
+        Python.
+
+    Raises
+    ------
+    UsageError
+        If the port is in use, or no cell has a place.
+    """
+    return Explorer(contents, port=port, framed=framed, progress=progress).start()
 
 
 def static_lines(folder: Path) -> str:
