@@ -153,7 +153,7 @@ def _from_store(
     """Extract from a store; what is said of files and clusters has no meaning there."""
     from abc_dask.plan.request import Request
     from abc_dask.store.gene_store import open_store
-    from abc_dask.store_view import view_of_store
+    from abc_dask.stores.store_view import view_of_store
 
     no_use = ("dataset", "metadata", "gene_directory", "taxonomy", "fetch", "plan_only")
     given = [name for name in no_use if options.get(name)]

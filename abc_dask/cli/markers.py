@@ -157,7 +157,7 @@ def _run(
     **options: Any,
 ) -> None:
     """Make a table of a store, and write it if it has an output."""
-    from abc_dask.stores import computing, request_of, require_store, write_table
+    from abc_dask.stores.gene_store import computing, request_of, require_store, write_table
 
     cluster = {name: options.pop(name) for name in NAMES}
     options |= {"by": split_names(by), "genes": split_names(options["genes"]) or None}

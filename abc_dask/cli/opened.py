@@ -30,7 +30,7 @@ def open_genes(path: str, genes: Sequence[str], option: str = "--genes") -> View
         return open_view(path)
     from abc_dask.plan.request import Request
     from abc_dask.store.gene_store import open_store
-    from abc_dask.store_view import view_of_store
+    from abc_dask.stores.store_view import view_of_store
 
     store = open_store(path)
     named = [name for name in genes if name not in store.columns]

@@ -99,7 +99,7 @@ def _of_view(source: str, *, output: str | None, overwrite: bool, **options: Any
 def _of_store(
     source: str, *, output: str | None, overwrite: bool, all_genes: bool, **options: Any
 ) -> None:
-    from abc_dask.stores import open_store, request_of, write_table
+    from abc_dask.stores.gene_store import open_store, request_of, write_table
 
     cluster = {name: options.pop(name) for name in NAMES}
     shows_json, quiet = options.pop("as_json"), options.pop("quiet")

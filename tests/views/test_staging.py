@@ -206,7 +206,7 @@ def test_file_replaced_while_the_job_runs(plain_atlas, tmp_path, monkeypatch):
     plan = atlas.plan(["Tac2"], block_size=BLOCK)
     changed = base / atlas.feature_matrices["file"].iloc[1]
     content = changed.read_bytes()
-    monkeypatch.setattr("abc_dask.atlas.prepare", lambda *_, **__: plan)
+    monkeypatch.setattr("abc_dask.atlas.atlas.prepare", lambda *_, **__: plan)
     changed.write_bytes(content)
     with pytest.raises(DamagedFileError, match=f"{changed.name} changed while it was in use"):
         atlas.extract(["Tac2"], tmp_path / "v.parquet")

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Unpack
 
-from abc_dask.catalog import Catalog
+from abc_dask.atlas.catalog import Catalog
 from abc_dask.matrix.kernels import load_loops
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.prepare import prepare

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from abc_dask.cell_columns import CellColumns
+from abc_dask.atlas.cell_columns import CellColumns
 from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.config import setting
 from abc_dask.disk.cache import Cache

@@ -1,0 +1,7 @@
+"""The front door: one release, what it holds, what can be asked of it, and what is done with it."""
+
+from __future__ import annotations
+
+from abc_dask.atlas.atlas import Atlas
+
+__all__ = ["Atlas"]
