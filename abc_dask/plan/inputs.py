@@ -159,10 +159,11 @@ class Inputs:
     def genes(self, normalization: str = "log2") -> pa.Table:
         """Read the gene tables, or the genes of the matrices where there is none."""
         if self.gene_tables:
-            return union_of_tables(self._read_gene_tables())
+            return union_of_tables(self._gene_tables_read())
         return union_of_genes({index.table: index for index in self._indexes(normalization)})
 
-    def _read_gene_tables(self) -> list[pa.Table]:
+    @memoized  # noqa: B019 - inputs live as long as their Atlas
+    def _gene_tables_read(self) -> list[pa.Table]:
         return [
             read_genes(cached_table(self.release, entry, self.cache), entry.relative_path)
             for entry in self.gene_tables
@@ -200,8 +201,10 @@ class Inputs:
         if self.orthologs:
             return OrthologNames(self._tables_of_species())
         if self.gene_tables:
-            tables = self._read_gene_tables()
+            tables = self._gene_tables_read()
         else:
             tables = [index.genes for index in self._indexes("log2")]
+        if len(tables) == 1:
+            return GeneNames.of(self.genes())
         apart = [frozenset(table[GENE_IDENTIFIER].to_pylist()) for table in tables]
-        return GeneNames.of(self.genes(), apart if len(apart) > 1 else ())
+        return GeneNames.of(self.genes(), apart)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.errors import GeneError
@@ -63,35 +64,54 @@ class GeneNames:
 
     Parameters
     ----------
-    genes : iterable of Gene
-        All genes of a table.
+    symbols : mapping of str to str
+        The symbol of each identifier of a table; empty where it has none.
     apart : sequence of frozenset of str, optional
         Identifiers of each matrix, or species. A symbol that stands for one gene at most in
         each of them is one gene with several identifiers.
     """
 
-    def __init__(self, genes: Iterable[Gene], apart: Sequence[frozenset[str]] = ()) -> None:
-        self._apart = apart
-        self.by_identifier: dict[str, Gene] = {}
-        self.by_symbol: dict[str, list[Gene]] = {}
-        for gene in genes:
-            self.by_identifier[gene.identifier] = gene
-            if gene.symbol:
-                self.by_symbol.setdefault(gene.symbol, []).append(gene)
+    def __init__(self, symbols: Mapping[str, str], apart: Sequence[frozenset[str]] = ()) -> None:
+        self._symbols, self._apart = symbols, apart
 
     @classmethod
     def of(cls, table: pa.Table, apart: Sequence[frozenset[str]] = ()) -> GeneNames:
         """Build from a table with gene_identifier and gene_symbol; `apart` as the class has it."""
-        identifiers = table[GENE_IDENTIFIER].to_pylist()
-        symbols = table[GENE_SYMBOL].to_pylist()
-        genes = [Gene(i, s or "") for i, s in zip(identifiers, symbols, strict=True)]
-        return cls(genes, apart)
+        symbols = pc.fill_null(table[GENE_SYMBOL].cast(pa.string()), "").to_pylist()
+        return cls(dict(zip(table[GENE_IDENTIFIER].to_pylist(), symbols, strict=True)), apart)
+
+    # Who asks for ten genes does not wait until 32,285 are made.
+    @cached_property
+    def by_identifier(self) -> Mapping[str, Gene]:
+        """All genes by identifier, in the order of the table."""
+        return {
+            identifier: Gene(identifier, symbol) for identifier, symbol in self._symbols.items()
+        }
+
+    @cached_property
+    def by_symbol(self) -> Mapping[str, Sequence[Gene]]:
+        """All genes that have a symbol, by symbol."""
+        return {
+            symbol: [self.by_identifier[identifier] for identifier in identifiers]
+            for symbol, identifiers in self._of_symbol.items()
+        }
+
+    @cached_property
+    def _of_symbol(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for identifier, symbol in self._symbols.items():
+            if symbol:
+                found.setdefault(symbol, []).append(identifier)
+        return found
+
+    def _with_symbol(self, symbol: str) -> list[Gene]:
+        return [Gene(identifier, symbol) for identifier in self._of_symbol.get(symbol, ())]
 
     def exact(self, name: str) -> Sequence[Gene]:
         """Return the genes of this identifier, or else of this symbol."""
-        if name in self.by_identifier:
-            return [self.by_identifier[name]]
-        return self._merged(self.by_symbol.get(name, []))
+        if name in self._symbols:
+            return [Gene(name, self._symbols[name])]
+        return self._merged(self._with_symbol(name))
 
     def _merged(self, genes: Sequence[Gene]) -> Sequence[Gene]:
         """Return one gene in place of several that no matrix, or species, has two of."""
@@ -106,14 +126,14 @@ class GeneNames:
     def without_version(self, name: str) -> Sequence[Gene]:
         """Return the gene of an identifier that has a version after a dot."""
         stem = _VERSION.sub("", name)
-        return [self.by_identifier[stem]] if stem != name and stem in self.by_identifier else []
+        return [Gene(stem, self._symbols[stem])] if stem != name and stem in self._symbols else []
 
     def alike(self, name: str) -> Sequence[Gene]:
         """Return the genes that a name can be, were it not for its version, case or spreadsheet.
 
         Examples
         --------
-        >>> names = GeneNames([Gene("E1", "March1"), Gene("E2", "Tac2")])
+        >>> names = GeneNames({"E1": "March1", "E2": "Tac2"})
         >>> [names.alike(name)[0].symbol for name in ("E1.4", "TAC2", "1-Mar")]
         ['March1', 'Tac2', 'March1']
         """

@@ -38,7 +38,7 @@ class OrthologNames(GeneNames):
             )
         self._key_of: dict[str, str] = {}
         self._members: dict[str, dict[str, list[Gene]]] = {}
-        genes = []
+        symbol_of: dict[str, str] = {}
         for name, table in tables.items():
             identifiers = table[GENE_IDENTIFIER].to_pylist()
             symbols = table[GENE_SYMBOL].to_pylist()
@@ -47,11 +47,11 @@ class OrthologNames(GeneNames):
             keys = identifiers if column is None else table[column].to_pylist()
             for identifier, symbol, key in zip(identifiers, symbols, keys, strict=True):
                 gene = Gene(identifier, symbol or "")
-                genes.append(gene)
+                symbol_of[identifier] = gene.symbol
                 if key:
                     self._key_of[identifier] = key
                     self._members.setdefault(key, {}).setdefault(name, []).append(gene)
-        super().__init__(genes)
+        super().__init__(symbol_of)
 
     def exact(self, name: str) -> Sequence[Gene]:
         """Return the gene of this identifier or symbol with its orthologs in other species.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 import pyarrow as pa
 import pytest
@@ -23,7 +24,13 @@ GENES = [
     Gene("ENSMUSG00000000002", "Twin"),
     Gene("ENSMUSG00000000003", ""),
 ]
-NAMES = GeneNames(GENES)
+
+
+def names_of(genes: Iterable[Gene]) -> GeneNames:
+    return GeneNames({gene.identifier: gene.symbol for gene in genes})
+
+
+NAMES = names_of(GENES)
 
 
 def find(asked, names=NAMES, **options) -> list[Gene]:
@@ -80,7 +87,7 @@ def test_a_gene_asked_for_twice():
 
 def test_an_identifier_goes_before_a_symbol():
     """Where one gene's symbol is another's identifier, as in tables without real ones."""
-    names = GeneNames([Gene("A", "B"), Gene("B", "A")])
+    names = names_of([Gene("A", "B"), Gene("B", "A")])
     assert find(["A"], names) == [Gene("A", "B")]
     assert find(["B", "A"], names) == [Gene("B", "A"), Gene("A", "B")]
 
@@ -105,7 +112,7 @@ def test_search():
 
 
 def test_search_puts_the_exact_one_first():
-    names = GeneNames([Gene("E1", "Xgad1"), Gene("E2", "Gad1os"), Gene("E3", "Gad1")])
+    names = names_of([Gene("E1", "Xgad1"), Gene("E2", "Gad1os"), Gene("E3", "Gad1")])
     assert [gene.symbol for gene in names.search("gad1")] == ["Gad1", "Gad1os", "Xgad1"]
 
 
@@ -182,7 +189,7 @@ def test_unknown_names_left_out(tmp_path):
 
 
 def test_ambiguous_names_are_never_left_out(tmp_path):
-    names = GeneNames([*GENES, Gene("E1", "March1"), Gene("E2", "Mtarc1"), Gene("E3", "Sept2")])
+    names = names_of([*GENES, Gene("E1", "March1"), Gene("E2", "Mtarc1"), Gene("E3", "Sept2")])
     with pytest.raises(
         GeneError, match=r"'twin' stands for 2 .*'1-Mar' stands for 2 genes"
     ) as caught:
@@ -207,7 +214,7 @@ def test_ambiguous_names_are_never_left_out(tmp_path):
 )
 def test_what_spreadsheets_make_of_symbols(tmp_path, name, symbol):
     symbols = ["March1", "Septin10", "Delec1", "Oct4"]
-    names = GeneNames(Gene(f"E{n}", symbol) for n, symbol in enumerate(symbols, start=1))
+    names = names_of(Gene(f"E{n}", symbol) for n, symbol in enumerate(symbols, start=1))
     found = listed(tmp_path, f"{name}\n", names)
     assert [gene.symbol for gene in found.genes] == [symbol]
     assert found.report["read_as"] == {name: symbol}
@@ -217,7 +224,7 @@ def test_what_spreadsheets_make_of_symbols(tmp_path, name, symbol):
     "name", ["1-Mar-24", "Mar", "1-Jan", "Tac2.1", "12", "March", "-Mar", "11-Mar"]
 )
 def test_what_is_no_gene(tmp_path, name):
-    names = GeneNames([Gene("E1", "March1"), Gene("E2", "Tac2")])
+    names = names_of([Gene("E1", "March1"), Gene("E2", "Tac2")])
     with pytest.raises(GeneError, match="is unknown"):
         listed(tmp_path, f"{name}\n", names)
 
@@ -238,7 +245,7 @@ SYMBOL = st.from_regex(r"[A-Z][a-z0-9]{1,5}", fullmatch=True)
 @settings(WITH_FILES, max_examples=80)
 @given(st.lists(SYMBOL, min_size=1, max_size=20, unique=True), st.data())
 def test_every_name_of_a_list_is_found_or_told(tmp_path_factory, symbols, data):
-    names = GeneNames(Gene(f"ENS{n:05d}", symbol) for n, symbol in enumerate(symbols))
+    names = names_of(Gene(f"ENS{n:05d}", symbol) for n, symbol in enumerate(symbols))
     asked = data.draw(st.lists(st.sampled_from(symbols) | SYMBOL, min_size=1, max_size=30))
     # the lists of headers are not what is tested here
     asked = [
@@ -266,7 +273,7 @@ def test_every_name_of_a_list_is_found_or_told(tmp_path_factory, symbols, data):
 
 def test_the_nearest_of_many_are_those_of_difflib(tmp_path):
     symbols = [f"Slc{k}a{n}" for k in range(1, 40) for n in range(1, 9)]
-    names = GeneNames(Gene(f"E{n}", symbol) for n, symbol in enumerate(symbols))
+    names = names_of(Gene(f"E{n}", symbol) for n, symbol in enumerate(symbols))
     with pytest.raises(GeneError) as caught:
         listed(tmp_path, "Slc17b7\nScl3a1\n", names)
     (best,) = difflib.get_close_matches("slc17b7", [symbol.casefold() for symbol in symbols], 1)
