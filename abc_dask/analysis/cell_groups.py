@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from abc_dask.analysis.cell_lists import CellList, listed_column
 from abc_dask.columns import CELL_LABEL
 from abc_dask.errors import GeneError, UsageError
 from abc_dask.messages import enumerate_names, nearest
@@ -40,6 +41,9 @@ class Grouping:
         Of genes that the condition names.
     least : int
         Groups with fewer cells are left out.
+    lists : tuple of CellList
+        Lists of cells that are the groups, instead of columns; a cell of several belongs to
+        the first.
     """
 
     by: tuple[str, ...]
@@ -47,6 +51,7 @@ class Grouping:
     where: str | None = None
     normalization: str = "log2"
     least: int = 1
+    lists: tuple[CellList, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,10 @@ def groups_of(store: GeneStore, grouping: Grouping) -> CellGroups:
     """
     require_columns(store, grouping.by)
     fits = cells_where(store, grouping.where, grouping.normalization)
-    found = [term_column(store, name) for name in grouping.by]
+    if grouping.lists:
+        found = [listed_column(store, grouping.lists)]
+    else:
+        found = [term_column(store, name) for name in grouping.by]
     columns = tuple(annotation for annotation, _ in found)
     if np.prod([len(a.terms or ()) + 1.0 for a in columns]) > 2**62:
         raise UsageError(f"too many groups of {enumerate_names(grouping.by)}; name fewer columns")

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
+from abc_dask.analysis.cell_lists import CellList
 from abc_dask.analysis.gene_tasks import Compute, GeneResults, compute_genes, groups_in
 from abc_dask.analysis.group_table import CELLS, TABLES, GroupTable, write_frames
 from abc_dask.analysis.group_tests import METHODS, Tests
@@ -204,16 +205,23 @@ def find_markers(
     where: str | None = None,
     genes: Iterable[str] | None = None,
     normalization: str = "log2",
+    lists: tuple[CellList, ...] = (),
 ) -> Markers:
-    """Find marker genes; parameters as `GeneStore.markers`."""
+    """Find marker genes.
+
+    Parameters as `GeneStore.markers`; `lists` are one or two lists of cells instead of columns.
+    """
     columns = names_of(by)
-    check_grouping(columns, missing)
+    if lists:
+        groups, versus, missing = _sides(lists, columns, groups, versus, method)
+    else:
+        check_grouping(columns, missing)
     if method not in METHODS:
         raise UsageError(f"method {method!r} is not one of {enumerate_names(METHODS)}")
     if method == "pairwise" and versus != REST:
         raise UsageError("method 'pairwise' compares with every other group; leave versus out")
     chosen = chosen_genes(store, genes)
-    grouping = Grouping(tuple(columns), missing, where, normalization)
+    grouping = Grouping(tuple(columns), missing, where, normalization, lists=lists)
     found = groups_in(store, grouping)
     tested, few = _tested(found, groups, versus, 1 if method == "wilcoxon" else 2)
     _require_bounded(found, len(tested), len(chosen), method)
@@ -222,6 +230,23 @@ def find_markers(
     work = Tests(method, tuple(tested), other, others if method == "pairwise" else ())
     results = compute_genes(store, chosen, grouping, normalization, work=work, compute=compute)
     return _markers(store, results, grouping, work=work, few=few, versus=versus)
+
+
+def _sides(
+    lists: tuple[CellList, ...],
+    columns: list[str],
+    groups: Iterable[str] | None,
+    versus: str,
+    method: str,
+) -> tuple[list[str], str, str]:
+    """Return the group to test, what it is compared with, and what cells of no list are."""
+    if columns or groups is not None or versus != REST or method == "pairwise":
+        raise UsageError(
+            "lists of cells are groups of their own: leave --by, --group and --versus out, and "
+            "choose the method wilcoxon or t"
+        )
+    first, *others = [one.name for one in lists]
+    return [first], *((others[0], "drop") if others else (REST, "group"))
 
 
 def _tested(

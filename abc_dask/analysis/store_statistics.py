@@ -270,4 +270,4 @@ def provenance(store: GeneStore, grouping: Grouping) -> dict[str, Any]:
         "by": list(grouping.by),
         "missing": grouping.missing,
         "where": grouping.where,
-    }
+    } | ({"lists": [one.describe() for one in grouping.lists]} if grouping.lists else {})

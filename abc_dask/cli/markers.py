@@ -26,7 +26,6 @@ def _store_options(command: Command) -> Command:
         click.option(
             "--by",
             multiple=True,
-            required=True,
             metavar="COLUMN",
             help="Column of terms that makes the groups; several make all their combinations.",
         ),
@@ -54,6 +53,19 @@ def _store_options(command: Command) -> Command:
     metavar="NAME",
     help="Only the markers of this group; may be given several times.",
 )
+@click.option(
+    "--cells-from",
+    "cells",
+    metavar="F",
+    help="Instead of --by: the cells of a list, such as a selection that the explorer saved.",
+)
+@click.option(
+    "--versus-cells",
+    metavar="F",
+    help="Compare them with the cells of another list; all others by default. A cell of both "
+    "belongs to the first.",
+)
+@click.option("--cells-column", metavar="NAME|N", help="Column of both, by name or number.")
 @click.option(
     "--versus",
     default="rest",
@@ -91,12 +103,16 @@ def markers(source: str, by: tuple[str, ...], **options: Any) -> None:
 
     Columns are those of scanpy's rank_genes_groups_df.
     """
+    from abc_dask.analysis.cell_lists import read_lists
     from abc_dask.analysis.group_table import FORMATS
     from abc_dask.analysis.markers import WARNING, find_markers
     from abc_dask.cli.markers_text import markers_record, markers_text
+    from abc_dask.stores.gene_store import require_store
 
     top, shows_json = options.pop("top"), options["as_json"]
     options["groups"] = list(options["groups"]) or None
+    cells = [options.pop(name) for name in ("cells", "versus_cells", "cells_column")]
+    options["lists"] = read_lists(require_store(source), *cells)
 
     def said(found: Markers) -> str:
         if shows_json:
@@ -171,7 +187,7 @@ def _run(
         output,
         lambda compute: make(store, compute=compute, **options),
         said,
-        request=request_of(kind, **options),
+        request=request_of(kind, **_told(options)),
         formats=formats,
         overwrite=overwrite,
         progress=not quiet,
@@ -180,3 +196,9 @@ def _run(
     echo(text)
     if not as_json:
         echo(f"{output} written")
+
+
+def _told(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as JSON has them: lists of cells by name and digest."""
+    lists = options.get("lists")
+    return options | ({"lists": [one.describe() for one in lists]} if lists else {})

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # Names that a line lists.
 _NAMED = 5
 
+_LACKS = "without a term"
+
 
 def markers_text(markers: Markers, top: int) -> str:
     """Return the best markers of each group as a table for a terminal, and what was compared."""
@@ -44,7 +46,7 @@ def markers_text(markers: Markers, top: int) -> str:
     if markers.few:
         names = enumerate_names(markers.few, most=_NAMED)
         lines.append(f"too few  {plural(len(markers.few), 'group')} not tested: {names}")
-    lines += _left_out(markers)
+    lines += _left_out(markers, "in no list" if "lists" in markers.provenance else _LACKS)
     if markers.n_absent:
         lines.append(
             f"absent   {plural(markers.n_absent, 'gene')} without a value in some cells: "
@@ -108,10 +110,10 @@ def pseudobulk_record(pseudobulk: Pseudobulk) -> dict[str, Any]:
     }
 
 
-def _left_out(found: Markers | Pseudobulk) -> list[str]:
+def _left_out(found: Markers | Pseudobulk, lacks: str = _LACKS) -> list[str]:
     lines = []
     if found.n_left_out:
         lines.append(f"where    {plural(found.n_left_out, 'cell')} left out by the condition")
     if found.n_missing:
-        lines.append(f"missing  {plural(found.n_missing, 'cell')} without a term")
+        lines.append(f"missing  {plural(found.n_missing, 'cell')} {lacks}")
     return lines

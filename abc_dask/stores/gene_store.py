@@ -16,6 +16,7 @@ from abc_dask.store import gene_store
 from abc_dask.store.folder import folder_of
 
 if TYPE_CHECKING:
+    from abc_dask.analysis.cell_lists import Cells
     from abc_dask.analysis.gene_tasks import Compute
     from abc_dask.analysis.markers import Markers
     from abc_dask.analysis.pseudobulk import Pseudobulk
@@ -171,8 +172,10 @@ class GeneStore(gene_store.GeneStore):
 
     def markers(
         self,
-        by: str | Iterable[str],
+        by: str | Iterable[str] = (),
         *,
+        cells: Cells | None = None,
+        versus_cells: Cells | None = None,
         groups: Iterable[str] | None = None,
         versus: str = "rest",
         method: str = "wilcoxon",
@@ -191,7 +194,12 @@ class GeneStore(gene_store.GeneStore):
         Parameters
         ----------
         by : str or iterable of str
-            Columns of terms.
+            Columns of terms; none where `cells` are named.
+        cells : path, or iterable of str, optional
+            Cells as a group of their own: a file of labels, or labels.
+        versus_cells : path, or iterable of str, optional
+            Cells that these are compared with; all others where not given. A cell of both
+            belongs to `cells`.
         groups : iterable of str, optional
             Groups whose markers are wanted; all where not given. With several columns in `by` the
             terms are joined by `` / ``.
@@ -212,10 +220,14 @@ class GeneStore(gene_store.GeneStore):
         Raises
         ------
         UsageError, GeneError, StoreError, ClusterError
-            As `summarize`.
+            As `summarize`; also if a cell is not in the store.
+        MissingFileError, TableError
+            If a file of cells is missing or no list.
         """
+        from abc_dask.analysis.cell_lists import read_lists
         from abc_dask.analysis.markers import find_markers
 
+        lists = read_lists(self, cells, versus_cells)
         with computing(None, {}, what="markers", progress=progress, **cluster) as compute:
             return find_markers(
                 self,
@@ -228,6 +240,7 @@ class GeneStore(gene_store.GeneStore):
                 where=where,
                 genes=genes,
                 normalization=normalization,
+                lists=lists,
             )
 
 

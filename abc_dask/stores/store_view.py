@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from abc_dask.analysis.cell_lists import StoreCells
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.errors import StoreError, UsageError
 from abc_dask.messages import nearest
@@ -32,42 +33,6 @@ from abc_dask.view import View, open_view
 from abc_dask.views.formats import content_of
 from abc_dask.views.publish import commit
 from abc_dask.views.staging import Staging
-
-
-@dataclass(frozen=True)
-class _StoreCells:
-    """The cells of a store, as a choice of cells asks for them."""
-
-    store: GeneStore
-
-    @property
-    def cells(self) -> _StoreCells:
-        """The table of cells: the store's own."""
-        return self
-
-    @property
-    def n_cells(self) -> int:
-        """Cells in the store."""
-        return self.store.n_cells
-
-    @property
-    def source(self) -> str:
-        """What messages call it."""
-        return self.store.name
-
-    def labels(self) -> pa.Array:
-        """Return the label of every cell."""
-        return self.store.labels
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return a column of the cells.
-
-        Raises
-        ------
-        UsageError
-            If the store has no such column.
-        """
-        return pa.chunked_array([pa.array(self.store.annotation(name))])
 
 
 @dataclass(frozen=True)
@@ -179,7 +144,7 @@ def view_of_store(
     known = GeneNames.of(pa.Table.from_pandas(_gene_table(store), preserve_index=False))
     chosen = (request.genes or GeneChoice(())).choose(known)
     columns = column_names(list(chosen.genes), request.columns)
-    selection = None if request.cells is None else request.cells.choose(_StoreCells(store))
+    selection = None if request.cells is None else request.cells.choose(StoreCells(store))
     rows = _rows(store, selection)
     described = [one["name"] for one in store.info.provenance.get("annotations", [])]
     names = described if every_annotation else request.annotate
@@ -197,7 +162,7 @@ def view_of_store(
 
 def choose_cells(store: GeneStore, choice: CellChoice) -> NDArray[np.bool_]:
     """Return which cells of a store are chosen, by its own columns."""
-    return choice.choose(_StoreCells(store)).mask
+    return choice.choose(StoreCells(store)).mask
 
 
 def _gene_table(store: GeneStore) -> Any:

@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.stats
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
+from abc_dask.analysis.cell_lists import read_lists
 from abc_dask.analysis.markers import adjusted, find_markers
+from abc_dask.cli import cli
 from abc_dask.errors import GeneError, UsageError
 from tests.analysis.stores import here, store_of
 
@@ -240,3 +243,52 @@ def test_tables_of_groups_by_genes(plain_store, tmp_path):
     pd.testing.assert_frame_equal(again, found.to_pandas(), check_categorical=False)
     csv = pd.read_csv(tmp_path / "csv", float_precision="round_trip")
     np.testing.assert_array_equal(csv["pvals"], again["pvals"])
+
+
+def test_lists_of_cells_are_compared_like_groups(plain_store, tmp_path):
+    terms = pd.Series(plain_store.annotation("class"), index=plain_store.labels.to_pandas())
+    other = next(t for t in terms.value_counts().index if t != GROUP)
+    mine, rest = (terms.index[terms == name] for name in (GROUP, other))
+    assert min(len(mine), len(rest)) > 2
+    paths = [tmp_path / "mine.csv", tmp_path / "more.csv"]
+    mine.to_frame(name="cell_label").to_csv(paths[0], index=False)
+    # a cell of both lists belongs to the first
+    rest.append(mine[:1]).to_frame(name="cell_label").to_csv(paths[1], index=False)
+    columns = ["names", "scores", "logfoldchanges", "pvals", "pvals_adj", "auroc", "n_reference"]
+    for lists, versus in (((paths[0], paths[1]), other), ((list(mine), None), "rest")):
+        found = find_markers(plain_store, (), compute=here, lists=read_lists(plain_store, *lists))
+        expected = find_markers(plain_store, "class", compute=here, groups=[GROUP], versus=versus)
+        pd.testing.assert_frame_equal(found.to_pandas()[columns], expected.to_pandas()[columns])
+        assert found.groups == ("mine" if versus == other else "cells",)
+        assert found.versus == ("more" if versus == other else "rest")
+    listed = read_lists(plain_store, *paths)
+    for asked in (
+        {"by": "class"},
+        {"groups": ["mine"]},
+        {"versus": "more"},
+        {"method": "pairwise"},
+    ):
+        with pytest.raises(UsageError, match="groups of their own"):
+            find_markers(plain_store, compute=here, lists=listed, **({"by": ()} | asked))
+    with pytest.raises(UsageError, match="name the cells"):
+        read_lists(plain_store, None, paths[1])
+
+
+def test_the_command_compares_two_lists(plain_store, tmp_path):
+    labels = plain_store.labels.to_pylist()
+    for name, cells in (("a", labels[:60]), ("b", labels[50:150])):
+        (tmp_path / f"{name}.csv").write_text("cell_label\n" + "\n".join(cells))
+    out = tmp_path / "m.csv"
+    command = ["markers", plain_store.name, "--cells-from", str(tmp_path / "a.csv")]
+    command += ["--versus-cells", str(tmp_path / "b.csv"), "--method", "t", "-o", str(out)]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    assert f"missing  {len(labels) - 150:,} cells in no list" in done.output
+    values = np.stack([plain_store.values(g) for g in range(3)]).astype("f8")
+    expected = scipy.stats.ttest_ind(
+        values[:, :60], values[:, 60:150], axis=1, equal_var=False, nan_policy="omit"
+    )
+    got = pd.read_csv(out).set_index("names").loc[list(plain_store.genes.index[:3])]
+    spread = values[:, :150].std(axis=1) > 0
+    np.testing.assert_allclose(got["scores"][spread], expected.statistic[spread], rtol=1e-9)
+    np.testing.assert_allclose(got["pvals"][spread], expected.pvalue[spread], rtol=1e-9)
