@@ -23,6 +23,7 @@ from abc_dask.analysis.group_table import CELLS, GroupTable, obs_of
 from abc_dask.analysis.summary import Summary
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names, names_of, nearest
+from abc_dask.release.origin import origin_of
 
 if TYPE_CHECKING:
     from abc_dask.store.gene_store import GeneStore
@@ -264,7 +265,7 @@ def provenance(store: GeneStore, grouping: Grouping) -> dict[str, Any]:
     return {
         "abc_dask": __version__,
         "store": store.name,
-        "release": said.get("release"),
+        **origin_of(said),
         "metadata": said.get("metadata"),
         "normalization": grouping.normalization,
         "by": list(grouping.by),

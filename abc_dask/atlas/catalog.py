@@ -18,6 +18,7 @@ from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.h5ad_files import H5adFiles
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import metadata_directory
+from abc_dask.release.origin import release_text
 from abc_dask.release.release import Release
 from abc_dask.release.selection import CellChoice
 
@@ -312,14 +313,14 @@ class Catalog(CellColumns):
 
     def __repr__(self) -> str:
         """Return one line that names the atlas."""
-        what = f"release {self.release.version}, {self.metadata}"
+        what = f"{release_text(self.release.origin)}, {self.metadata}"
         return f"<{type(self).__name__} {str(self.download_base)!r}: {what}>"
 
     def _repr_html_(self) -> str:
         matrices = self.feature_matrices
         rows = {
             "download_base": str(self.download_base),
-            "release": self.release.version,
+            "release": release_text(self.release.origin),
             "metadata": self.metadata,
             "cells": f"{self._inputs.cells.n_cells:,}",
             "feature matrices": f"{len(matrices):,}, {matrices['present'].sum():,} present",

@@ -20,6 +20,7 @@ from abc_dask.cli.options import (
 )
 from abc_dask.errors import DownloadError
 from abc_dask.messages import enumerate_names, format_bytes, plural, text_table
+from abc_dask.release.origin import origin, release_text
 
 if TYPE_CHECKING:
     from abc_dask.release.manifest import Manifest
@@ -75,13 +76,14 @@ def datasets(release: str | None, download_base: Path | None, *, as_json: bool) 
     if as_json:
         names = ("dataset_label", "kind", "normalization", "files", "size")
         records = [dict(zip(names, row, strict=True)) for row in rows]
-        write_json({"release": manifest.version, "datasets": records})
+        said = origin(manifest.version, synthetic=manifest.synthetic)
+        write_json(said | {"datasets": records})
         return
     shown = [
         (dataset, kind, norm or "", count, format_bytes(size))
         for dataset, kind, norm, count, size in rows
     ]
-    echo(f"release {manifest.version}")
+    echo(release_text(origin(manifest.version, synthetic=manifest.synthetic)))
     echo(text_table(("dataset", "kind", "normalization", "files", "size"), shown, "<<<>>"))
 
 

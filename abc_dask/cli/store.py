@@ -193,6 +193,7 @@ def export(
 def store_text(opened: GeneStore) -> str:
     """Sum up a store: cells, genes, values, bytes, patches, and where it is from."""
     from abc_dask.messages import enumerate_names, format_bytes, plural
+    from abc_dask.release.origin import release_text
 
     info, said = opened.info, opened.info.provenance
     per_value = opened.n_bytes / max(1, info.n_values)
@@ -213,7 +214,7 @@ def store_text(opened: GeneStore) -> str:
     if columns:
         lines.append(f"columns  {enumerate_names(columns, most=20)}")
     if said:
-        lines.append(f"source   release {said['release']}, {said['metadata']}")
+        lines.append(f"source   {release_text(said)}, {said['metadata']}")
         counts = said["counts"]
         lines.append(
             f"asked    {counts['cells_asked']:,} cells, {counts['cells_missing']:,} missing; "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abc_dask.messages import enumerate_names, format_bytes, plural, text_table
+from abc_dask.release.origin import release_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,7 @@ def view_text(view: View) -> str:
     asked, found, missing = (counts[n] for n in ("cells_asked", "cells", "cells_missing"))
     lines = [
         f"view     {view.path} ({view.format}, {files}, {size})",
-        f"source   release {info['release']}, {source}, {matrices}",
+        f"source   {release_text(info)}, {source}, {matrices}",
         f"genes    {len(info['genes']):,}: {enumerate_names(view.columns, most=20)}",
         *gene_list_lines(info.get("gene_list")),
         f"cells    {asked:,} asked, {found:,} found, {missing:,} missing",
@@ -128,7 +129,7 @@ def subset_text(subset: Subset) -> str:
     source = f"{info['metadata']}, {info['normalization']}"
     lines = [
         f"cells    {subset.path}",
-        f"source   release {info['release']}, {source}, {plural(len(info['matrices']), MATRIX)}",
+        f"source   {release_text(info)}, {source}, {plural(len(info['matrices']), MATRIX)}",
         f"cells    {asked:,} asked, {found:,} found, {missing:,} missing",
         *(f"chosen   {line}" for line in selection_lines(info.get("selection"))),
         f"genes    {counts['genes']:,}",

@@ -176,7 +176,8 @@ class ViewContents:
     def provenance(self) -> dict[str, Any]:
         """The view's release, tables, normalization and digest."""
         info = self.view.info
-        names = ("release", "metadata", "normalization", "content", "created", "abc_dask")
+        names = ("release", "synthetic", "metadata", "normalization", "content", "created")
+        names = (*names, "abc_dask")
         return {name: info[name] for name in names if name in info}
 
     @cached_property

@@ -19,6 +19,7 @@ from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.records import from_json, to_json
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.gene_names import Gene
+from abc_dask.release.origin import origin
 
 _BLOCKS = "blocks"
 
@@ -160,6 +161,8 @@ class Plan:
         asked for, or nobody can tell.
     kind : str
         ``rows`` where parts hold whole rows; "" where they hold chosen genes.
+    synthetic : bool
+        Whether the release says that its data are made up; no part of the identity.
     """
 
     release: str
@@ -183,6 +186,7 @@ class Plan:
     gene_list: Mapping[str, Any] | None = None
     coordinates: str | None = None
     kind: str = ""
+    synthetic: bool = False
 
     @property
     def n_cells(self) -> int:
@@ -225,7 +229,7 @@ class Plan:
     def provenance(self) -> dict[str, Any]:
         """What is known of the result before it is made, JSON-serialisable; not to be changed."""
         return {
-            "release": self.release,
+            **origin(self.release, synthetic=self.synthetic),
             "metadata": self.metadata,
             "normalization": self.normalization,
             "dtype": self.dtype,

@@ -110,6 +110,7 @@ def plan_of(
     has_xy = {annotation.name for annotation in annotations} >= XY
     return Plan(
         release=inputs.release.version,
+        synthetic=inputs.release.manifest.synthetic,
         metadata=inputs.metadata,
         normalization=inputs.release.stored_as(request.normalization),
         cell_selection=selection_digest(inputs, selection),

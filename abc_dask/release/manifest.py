@@ -123,11 +123,14 @@ class Manifest:
         Bucket that the release comes from.
     files : tuple of FileEntry
         Every file, in the manifest's order.
+    synthetic : bool
+        Whether the data are made up, as the manifest of `abc_dask.testing.write_atlas` says.
     """
 
     version: str
     resource_uri: str
     files: tuple[FileEntry, ...]
+    synthetic: bool = False
 
     @classmethod
     def from_json(cls, content: bytes | str, *, source: str = "manifest") -> Manifest:
@@ -166,7 +169,11 @@ class Manifest:
         listing = _mapping(top.get("file_listing"), source, "file_listing")
         files = tuple(_entries(listing, source))
         _require_apart(files, source)
-        return cls(version=version, resource_uri=str(top.get("resource_uri", "")), files=files)
+        synthetic = top.get("synthetic", False)
+        if not isinstance(synthetic, bool):
+            raise ManifestError(f"{source}: synthetic {quoted(synthetic)} is not true or false")
+        uri = str(top.get("resource_uri", ""))
+        return cls(version=version, resource_uri=uri, files=files, synthetic=synthetic)
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:

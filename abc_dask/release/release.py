@@ -13,6 +13,7 @@ from abc_dask.disk.files import cannot_read, require_utf8
 from abc_dask.errors import DamagedFileError, ManifestError, MissingFileError, ReleaseError
 from abc_dask.messages import enumerate_names, nearest, plural
 from abc_dask.release.manifest import FileEntry, Manifest
+from abc_dask.release.origin import origin
 from abc_dask.release.term_order import TermOrder
 
 MANIFEST_NAME = "manifest.json"
@@ -124,6 +125,11 @@ class Release:
     def version(self) -> str:
         """Name of the release."""
         return self.manifest.version
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What every result says of the release: its name, and whether its data are synthetic."""
+        return origin(self.version, synthetic=self.manifest.synthetic)
 
     def path(self, entry: FileEntry) -> Path:
         """Return the path of a file under `download_base`."""

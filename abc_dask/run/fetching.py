@@ -333,8 +333,8 @@ def _together(
         "rows_without_metadata": sum(matrix["rows_without_metadata"] for matrix in matrices),
         "blocks": sum(info["counts"]["blocks"] for info in infos),
     }
-    kept = ("release", "metadata", "normalization", "atlas", "selection", "gene_list", "places")
-    return {name: first[name] for name in kept if name in first} | {
+    kept = ("release", "synthetic", "metadata", "normalization", "atlas", "selection", "gene_list")
+    return {name: first[name] for name in (*kept, "places") if name in first} | {
         "genes": genes,
         "counts": counts,
         "plan": described["plan"],

@@ -197,7 +197,7 @@ def provenance_of(
     has_xy = set(options.annotate) >= XY
     places = coordinates_of(inputs.annotations) if has_xy else None
     return {
-        "release": inputs.release.version,
+        **inputs.release.origin,
         "metadata": inputs.metadata,
         "normalization": options.normalization,
         "counts": {

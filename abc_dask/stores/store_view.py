@@ -24,6 +24,7 @@ from abc_dask.plan.request import Request
 from abc_dask.release.annotation import Annotation, is_missing
 from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.gene_names import Gene, GeneNames
+from abc_dask.release.origin import origin_of
 from abc_dask.release.selection import CellChoice, Selection
 from abc_dask.run.extraction import check_output, run_info
 from abc_dask.run.store_reader import StoreReader
@@ -217,7 +218,7 @@ def _described(
     counts = said["counts"]
     asked = counts["cells_asked"] if selection is None else selection.n_chosen
     info = {
-        "release": said["release"],
+        **origin_of(said),
         "metadata": said["metadata"],
         "normalization": reader.normalization,
         "dtype": reader.dtype.name,

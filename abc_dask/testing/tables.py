@@ -307,6 +307,7 @@ def manifest(
         }
     return {
         "version": release,
+        "synthetic": True,
         "resource_uri": f"s3://{BUCKET}/",
         "directory_listing": directories,
         "file_listing": listing,

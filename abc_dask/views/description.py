@@ -17,6 +17,7 @@ from abc_dask.disk.files import unreadable
 from abc_dask.errors import ViewError
 from abc_dask.messages import enumerate_names, format_bytes, html_table, plural, shortened
 from abc_dask.release.annotation import Annotation
+from abc_dask.release.origin import release_text
 from abc_dask.views.view_file import ORDER, VIEW_FILE, read_description
 
 CELLS = "_cells.json"
@@ -198,7 +199,7 @@ class DescribedView:
             {
                 "view": str(self.path),
                 "format": f"{self.format}, {size}",
-                "release": f"{info['release']}, {info['metadata']}, {info['normalization']}",
+                "source": f"{release_text(info)}, {info['metadata']}, {info['normalization']}",
                 "genes": enumerate_names(self.columns, most=20),
                 "cells": f"{self.n_cells:,} of {info['counts']['cells_asked']:,} asked",
                 "matrices": f"{len(info['matrices']):,}",

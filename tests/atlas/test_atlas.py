@@ -245,7 +245,7 @@ def test_counts_of_missing_cells_and_extra_rows(odd_atlas, tmp_path):
 
 
 def test_representations(atlas, tmp_path):
-    assert "release 20250531, WMB-10X" in repr(atlas)
+    assert "release 20250531 (synthetic data), WMB-10X" in repr(atlas)
     assert "<td style='text-align:left'>WMB-10X</td>" in atlas._repr_html_()
     view = atlas.extract(["Tac2"], tmp_path / "view.parquet")
     assert f"{len(atlas.cells):,} cells, 1 gene, parquet" in repr(view)

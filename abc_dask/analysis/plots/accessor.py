@@ -12,6 +12,7 @@ from abc_dask.analysis.plots.colors import distinct_colors
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names, nearest, plural
 from abc_dask.release.coordinates import SECTION
+from abc_dask.release.origin import origin_of, release_text
 from abc_dask.views.joined import cells_table, joined_reader
 from abc_dask.views.places import are_sections
 
@@ -344,7 +345,7 @@ class ViewPlots:
 
     def _source(self) -> str:
         info = self._view.info
-        return f"{info['metadata']}, release {info['release']}"
+        return f"{info['metadata']}, {release_text(info)}"
 
     def _signed(self, picture: Picture, title: str) -> Picture:
         """Write into the picture what it is of."""
@@ -353,7 +354,8 @@ class ViewPlots:
             "title": f"{title}, {self._source()}",
             "view": self._view.path.name,
             "content": info["content"],
-            **{key: info[key] for key in ("release", "metadata", "normalization")},
+            **origin_of(info),
+            **{key: info[key] for key in ("metadata", "normalization")},
             "cells": self._view.n_cells,
             "genes": {gene["column"]: gene["gene_identifier"] for gene in info["genes"]},
             "abc_dask": __version__,
