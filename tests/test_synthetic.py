@@ -76,7 +76,9 @@ def test_chosen_cells_say_it(atlas, tmp_path):
 
 
 def test_a_store_says_it_and_all_that_is_made_of_it(atlas, tmp_path):
-    store = atlas.build_store(tmp_path / "s.zarr", annotate=["class", "donor_label", "x", "y"])
+    store = atlas.build_store(
+        tmp_path / "s.zarr", annotate=["class", "donor_label", "x", "y"], normalization="raw"
+    )
     assert store.info.provenance["synthetic"] is True
     assert WORDS in store_text(store)
     assert store_contents(store).provenance["synthetic"]

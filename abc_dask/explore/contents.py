@@ -17,6 +17,7 @@ from abc_dask.messages import names_of, nearest
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 from abc_dask.release.coordinates import SECTION
+from abc_dask.release.origin import origin_of
 from abc_dask.views.joined import joined_reader
 from abc_dask.views.places import are_sections
 from abc_dask.views.reader import Reader, View
@@ -176,9 +177,8 @@ class ViewContents:
     def provenance(self) -> dict[str, Any]:
         """The view's release, tables, normalization and digest."""
         info = self.view.info
-        names = ("release", "synthetic", "metadata", "normalization", "content", "created")
-        names = (*names, "abc_dask")
-        return {name: info[name] for name in names if name in info}
+        names = ("metadata", "normalization", "content", "created", "abc_dask")
+        return origin_of(info) | {name: info[name] for name in names if name in info}
 
     @cached_property
     def _by_name(self) -> dict[str, Annotation]:
