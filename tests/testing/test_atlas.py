@@ -27,7 +27,9 @@ from tests.testing.atlases import (
 
 def test_manifest_tells_the_truth(plain):
     content = json.loads(plain.manifest.read_text())
-    assert list(content) == ["version", "resource_uri", "directory_listing", "file_listing"]
+    names = ["version", "synthetic", "resource_uri", "directory_listing", "file_listing"]
+    assert list(content) == names
+    assert content["synthetic"] is True
     assert content["version"] == plain.release == "20250531"
     files = listed_files(content["file_listing"])
     for extension, entry in files:

@@ -344,8 +344,7 @@ class ViewPlots:
         return _EXPRESSION.get(normalization, normalization)
 
     def _source(self) -> str:
-        info = self._view.info
-        return f"{info['metadata']}, {release_text(info)}"
+        return f"{self._view.info['metadata']}, {release_text(self._view.info)}"
 
     def _signed(self, picture: Picture, title: str) -> Picture:
         """Write into the picture what it is of."""
@@ -354,8 +353,7 @@ class ViewPlots:
             "title": f"{title}, {self._source()}",
             "view": self._view.path.name,
             "content": info["content"],
-            **origin_of(info),
-            **{key: info[key] for key in ("metadata", "normalization")},
+            **(origin_of(info) | {key: info[key] for key in ("metadata", "normalization")}),
             "cells": self._view.n_cells,
             "genes": {gene["column"]: gene["gene_identifier"] for gene in info["genes"]},
             "abc_dask": __version__,
