@@ -18,6 +18,25 @@ class AbcDaskError(Exception):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*(one_line(a) if isinstance(a, str) else a for a in arguments))
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython prints: the lines that lead to the call, and the message.
+
+        What happened within this package is of no use to who asked; ``%debug`` and
+        `traceback.print_exception` still have it. Plain Python prints all.
+        """
+        import traceback
+
+        frames = []
+        for frame, line in traceback.walk_tb(self.__traceback__):
+            package = str(frame.f_globals.get("__name__")).partition(".")[0]
+            if package == __package__:
+                break
+            if package != "IPython":
+                frames.append((frame, line))
+        called = traceback.StackSummary.extract(iter(frames)).format()
+        text = "".join(called).splitlines()
+        return [*text, f"{type(self).__name__}: {self}"]
+
 
 class UsageError(AbcDaskError):
     """The request itself is off: an option, an empty gene list, an unknown format."""

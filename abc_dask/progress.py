@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TypeVar
 
@@ -65,16 +66,14 @@ class Progress:
         self._written = clock()
         self._state = ""
         self._bar: Any = None
-        if enabled and (self._stream.isatty() or _in_notebook()):
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(
+        if enabled and (self._stream.isatty() or in_notebook()):
+            self._bar = _bar_class()(
                 desc=self.what,
                 total=total,
                 initial=done,
                 unit="B" if unit == "B" else f" {plural(0, unit)[2:]}",
                 unit_scale=True,
-                file=sys.stderr if _in_notebook() else self._stream,
+                file=sys.stderr if in_notebook() else self._stream,
                 dynamic_ncols=True,
                 leave=leave,
                 delay=delay,
@@ -163,10 +162,24 @@ class Progress:
         )
 
 
-def _in_notebook() -> bool:
-    """Tell whether Jupyter runs this process and can show widgets."""
-    if "ipykernel" not in sys.modules:
-        return False
-    from tqdm.auto import tqdm
+def shown(progress: bool | None) -> bool:  # noqa: FBT001 - its only one
+    """Return whether progress is shown: as the caller says, else in notebooks only."""
+    return in_notebook() if progress is None else progress
 
-    return any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
+
+def in_notebook() -> bool:
+    """Return whether a kernel of Jupyter runs this process."""
+    shell = sys.modules.get("IPython")
+    if shell is None or "ipykernel" not in sys.modules:
+        return False
+    running = shell.get_ipython()
+    return running is not None and "IPKernelApp" in running.config
+
+
+def _bar_class() -> Any:
+    """Return tqdm's widget in notebooks that can show it, its bar of text elsewhere."""
+    with warnings.catch_warnings():
+        # ipywidgets is not there: a bar of text does
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from tqdm.auto import tqdm
+    return tqdm

@@ -17,7 +17,7 @@ from abc_dask.views.frame import lazy_frame
 from abc_dask.views.integrity import problems, require_whole
 from abc_dask.views.joined import genes_table, handed_over
 from abc_dask.views.publish import export
-from abc_dask.views.reader import MATRIX_COLUMNS, Reader
+from abc_dask.views.reader import MATRIX_COLUMNS, Reader, annotation_columns
 
 if TYPE_CHECKING:
     import anndata
@@ -153,23 +153,28 @@ class View(DescribedView):
         """
         return lazy_frame(self.open_reader(), [*self.columns, *self._matrix_columns(matrices)])
 
-    def to_pandas(self, *, matrices: bool = False) -> pd.DataFrame:
+    def to_pandas(self, *, annotations: bool = True, matrices: bool = False) -> pd.DataFrame:
         """Read the whole view into memory.
 
         Parameters
         ----------
+        annotations : bool
+            Also give the columns of annotations that the view carries.
         matrices : bool
             Also give dataset_label and feature_matrix_label, as categoricals.
 
         Returns
         -------
         pandas.DataFrame
-            Index cell_label in the order of cell_metadata, one column a gene: the
-            reference workflow's table.
+            Index cell_label in the order of cell_metadata, one column a gene, the reference
+            workflow's table; then the annotations, terms as ordered categoricals.
         """
         named = self._matrix_columns(matrices)
-        frame = genes_table(self.open_reader())
-        return frame.assign(**self.open_reader().matrices()) if named else frame
+        reader = self.open_reader()
+        frame = genes_table(reader)
+        beside = annotation_columns(reader) if annotations else {}
+        beside |= reader.matrices() if named else {}
+        return frame.assign(**beside) if beside else frame
 
     def _matrix_columns(self, wanted: bool) -> list[str]:  # noqa: FBT001 - handed through
         if wanted and self.format == "csv":

@@ -55,6 +55,7 @@ LOWERED = {
     "views.csv_view._CSV_CELLS": 16,
     "views.csv_view._CSV_VALUES": 64,
     "views.csv_view._LOOK": 100,
+    "views.frame._HEAD": 2,
     "views.parquet_view.ROW_GROUP": 32,
     "views.parquet_view._COLUMNS": 2,
     "views.parquet_view._PART_BYTES": 400,
@@ -82,6 +83,7 @@ LEFT = {
         release.atlas_tables._SMALL release.selection._SAME_START
     """,
     "a number of a format, of mathematics or of a picture": """
+        analysis.summary._SHOWN
         analysis.plots.canvas.DPI analysis.report._DPI analysis.store_loops._BITS
         analysis.store_loops._TOGETHER matrix.chunk_index._USUAL_K run.shards._DIGITS
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE

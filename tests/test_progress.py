@@ -89,9 +89,14 @@ def test_a_notebook_gets_a_widget(monkeypatch):
         def close(self):
             self.made.append("closed")
 
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+    assert not module.shown(None)
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "tqdm.auto", types.SimpleNamespace(tqdm=Widget))
-    assert module._in_notebook()
+    assert module.shown(None)
+    assert not module.shown(False)
     with Progress(10, "extract", unit="cell") as p:
         p.add(3)
     assert Widget.made[0]["total"] == 10

@@ -13,6 +13,7 @@ from abc_dask.acquire.progress import FetchProgress
 from abc_dask.config import setting
 from abc_dask.errors import AbcDaskError
 from abc_dask.messages import format_bytes
+from abc_dask.progress import in_notebook
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 from abc_dask.release.verified import Memory
@@ -81,14 +82,14 @@ def check(
         taken before are trusted for files that are unchanged since, and a file whose
         hash was never taken is called unverified.
     progress : FetchProgress, optional
-        Shows what is read.
+        Shows what is read; where not given, in notebooks only.
 
     Returns
     -------
     CheckReport
     """
     wanted = tuple(release.manifest.files if entries is None else dict.fromkeys(entries))
-    progress = progress or FetchProgress(quiet=True)
+    progress = progress or FetchProgress(quiet=not in_notebook())
     memory = Memory(release.download_base)
     stopping = threading.Event()
 

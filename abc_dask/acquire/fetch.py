@@ -26,6 +26,7 @@ from abc_dask.errors import AbcDaskError, DownloadError
 from abc_dask.messages import enumerate_names, format_bytes, plural
 from abc_dask.net.client import Client
 from abc_dask.net.retries import UnreachableError
+from abc_dask.progress import in_notebook
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 from abc_dask.release.verified import Memory
@@ -81,7 +82,7 @@ def fetch(
     settings : FetchSettings, optional
         From the configuration where not given.
     progress : FetchProgress, optional
-        Shows what happens.
+        Shows what happens; where not given, in notebooks only.
     remove_damaged : bool
         Remove bytes that fail their check, instead of keeping them as ``NAME.damaged``.
 
@@ -150,7 +151,7 @@ def fetch_each(
         release,
         plan,
         settings,
-        progress=progress or FetchProgress(quiet=True),
+        progress=progress or FetchProgress(quiet=not in_notebook()),
         remove_damaged=remove_damaged,
         ahead=ahead,
         placing=placing,

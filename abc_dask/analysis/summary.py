@@ -21,7 +21,7 @@ from abc_dask.analysis.cell_groups import MISSING, group_index
 from abc_dask.analysis.group_table import CELLS, TABLES, GroupTable, write_frames
 from abc_dask.analysis.moments import Moments
 from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, names_of, nearest
+from abc_dask.messages import enumerate_names, html_table, names_of, nearest, plural
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 
@@ -33,6 +33,9 @@ STATISTICS = ("mean", "fraction", "median", "count", "sum", "std")
 
 # How many partial results one task puts together.
 _FAN_IN = 8
+
+# Groups and genes that a notebook shows.
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,34 @@ class Summary:
     n_absent: dict[str, int]
     n_left_out: int
     group_table: GroupTable | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """Return one line that tells what it is."""
+        return (
+            f"<Summary: {enumerate_names(self.statistics)} of {plural(len(self.genes), 'gene')} in "
+            f"{plural(len(self.cells), 'group')} by {enumerate_names(self.by)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: counts, and the head of the first table."""
+        facts = {
+            "by": enumerate_names(self.by),
+            "statistics": enumerate_names(self.statistics),
+            "genes": enumerate_names(self.genes, most=20),
+            "groups": f"{len(self.cells):,}",
+            "cells": f"{int(self.cells.sum()):,}",
+        }
+        if self.n_missing:
+            facts["without a term"] = f"{self.n_missing:,}, {self.missing}"
+        if self.n_left_out:
+            facts["left out by the condition"] = f"{self.n_left_out:,}"
+        head = next(iter(self.tables.values())).iloc[:_SHOWN, :_SHOWN]
+        table: str = head.to_html(notebook=True)  # which escapes all names
+        return html_table(facts) + table
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return what may stand in brackets."""
+        return list(self.tables)
 
     @property
     def statistics(self) -> tuple[str, ...]:

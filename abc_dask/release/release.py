@@ -11,7 +11,7 @@ from typing import Any
 
 from abc_dask.disk.files import cannot_read, require_utf8
 from abc_dask.errors import DamagedFileError, ManifestError, MissingFileError, ReleaseError
-from abc_dask.messages import enumerate_names, nearest, plural
+from abc_dask.messages import enumerate_names, format_bytes, html_table, nearest, plural
 from abc_dask.release.manifest import FileEntry, Manifest
 from abc_dask.release.origin import origin
 from abc_dask.release.term_order import TermOrder
@@ -177,6 +177,26 @@ class Release:
                 f"{enumerate_names([entry.relative_path for entry in missing])}; "
                 f"fetch them to these paths and run the command again{self._elsewhere(missing)}"
             )
+
+    def __repr__(self) -> str:
+        """Return one line that names the release."""
+        files = plural(len(self.manifest.files), "file")
+        return f"<Release {self.version} under {str(self.download_base)!r}: {files}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        files = self.manifest.files
+        there = [entry for entry in files if self.is_present(entry)]
+        of_all, of_these = (format_bytes(sum(e.size for e in found)) for found in (files, there))
+        return html_table(
+            {
+                "release": self.version,
+                "download_base": str(self.download_base),
+                "datasets": enumerate_names(self.manifest.datasets, most=8),
+                "files": f"{len(files):,}, {of_all}",
+                "on disk": f"{len(there):,}, {of_these}",
+            }
+        )
 
     def _elsewhere(self, missing: list[FileEntry]) -> str:
         """Return the tail of a message that names a release on disk that has these files."""

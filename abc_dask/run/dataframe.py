@@ -1,4 +1,4 @@
-"""A plan as a lazy Dask DataFrame, one partition per row block."""
+"""A plan as a lazy Dask DataFrame, a partition a row block."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from abc_dask.columns import CELL_LABEL
 from abc_dask.plan.plan import Plan
 from abc_dask.release.annotation import Annotation
 from abc_dask.run.read_block import BlockTask, Partition, read_block, tasks_of
+from abc_dask.views.frame import joined, with_head
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -30,10 +31,11 @@ def to_frame(partition: Partition, columns: Sequence[str]) -> pd.DataFrame:
     return frame
 
 
-def read_partition(task: BlockTask, columns: Sequence[str]) -> pd.DataFrame:
+def read_partition(tasks: Sequence[BlockTask], columns: Sequence[str]) -> pd.DataFrame:
     """Read one partition of the Dask DataFrame; only the genes in `columns` are read."""
-    genes = [name for name in columns if name in task.columns]
-    return to_frame(read_block(task, columns), genes)[list(columns)]
+    genes = [name for name in columns if name in tasks[0].columns]
+    frames = [to_frame(read_block(task, columns), genes)[list(columns)] for task in tasks]
+    return joined(frames)
 
 
 def empty_frame(
@@ -46,7 +48,10 @@ def empty_frame(
 
 
 def expression_frame(plan: Plan) -> dd.DataFrame:
-    """Return the lazy Dask DataFrame of a plan, one partition a row block.
+    """Return the lazy Dask DataFrame of a plan, a partition a row block.
+
+    The first partition has several blocks where the first ones have few cells, so that
+    ``head()`` returns rows.
 
     Returns
     -------
@@ -61,4 +66,5 @@ def expression_frame(plan: Plan) -> dd.DataFrame:
     meta = empty_frame(plan.columns, plan.dtype, plan.annotations)
     if not tasks:
         return dd.from_pandas(meta, npartitions=1)
-    return dd.from_map(read_partition, tasks, meta=meta, label="abc-expression")
+    partitions = with_head(tasks, [task.block.n_cells for task in tasks])
+    return dd.from_map(read_partition, partitions, meta=meta, label="abc-expression")

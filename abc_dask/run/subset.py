@@ -21,6 +21,7 @@ from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.disk.files import cannot_write
 from abc_dask.disk.retry import patiently
 from abc_dask.errors import ReleaseError
+from abc_dask.messages import enumerate_names, html_table, plural
 from abc_dask.plan.subset import Genes, SubsetPlan
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.csr_anndata import CELL, write_store
@@ -62,6 +63,28 @@ class Subset:
     def n_genes(self) -> int:
         """Genes in it."""
         return int(self.info["counts"]["genes"])
+
+    def __repr__(self) -> str:
+        """Return one line that tells what it is."""
+        return (
+            f"<Subset {str(self.path)!r}: {plural(self.n_cells, 'cell')}, "
+            f"{plural(self.n_genes, 'gene')}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        info = self.info
+        annotations = [one["name"] for one in info.get("annotations", [])]
+        return html_table(
+            {
+                "subset": str(self.path),
+                "release": f"{info['release']}, {info['metadata']}, {info['normalization']}",
+                "cells": f"{self.n_cells:,} of {info['counts']['cells_asked']:,} asked",
+                "genes": f"{self.n_genes:,}",
+                "annotations": enumerate_names(annotations, most=20) or "none",
+                "matrices": f"{len(info['matrices']):,}",
+            }
+        )
 
     def to_anndata(self) -> anndata.AnnData:
         """Read all of it into memory."""

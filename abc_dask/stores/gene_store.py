@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from abc_dask._version import FORMAT_VERSION, __version__
 from abc_dask.errors import UsageError
 from abc_dask.messages import names_of
+from abc_dask.progress import shown
 from abc_dask.store import gene_store
 from abc_dask.store.folder import folder_of
 
@@ -64,7 +65,7 @@ class GeneStore(gene_store.GeneStore):
         where: str | None = None,
         genes: Iterable[str] | None = None,
         normalization: str = "log2",
-        progress: bool = False,
+        progress: bool | None = None,
         **cluster: Unpack[ClusterOptions],
     ) -> Summary:
         """Compute statistics of genes by groups of cells.
@@ -88,7 +89,7 @@ class GeneStore(gene_store.GeneStore):
         normalization : str
             ``log2`` or ``raw``.
         progress : bool
-            Show progress on stderr.
+            Show progress; where not given, in notebooks only.
         **cluster
             Where tasks run: see `abc_dask.run.cluster.connect.ClusterOptions`.
 
@@ -130,7 +131,7 @@ class GeneStore(gene_store.GeneStore):
         min_cells: int = 10,
         where: str | None = None,
         genes: Iterable[str] | None = None,
-        progress: bool = False,
+        progress: bool | None = None,
         **cluster: Unpack[ClusterOptions],
     ) -> Pseudobulk:
         """Sum raw counts by group and sample, for tests that take samples.
@@ -183,7 +184,7 @@ class GeneStore(gene_store.GeneStore):
         where: str | None = None,
         genes: Iterable[str] | None = None,
         normalization: str = "log2",
-        progress: bool = False,
+        progress: bool | None = None,
         **cluster: Unpack[ClusterOptions],
     ) -> Markers:
         """Find genes that mark groups of cells.
@@ -253,7 +254,7 @@ def write_table(
     request: dict[str, Any],
     formats: Iterable[str],
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
     **cluster: Unpack[ClusterOptions],
 ) -> str:
     """Compute a table of groups and write it, complete or absent.
@@ -318,7 +319,7 @@ def computing(
     kept: dict[str, Any],
     *,
     what: str,
-    progress: bool,
+    progress: bool | None,
     **cluster: Unpack[ClusterOptions],
 ) -> Iterator[Compute]:
     """Yield a function that runs tasks, on a cluster that starts with the first of them."""
@@ -330,7 +331,9 @@ def computing(
 
         def compute(tasks: Any) -> Any:
             client = stack.enter_context(connected(output=output, **cluster))
-            return run_shards(compute_task, tasks, client, what=what, progress=progress, **kept)
+            return run_shards(
+                compute_task, tasks, client, what=what, progress=shown(progress), **kept
+            )
 
         yield compute
 

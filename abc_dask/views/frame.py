@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,11 @@ from abc_dask.views.reader import MATRIX_COLUMNS, Reader, ViewBlock, label_index
 if TYPE_CHECKING:
     import dask.dataframe as dd
     import pandas as pd
+
+Piece = TypeVar("Piece")
+
+# Rows that the first partition has at least, where there are so many: dask's `head` looks there.
+_HEAD = 10
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,23 @@ class Attached:
     block: ViewBlock
     beside: tuple[Annotation, ...]
 
+    @property
+    def start(self) -> int:
+        """First row."""
+        return self.block.start
+
+    @property
+    def stop(self) -> int:
+        """Behind the last row."""
+        return self.block.stop
+
     def frame(self, columns: Sequence[str]) -> pd.DataFrame:
         """Read columns of these rows, index cell_label."""
         beside = {annotation.name: annotation for annotation in self.beside}
         frame = self.block.frame([name for name in columns if name not in beside])
         for name in columns:
             if name in beside:
-                values = read_values(beside[name].table, self.block.start, self.block.stop)
+                values = read_values(beside[name].table, self.start, self.stop)
                 frame[name] = beside[name].cells(values).array
         return frame[list(columns)]
 
@@ -68,13 +83,37 @@ def lazy_frame(
     meta = _no_rows(reader, blocks, columns, beside)
     if not blocks:
         return dd.from_pandas(meta, npartitions=1)
-    attached = [Attached(block, beside) for block in blocks]
-    return dd.from_map(read_rows, attached if beside else blocks, meta=meta, label="abc-view")
+    pieces = [Attached(block, beside) for block in blocks] if beside else blocks
+    partitions = with_head(pieces, [block.stop - block.start for block in blocks])
+    return dd.from_map(read_rows, partitions, meta=meta, label="abc-view")
 
 
-def read_rows(block: ViewBlock | Attached, columns: Sequence[str]) -> pd.DataFrame:
+def read_rows(pieces: Sequence[ViewBlock | Attached], columns: Sequence[str]) -> pd.DataFrame:
     """Read one partition of a view."""
-    return block.frame(columns)
+    return joined([piece.frame(columns) for piece in pieces])
+
+
+def with_head(pieces: Sequence[Piece], sizes: Sequence[int]) -> list[tuple[Piece, ...]]:
+    """Make each piece a partition, but the first ones together until they have some rows.
+
+    Examples
+    --------
+    >>> with_head(["a", "b", "c", "d"], [4, 7, 1, 90])
+    [('a', 'b'), ('c',), ('d',)]
+    """
+    n_first = n_rows = 0
+    while n_first < len(pieces) and n_rows < _HEAD:
+        n_rows += sizes[n_first]
+        n_first += 1
+    first = [tuple(pieces[:n_first])] if n_first else []
+    return [*first, *((piece,) for piece in pieces[n_first:])]
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return tables of the same columns one below the other."""
+    import pandas as pd
+
+    return frames[0] if len(frames) == 1 else pd.concat(frames)
 
 
 def _no_rows(

@@ -312,7 +312,7 @@ def test_chosen_columns_only(tmp_path):
     partition = read_block(task, few)
     same_bits(partition.values, np.ascontiguousarray(matrix.toarray().T[[7, 2]]))
     assert 0 < partition.bytes_read < read_block(task).bytes_read
-    frame = read_partition(task, few)
+    frame = read_partition([task], few)
     assert list(frame.columns) == few
     assert frame.index.name == "cell_label"
     assert list(frame.index) == labels_of(40)
@@ -362,7 +362,8 @@ def test_frames(tmp_path):
     genes = [*identifiers_of(12)[::-1], ABSENT]
     plan = plan_of(path, tmp_path, genes, 500)
     lazy = expression_frame(plan)
-    assert lazy.npartitions == len(plan.blocks) > 1
+    assert 1 < lazy.npartitions < len(plan.blocks)
+    assert list(lazy.head(9).index) == labels_of(40)[:9]  # the first blocks are one partition
     assert not lazy.known_divisions
     expected = pd.DataFrame(expected_values(stored(matrix), genes, labels_of(40)).T, columns=genes)
     for frame, columns in (
@@ -381,7 +382,7 @@ def test_frames(tmp_path):
     assert lazy._meta.index.dtype == lazy.compute(scheduler="sync").index.dtype
     pd.testing.assert_series_equal(meta.dtypes, lazy._meta.dtypes)
     one = tasks_of(plan)[0]
-    pd.testing.assert_frame_equal(to_frame(read_block(one), genes), read_partition(one, genes))
+    pd.testing.assert_frame_equal(to_frame(read_block(one), genes), read_partition([one], genes))
 
 
 def test_nothing_stays_open(tmp_path):
