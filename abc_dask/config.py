@@ -11,6 +11,8 @@ from typing import Any
 from abc_dask.errors import UsageError
 from abc_dask.terminal import quoted, without_password
 
+NORMALIZATIONS = ("log2", "raw")
+
 _DEFAULTS = Path(__file__).with_name("abc_dask.yaml")
 
 
@@ -63,7 +65,7 @@ def setting(name: str) -> Any:
     try:
         return convert(value)
     except (TypeError, ValueError, OverflowError, AttributeError, KeyError, UsageError):
-        if name == "base-url" and not isinstance(value, str):  # it may hold a password
+        if name in {"base-url", "store"} and not isinstance(value, str):  # it may hold a password
             value = type(value)
         shown = quoted(without_password(value) if isinstance(value, str) else value)
         raise UsageError(f"abc-dask.{name} {shown} is not {expected}") from None
@@ -98,6 +100,24 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError
     return value
+
+
+def _release(value: Any) -> str:
+    """Take a release for text: YAML and the environment make a number of 20250531."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(value)
+
+
+def _names(value: Any) -> str:
+    """Join names by commas; a list, or text that is so already."""
+    return ",".join(map(_text, value)) if isinstance(value, list) and value else _text(value)
+
+
+def _normalization(value: Any) -> str:
+    if value not in NORMALIZATIONS:
+        raise ValueError
+    return _text(value)
 
 
 def _flag(value: Any) -> bool:
@@ -137,6 +157,11 @@ _FROM_1 = ("a whole number from 1", _count)
 _NUMBER = ("a number of seconds from 0", _number)
 
 _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "download-base": ("the path of a folder", _text),
+    "release": ("a release, such as '20250531'", _release),
+    "metadata": ("a directory of cell_metadata, such as 'WMB-10X', or a list of them", _names),
+    "normalization": ("log2 or raw", _normalization),
+    "store": ("the path or address of a store", _text),
     "cache-directory": ("the path of a folder", _text),
     "block-size": _BYTES,
     "read.retries": _FROM_0,

@@ -55,6 +55,11 @@ def test_bytes_that_are_none(value):
 
 
 WRONG = {
+    "download-base": [5, ["a"], ""],
+    "release": [True, 1.5, "", [20250531]],
+    "metadata": [3, [], ["WMB-10X", 7], {"a": "b"}],
+    "normalization": ["log", 2, ["log2"], None],
+    "store": [7, ["s.zarr"]],
     "read.retries": ["many", -1, 1.5, True, [3], {"a": 1}, float("nan"), float("inf"), 10**400],
     "read.backoff": ["soon", -0.5, False, [1]],
     "download.workers": ["four", 0, -4, 2.5, True, None],
@@ -110,6 +115,11 @@ def test_a_section_that_is_none_is_named(section, value):
         setting("download.workers")
     with dask.config.set({section: None}):
         assert setting("download.workers") == 4
+
+
+def test_a_release_written_as_a_number_is_text_and_a_list_of_names_is_joined():
+    with dask.config.set({"abc-dask.release": 20250531, "abc-dask.metadata": ["A", "B"]}):
+        assert (setting("release"), setting("metadata")) == ("20250531", "A,B")
 
 
 def test_numbers_written_as_text_are_numbers():

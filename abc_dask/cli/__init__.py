@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
@@ -22,11 +23,11 @@ from typing import Any, NoReturn
 import click
 
 from abc_dask._version import __version__
-from abc_dask.cli.command import echo, lost_output, open_standard_streams
+from abc_dask.cli.command import Group, echo, lost_output, open_standard_streams
+from abc_dask.cli.common import is_verbose, log_failure
+from abc_dask.cli.usage import is_help, usage_line
 from abc_dask.errors import AbcDaskError
-from abc_dask.terminal import Stream, printable
-
-VERBOSE = "abc_dask.verbose"
+from abc_dask.terminal import Stream
 
 _COMMANDS = {
     "demo": "abc_dask.cli.demo",
@@ -60,7 +61,7 @@ class Terminated(BaseException):
     """SIGTERM arrived; unwinds the stack like KeyboardInterrupt does."""
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Commands that are imported on use, and errors that are one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -76,6 +77,15 @@ class Commands(click.Group):
         )
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what stands before the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.ClickException as error:
+            if is_help(error):
+                raise
+            _fail(ctx, usage_line(error), error.exit_code)
+
     def invoke(self, ctx: click.Context) -> None:
         """Run a command; whatever goes wrong is one line and an exit code."""
         signals = _Signals()
@@ -90,8 +100,9 @@ class Commands(click.Group):
             with signals.saying():
                 _fail(ctx, *_STOPPED[number])
         except click.ClickException as error:
-            vars(error)["message"] = printable(error.message)
-            raise
+            if is_help(error):
+                raise
+            _fail(ctx, usage_line(error), error.exit_code)
         except (click.exceptions.Exit, click.Abort):
             raise
         except MemoryError:
@@ -201,16 +212,19 @@ def _report_loss(ctx: click.Context) -> None:
         _fail(ctx, f"the output could not be printed: {reason}; nothing else failed", 1)
 
 
-def _fail(ctx: click.Context, message: str, code: int) -> None:
-    if ctx.meta.get(VERBOSE):
-        import traceback
-
-        echo(traceback.format_exc(), err=True, nl=False)
-    echo(f"abc-dask: error: {message}", err=True)
+def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
+    with ctx.scope(cleanup=False):  # options before the command were read for this context
+        if is_verbose():
+            echo(traceback.format_exc(), err=True, nl=False)
+        log_failure()
+        echo(f"abc-dask: error: {message}", err=True)
     ctx.exit(code)
 
 
-@click.group(name="abc", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ABC_DASK"}
+
+
+@click.group(name="abc", cls=Commands, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="abc-dask")
 def cli() -> None:
     """Extract gene expression from the Allen Brain Cell (ABC) Atlas."""

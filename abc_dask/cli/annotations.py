@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abc_dask.cli.command import command, echo
+from abc_dask.cli.command import command, echo, show, show_made
+from abc_dask.cli.common import wants_json
 from abc_dask.cli.options import (
-    as_json,
     atlas_options,
     cells_options,
+    names_argument,
+    names_option,
     open_atlas,
-    split_names,
-    verbose,
 )
 from abc_dask.errors import UsageError
 
@@ -27,16 +27,14 @@ _CHOICE = ("where", "cells", "cells_column", "skip_unknown")
 @command()
 @click.argument("column", required=False)
 @atlas_options
-@as_json
-@verbose
-def columns(column: str | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001 - a flag
+def columns(column: str | None, **options: Any) -> None:
     """List the columns that can be asked for, and where each is from; or the terms of COLUMN."""
     from abc_dask.messages import text_table
 
     atlas = open_atlas(options)
     table = atlas.columns if column is None else atlas.terms(column)
-    if as_json:
-        echo(json.dumps(json.loads(table.reset_index().to_json(orient="records")), indent=1))
+    if wants_json():
+        echo(json.dumps(_records(table), indent=1))
         return
     if column is None:
         rows = [
@@ -56,28 +54,25 @@ def columns(column: str | None, as_json: bool, **options: Any) -> None:  # noqa:
 
 
 @command()
-@click.argument("names", metavar="[COLUMN]...", nargs=-1)
+@names_argument("names", metavar="[COLUMN]...")
 @atlas_options
 @cells_options
 @click.option("--skip-unknown", is_flag=True, help="Leave out cells that are unknown.")
-@click.option("--count-by", metavar="COLUMN[,COLUMN]", help="Count the cells by their terms.")
+@names_option("--count-by", metavar="COLUMN[,COLUMN]", help="Count the cells by their terms.")
 @click.option("-o", "--output", metavar="T.csv|T.parquet", help="What to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
-@verbose
 def table(
     names: tuple[str, ...],
-    count_by: str | None,
+    count_by: tuple[str, ...],
     output: str | None,
     overwrite: bool,  # noqa: FBT001 - a flag
-    quiet: bool,  # noqa: FBT001 - a flag
     **options: Any,
 ) -> None:
     """Write the COLUMNs of cells as a table, or count cells by terms; no gene is read."""
     from abc_dask.messages import plural
     from abc_dask.run.cell_rows import require_table, write_counts
 
-    asked = split_names(names)
+    asked = list(names)
     if bool(asked) == bool(count_by):
         raise UsageError("name the columns of the table, or give --count-by")
     if asked and output is None:
@@ -85,17 +80,21 @@ def table(
     if output is not None:
         require_table(output, overwrite=overwrite)
     chosen: Any = {name: options[name] for name in _CHOICE}
-    rows = open_atlas(options).cell_rows(asked or split_names((count_by or "",)), **chosen)
-    told = plural(rows.n_cells, "cell")
+    rows = open_atlas(options).cell_rows(asked or list(count_by), **chosen)
     if asked and output is not None:
         rows.write(output, overwrite=overwrite)
     elif output is not None:
         write_counts(rows.counts(), output, overwrite=overwrite)
     else:
-        echo(_counts_text(rows.counts()))
+        counts = rows.counts()
+        show(lambda: _counts_text(counts), lambda: _records(counts))
         return
-    if not quiet:
-        echo(f"{output}: {told}")
+    record = {"written": output, "cells": rows.n_cells}
+    show_made(lambda: f"{output}: {plural(rows.n_cells, 'cell')}", lambda: record)
+
+
+def _records(table: pd.DataFrame) -> Any:
+    return json.loads(table.reset_index().to_json(orient="records"))
 
 
 def _counts_text(counts: pd.DataFrame) -> str:

@@ -7,22 +7,22 @@ from typing import Any
 import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
-from abc_dask.cli.command import command, echo
+from abc_dask.cli.command import command, show_made
+from abc_dask.cli.common import is_quiet
 from abc_dask.cli.options import (
     annotate,
     asked_genes,
     atlas_options,
     cells_options,
     genes_options,
+    names_argument,
     normalization,
     open_atlas,
-    split_names,
-    verbose,
 )
 
 
 @command()
-@click.argument("genes", metavar="[GENE]...", nargs=-1)
+@names_argument("genes", metavar="[GENE]...")
 @atlas_options
 @normalization
 @genes_options
@@ -37,11 +37,7 @@ from abc_dask.cli.options import (
 @cluster_options
 @click.option("--block-size", metavar="BYTES", help="Stored values that one task reads.")
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
-@verbose
-def cells(
-    genes: tuple[str, ...], genes_file: str | None, output: str, *, quiet: bool, **options: Any
-) -> None:
+def cells(genes: tuple[str, ...], genes_file: str | None, output: str, **options: Any) -> None:
     """Write chosen cells with all their genes, or the GENEs named, as one AnnData on disk.
 
     Across matrices, genes are aligned by identifier. If the command ends early, the same
@@ -62,11 +58,10 @@ def cells(
     made = open_atlas(options).subset(
         output,
         genes=asked_genes(genes, genes_file) or None,
-        annotate=split_names(options["annotate"]),
-        progress=not quiet,
+        annotate=list(options["annotate"]),
+        progress=not is_quiet(),
         **{name: options[name] for name in names},
     )
-    if not quiet:
-        from abc_dask.cli.text import subset_text
+    from abc_dask.cli.text import subset_text
 
-        echo(subset_text(made))
+    show_made(lambda: subset_text(made), lambda: made.info)

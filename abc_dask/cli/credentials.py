@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import verbose
+from abc_dask.cli.command import command, show
 
 
 @command()
 @click.argument("folder", metavar="DIR")
-@verbose
 def credentials(folder: str) -> None:
     """Make TLS credentials for one cluster in DIR, which only you can read.
 
@@ -24,4 +22,4 @@ def credentials(folder: str) -> None:
 
     path = Path(folder).expanduser().absolute()
     write_credentials(path)
-    echo(f"export DASK_CONFIG={shlex.quote(str(path))}")
+    show(lambda: f"export DASK_CONFIG={shlex.quote(str(path))}", lambda: {"DASK_CONFIG": str(path)})

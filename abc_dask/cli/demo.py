@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import verbose
+from abc_dask.cli.command import command, echo, show
+from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.text import extraction_text, matrices_text, next_steps
 from abc_dask.errors import ViewError
 from abc_dask.messages import format_bytes, plural
@@ -41,13 +41,18 @@ VIEW = "ten_genes.parquet"
     show_default=True,
     help="Fraction of the whole mouse brain's 4 million cells.",
 )
-@verbose
 def demo(output: str, scale: float) -> None:
     """Make a small synthetic atlas, extract ten genes from it, check the result."""
-    run_demo(Path(output), scale=scale, say=echo)
+    says = not (is_quiet() or wants_json())
+    say = echo if says else lambda _: None
+    view = run_demo(Path(output), scale=scale, say=say, progress=not is_quiet())
+    if wants_json():
+        show(lambda: "", lambda: view.provenance)
 
 
-def run_demo(folder: Path, *, scale: float, say: Callable[[str], None]) -> View:
+def run_demo(
+    folder: Path, *, scale: float, say: Callable[[str], None], progress: bool = True
+) -> View:
     """Make an atlas, extract the ten genes of the reference workflow, verify the result.
 
     Parameters
@@ -58,6 +63,8 @@ def run_demo(folder: Path, *, scale: float, say: Callable[[str], None]) -> View:
         Fraction of the whole mouse brain's 4,042,976 cells.
     say : callable
         Takes lines of output.
+    progress : bool
+        Show progress on stderr.
 
     Returns
     -------
@@ -73,14 +80,14 @@ def run_demo(folder: Path, *, scale: float, say: Callable[[str], None]) -> View:
     from abc_dask.testing import REFERENCE_GENES
 
     base = folder / ATLAS
-    _make_atlas(base, scale, say)
+    _make_atlas(base, scale, say, progress=progress)
     atlas = Atlas(base)
     say(f"\n{atlas!r}\n{matrices_text(atlas.feature_matrices)}\n")
     say(f"abc-dask extract {' '.join(REFERENCE_GENES)} \\")
     say(
         f"    --download-base {shlex.quote(str(base))} --output {shlex.quote(str(folder / VIEW))}\n"
     )
-    view = atlas.extract(REFERENCE_GENES, folder / VIEW, overwrite=True, progress=True)
+    view = atlas.extract(REFERENCE_GENES, folder / VIEW, overwrite=True, progress=progress)
     say(extraction_text(view))
     began = time.perf_counter()
     n_values = compare_with_anndata(atlas, view)
@@ -92,7 +99,7 @@ def run_demo(folder: Path, *, scale: float, say: Callable[[str], None]) -> View:
     return view
 
 
-def _make_atlas(base: Path, scale: float, say: Callable[[str], None]) -> None:
+def _make_atlas(base: Path, scale: float, say: Callable[[str], None], *, progress: bool) -> None:
     from abc_dask.progress import Progress
     from abc_dask.release.release import list_releases
     from abc_dask.testing import write_atlas
@@ -105,7 +112,7 @@ def _make_atlas(base: Path, scale: float, say: Callable[[str], None]) -> None:
     began = time.perf_counter()
     try:
         base.mkdir(parents=True, exist_ok=True)
-        with Progress(None, "make atlas", unit="cell") as bar:
+        with Progress(None, "make atlas", unit="cell", enabled=progress) as bar:
 
             def show(name: str, done: int, total: int) -> None:
                 bar.move(done, total, f"make {name}")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import annotate, split_names, verbose
+from abc_dask.cli.command import command, echo, show_made
+from abc_dask.cli.common import is_quiet
+from abc_dask.cli.options import annotate, names_option
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ MOST_UNASKED = 1000
 
 @command()
 @click.argument("source", metavar="VIEW|STORE")
-@click.option(
-    "--genes", multiple=True, metavar="GENE,...", help="Some of the genes; all by default."
-)
+@names_option("--genes", metavar="GENE,...", help="Some of the genes; all by default.")
 @annotate
 @click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract.")
 @click.option("--download-base", metavar="DIR", help="Where the atlas lies now, if it was moved.")
@@ -49,8 +48,6 @@ MOST_UNASKED = 1000
     f"up to {MOST_EXACT} genes.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the folder.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
-@verbose
 def explore(
     source: str,
     genes: tuple[str, ...],
@@ -59,7 +56,6 @@ def explore(
     where: str | None,
     download_base: str | None,
     static: str | None,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Show all cells in a browser: colours, filters, lasso, tables, exports.
@@ -74,15 +70,15 @@ def explore(
     if static is not None:
         place = Path(static).expanduser().absolute()
         refuse_existing(place, overwrite=options["overwrite"])
-    with Progress(None, "explore", unit="step", enabled=not quiet, delay=2) as bar:
+    with Progress(None, "explore", unit="step", enabled=not is_quiet(), delay=2) as bar:
 
         def tell(what: str, done: int, total: int) -> None:
             bar.move(done, total, what)
 
         contents = _contents(
             source,
-            genes=split_names(genes) or None,
-            annotate=split_names(annotate) or None,
+            genes=list(genes) or None,
+            annotate=list(annotate) or None,
             where=where,
             download_base=download_base,
         )
@@ -101,9 +97,9 @@ def explore(
                 progress=tell,
             )
     if static is not None:
-        echo(static_lines(place))
+        show_made(lambda: static_lines(place), lambda: {"written": str(place)})
     else:
-        _serve(contents, port=options["port"], opens=not options["no_browser"], quiet=quiet)
+        _serve(contents, port=options["port"], opens=not options["no_browser"])
 
 
 def _contents(source: str, *, download_base: str | None, **choice: Any) -> Contents:
@@ -127,11 +123,11 @@ def _is_store(path: Path) -> bool:
     return isinstance(said, dict) and "store_version" in said
 
 
-def _serve(contents: Contents, *, port: int, opens: bool, quiet: bool) -> None:
+def _serve(contents: Contents, *, port: int, opens: bool) -> None:
     from abc_dask.explore.server import Explorer
     from abc_dask.progress import Progress
 
-    with Progress(None, "explore", unit="step", enabled=not quiet, delay=2) as bar:
+    with Progress(None, "explore", unit="step", enabled=not is_quiet(), delay=2) as bar:
         page = Explorer(
             contents, port=port, progress=lambda what, done, total: bar.move(done, total, what)
         )

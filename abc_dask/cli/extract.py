@@ -10,16 +10,17 @@ import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
+from abc_dask.cli.common import is_quiet
 from abc_dask.cli.options import (
     annotate,
     asked_genes,
     atlas_options,
     cells_options,
     genes_options,
+    names_argument,
     normalization,
     open_atlas,
-    split_names,
-    verbose,
+    show_view,
 )
 from abc_dask.errors import UsageError
 
@@ -30,7 +31,7 @@ _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
 
 
 @command()
-@click.argument("genes", metavar="GENE...", nargs=-1)
+@names_argument("genes", metavar="GENE...")
 @atlas_options
 @normalization
 @click.option("-o", "--output", required=True, metavar="OUT", help="Path of the view.")
@@ -85,14 +86,11 @@ _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
     help="With --cluster: print the job script.",
 )
 @click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large fetch.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
-@verbose
 def extract(
     genes: tuple[str, ...],
     genes_file: str | None,
     output: str,
     yes: bool,  # noqa: FBT001 - a flag
-    quiet: bool,  # noqa: FBT001 - a flag
     **options: Any,
 ) -> None:
     """Extract genes in all cells into a view that is complete or absent.
@@ -112,7 +110,7 @@ def extract(
     if options["discard"] and not options["fetch"]:
         raise UsageError("--discard removes what --fetch fetched; give both")
     if options["store"] is not None:
-        _from_store(asked, output, options, cluster, quiet=quiet)
+        _from_store(asked, output, options, cluster)
         return
     atlas = _open_and_agree(options, yes=yes) if options["fetch"] else open_atlas(options)
     names = (
@@ -131,15 +129,12 @@ def extract(
         asked,
         output,
         format=options["format_"],
-        annotate=split_names(options["annotate"]),
-        progress=not quiet,
+        annotate=list(options["annotate"]),
+        progress=not is_quiet(),
         **{name: options[name] for name in names},
         **cluster,
     )
-    if not quiet:
-        from abc_dask.cli.text import extraction_text
-
-        echo(extraction_text(view))
+    show_view(view)
 
 
 def _from_store(
@@ -147,8 +142,6 @@ def _from_store(
     output: str,
     options: dict[str, Any],
     cluster: dict[str, Any],
-    *,
-    quiet: bool,
 ) -> None:
     """Extract from a store; what is said of files and clusters has no meaning there."""
     from abc_dask.plan.request import Request
@@ -162,14 +155,11 @@ def _from_store(
         option = "--" + given[0].replace("_", "-")
         raise UsageError(f"{option} has no meaning with --store; leave it out")
     names = ("normalization", "columns", *_CHOICES)
-    annotate = split_names(options["annotate"])
+    annotate = list(options["annotate"])
     request = Request.of(genes, annotate=annotate, **{name: options[name] for name in names})
     made = view_of_store(open_store(options["store"]), request)
     view = made.extract(output, options["format_"], overwrite=options["overwrite"])
-    if not quiet:
-        from abc_dask.cli.text import extraction_text
-
-        echo(extraction_text(view))
+    show_view(view)
 
 
 def _plan_only(atlas: Atlas, genes: list[str | Path], output: str, options: dict[str, Any]) -> None:
@@ -180,7 +170,7 @@ def _plan_only(atlas: Atlas, genes: list[str | Path], output: str, options: dict
     overwrite = options["overwrite"]
     path, format_ = check_output(output, options["format_"], overwrite=overwrite)
     names = ("normalization", "columns", *_CHOICES, "block_size")
-    annotate = split_names(options["annotate"])
+    annotate = list(options["annotate"])
     plan = atlas.plan(genes, annotate=annotate, **{name: options[name] for name in names})
     todo = write_plan(plan, path, format_, overwrite=overwrite)
     name = shlex.quote(output)

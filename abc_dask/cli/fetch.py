@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import as_json as as_json_option
+from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.options import (
     entry_json,
+    names_argument,
+    names_option,
     needed_base_option,
-    quiet_option,
     release_option,
-    verbose,
     write_json,
 )
 from abc_dask.cli.options import normalization as normalization_option
@@ -34,21 +34,19 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("names", metavar="[DATASET[/KIND[/TAG]]]...", nargs=-1)
+@names_argument("names", metavar="[DATASET[/KIND[/TAG]]]...")
 @needed_base_option
 @release_option
 @normalization_option
-@click.option(
+@names_option(
     "--for",
     "for_",
     metavar="METADATA",
-    multiple=True,
     help="All that `extract` on this metadata directory needs, such as WMB-10X.",
 )
-@click.option(
+@names_option(
     "--for-genes-in",
     metavar="METADATA",
-    multiple=True,
     help="As --for, without annotations of cells and regions.",
 )
 @click.option("--dry-run", is_flag=True, help="List what would be fetched, and fetch nothing.")
@@ -59,9 +57,6 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Remove bytes that fail their check; otherwise they are kept as NAME.damaged.",
 )
-@quiet_option
-@as_json_option
-@verbose
 def fetch(
     names: tuple[str, ...],
     download_base: Path,
@@ -74,8 +69,6 @@ def fetch(
     workers: int | None,
     yes: bool,
     remove_damaged: bool,
-    quiet: bool,
-    as_json: bool,
 ) -> None:
     """Fetch files of a release: resumed, verified, adopted where they are there already."""
     from abc_dask.acquire.choose import select, tables_for
@@ -94,7 +87,7 @@ def fetch(
     job = _Job(
         opened,
         FetchSettings.from_config(workers=workers),
-        FetchProgress(quiet=quiet),
+        FetchProgress(quiet=is_quiet()),
         yes=yes,
         remove_damaged=remove_damaged,
     )
@@ -102,10 +95,10 @@ def fetch(
     matrices, unknown = job.matrices(wanted_for, normalization, dry_run=dry_run)
     plan = job.plan([*entries, *matrices])
     if dry_run:
-        _write_plan(plan, opened, unknown, as_json=as_json)
+        _write_plan(plan, opened, unknown)
         return
     report = job.fetch(plan)
-    if as_json:
+    if wants_json():
         _write_report(report)
 
 
@@ -211,8 +204,8 @@ def _open_release(release: str | None, download_base: Path, *, dry_run: bool) ->
     return fetch_manifest(release, download_base)
 
 
-def _write_plan(plan: FetchPlan, release: Release, unknown: list[str], *, as_json: bool) -> None:
-    if as_json:
+def _write_plan(plan: FetchPlan, release: Release, unknown: list[str]) -> None:
+    if wants_json():
         write_json(
             {
                 "release": release.version,

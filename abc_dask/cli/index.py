@@ -7,15 +7,14 @@ from typing import Any
 import click
 
 from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import as_json, verbose, write_json
+from abc_dask.cli.common import wants_json
+from abc_dask.cli.options import names_argument, write_json
 
 
 @command()
-@click.argument("files", metavar="FOLDER|FILE...", nargs=-1, required=True)
+@names_argument("files", paths=True, metavar="FOLDER|FILE...", required=True)
 @click.option("--layer", default="X", show_default=True, metavar="X|raw/X|layers/NAME")
-@as_json
-@verbose
-def index(files: tuple[str, ...], layer: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
+def index(files: tuple[str, ...], layer: str) -> None:
     """List h5ad files with their cells, genes and layers; what is read of them is kept.
 
     Commands with --h5ad do the same on first use.
@@ -25,7 +24,7 @@ def index(files: tuple[str, ...], layer: str, as_json: bool) -> None:  # noqa: F
 
     atlas = Atlas.from_h5ad(files, layer=layer)
     table = atlas.index_files()
-    if as_json:
+    if wants_json():
         write_json(table.reset_index().to_dict(orient="records"))
         return
     records: list[dict[str, Any]] = table.reset_index().to_dict(orient="records")  # type: ignore[assignment]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import verbose
+from abc_dask.cli.command import command, show_made
 
 
 @command("extract-part")
@@ -13,7 +12,6 @@ from abc_dask.cli.options import verbose
 @click.option("--index", type=int, required=True, metavar="I", help="This share, from 0.")
 @click.option("--of", type=int, required=True, metavar="N", help="Number of shares.")
 @click.option("--threads", type=int, metavar="T", help="Blocks at a time; by default all cores.")
-@verbose
 def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
     """Make one share of what 'extract --plan-only' or 'store build --plan-only' planned.
 
@@ -22,7 +20,10 @@ def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
     from abc_dask.run.job_array import extract_part as make
 
     made, kept = make(output, index, of, threads=threads)
-    echo(f"share {index} of {of}: {made:,} blocks made, {kept:,} were there")
+    record = {"share": index, "of": of, "blocks_made": made, "blocks_kept": kept}
+    show_made(
+        lambda: f"share {index} of {of}: {made:,} blocks made, {kept:,} were there", lambda: record
+    )
 
 
 @command()
@@ -30,11 +31,10 @@ def extract_part(output: str, index: int, of: int, threads: int | None) -> None:
 @click.option(
     "--overwrite", is_flag=True, help="Replace OUT; it stays until the new one is complete."
 )
-@verbose
 def finalize(output: str, overwrite: bool) -> None:  # noqa: FBT001 - a flag
     """Commit the view or store whose shares were made, or name what is missing."""
-    from abc_dask.cli.store import store_text
-    from abc_dask.cli.text import extraction_text
+    from abc_dask.cli.options import show_view
+    from abc_dask.cli.store import show_store
     from abc_dask.run.job_array import finalize as commit
     from abc_dask.store.folder import is_store
     from abc_dask.store.gene_store import open_store
@@ -42,6 +42,6 @@ def finalize(output: str, overwrite: bool) -> None:  # noqa: FBT001 - a flag
 
     path = commit(output, overwrite=overwrite)
     if is_store(path):
-        echo(store_text(open_store(path)))
+        show_store(open_store(path))
     else:
-        echo(extraction_text(open_view(path)))
+        show_view(open_view(path))

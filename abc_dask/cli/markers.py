@@ -10,7 +10,8 @@ import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import as_json, quiet_option, split_names, verbose
+from abc_dask.cli.common import is_quiet, wants_json
+from abc_dask.cli.options import names_option
 
 if TYPE_CHECKING:
     from abc_dask.analysis.markers import Markers
@@ -23,21 +24,15 @@ def _store_options(command: Command) -> Command:
     """Add the options of all commands on stores."""
     options = [
         click.argument("source", metavar="STORE"),
-        click.option(
+        names_option(
             "--by",
-            multiple=True,
             metavar="COLUMN",
             help="Column of terms that makes the groups; several make all their combinations.",
         ),
         click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract."),
-        click.option(
-            "--genes", multiple=True, metavar="GENE,...", help="Some genes; all by default."
-        ),
+        names_option("--genes", metavar="GENE,...", help="Some genes; all by default."),
         click.option("--overwrite", is_flag=True, help="Replace what is there."),
         cluster_options,
-        quiet_option,
-        as_json,
-        verbose,
     ]
     for option in reversed(options):
         command = option(command)
@@ -46,10 +41,9 @@ def _store_options(command: Command) -> Command:
 
 @command()
 @_store_options
-@click.option(
+@names_option(
     "--group",
     "groups",
-    multiple=True,
     metavar="NAME",
     help="Only the markers of this group; may be given several times.",
 )
@@ -109,18 +103,18 @@ def markers(source: str, by: tuple[str, ...], **options: Any) -> None:
     from abc_dask.cli.markers_text import markers_record, markers_text
     from abc_dask.stores.gene_store import require_store
 
-    top, shows_json = options.pop("top"), options["as_json"]
+    top = options.pop("top")
     options["groups"] = list(options["groups"]) or None
     cells = [options.pop(name) for name in ("cells", "versus_cells", "cells_column")]
     options["lists"] = read_lists(require_store(source), *cells)
 
     def said(found: Markers) -> str:
-        if shows_json:
+        if wants_json():
             return json.dumps(markers_record(found, top), indent=1)
         return markers_text(found, top)
 
     _run("markers", source, by, find_markers, said, formats=FORMATS, **options)
-    if not options["quiet"]:
+    if not is_quiet():
         echo(f"abc-dask: note: {WARNING}", err=True)
 
 
@@ -148,10 +142,8 @@ def pseudobulk(source: str, by: tuple[str, ...], **options: Any) -> None:
     from abc_dask.analysis.pseudobulk import sum_samples
     from abc_dask.cli.markers_text import pseudobulk_record, pseudobulk_text
 
-    shows_json = options["as_json"]
-
     def said(found: Pseudobulk) -> str:
-        if shows_json:
+        if wants_json():
             return json.dumps(pseudobulk_record(found), indent=1)
         return pseudobulk_text(found)
 
@@ -168,18 +160,16 @@ def _run(
     formats: tuple[str, ...],
     output: str | None,
     overwrite: bool,
-    quiet: bool,
-    as_json: bool,
     **options: Any,
 ) -> None:
     """Make a table of a store, and write it if it has an output."""
     from abc_dask.stores.gene_store import computing, request_of, require_store, write_table
 
     cluster = {name: options.pop(name) for name in NAMES}
-    options |= {"by": split_names(by), "genes": split_names(options["genes"]) or None}
+    options |= {"by": list(by), "genes": list(options["genes"]) or None}
     store = require_store(source)
     if output is None:
-        with computing(None, {}, what=kind, progress=not quiet, **cluster) as compute:
+        with computing(None, {}, what=kind, progress=not is_quiet(), **cluster) as compute:
             echo(said(make(store, compute=compute, **options)))
         return
     text = write_table(
@@ -190,11 +180,11 @@ def _run(
         request=request_of(kind, **_told(options)),
         formats=formats,
         overwrite=overwrite,
-        progress=not quiet,
+        progress=not is_quiet(),
         **cluster,
     )
     echo(text)
-    if not as_json:
+    if not wants_json():
         echo(f"{output} written")
 
 

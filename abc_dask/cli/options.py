@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from abc_dask.cli import VERBOSE
-from abc_dask.cli.command import echo
+from abc_dask.cli.command import echo, show_made
+from abc_dask.cli.parameters import ListArgument, Option, PairOption
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
     from abc_dask.release.manifest import FileEntry
+    from abc_dask.view import View
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,9 +24,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _OF_RELEASES = ("release", "gene_directory", "dataset", "taxonomy", "orthologs")
 
 
-def _remember(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
-    if value:
-        ctx.meta[VERBOSE] = True
+_NO_BASE = (
+    "no atlas is named: pass --download-base DIR{}, or set ABC_DASK_DOWNLOAD_BASE in the "
+    "environment, or abc-dask.download-base in dask's configuration"
+)
+
+
+def _needed(_ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
+    """Return the folder of the atlas; where there is none, the error names all ways to it."""
+    if value is None:
+        raise UsageError(_NO_BASE.format(""))
+    return value
 
 
 def _several(_ctx: click.Context, _parameter: click.Parameter, value: Any) -> str | None:
@@ -33,19 +42,10 @@ def _several(_ctx: click.Context, _parameter: click.Parameter, value: Any) -> st
     return ",".join(value) or None
 
 
-verbose = click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    expose_value=False,
-    callback=_remember,
-    help="Show the traceback of an error.",
-)
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 normalization = click.option(
     "--normalization",
+    cls=Option,
+    shared=True,
     type=click.Choice(["log2", "raw"]),
     default="log2",
     show_default=True,
@@ -53,66 +53,92 @@ normalization = click.option(
 )
 
 
+def names_option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Make an option that takes names, by commas or given again."""
+    return click.option(*names, cls=Option, multiple=True, **attributes)
+
+
+def names_argument(*names: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Make an argument that takes names, by commas or blanks."""
+    return click.argument(*names, cls=ListArgument, **attributes)
+
+
+_ATLAS_OPTIONS = [
+    click.option(
+        "--download-base",
+        cls=Option,
+        shared=True,
+        metavar="DIR",
+        help="Folder with releases/<version>/manifest.json and the files.",
+    ),
+    click.option(
+        "--h5ad",
+        cls=Option,
+        paths=True,
+        multiple=True,
+        metavar="FOLDER|FILE",
+        help="In place of --download-base: any h5ad files; obs is the metadata, var the genes.",
+    ),
+    click.option(
+        "--layer",
+        default="X",
+        show_default=True,
+        metavar="X|raw/X|layers/NAME",
+        help="Which matrix of each file.",
+    ),
+    click.option(
+        "--release",
+        cls=Option,
+        shared=True,
+        metavar="V",
+        help="Release; newest on disk by default.",
+    ),
+    click.option(
+        "--metadata",
+        cls=Option,
+        shared=True,
+        multiple=True,
+        metavar="NAME[,NAME]",
+        callback=_several,
+        help="Directory of cell_metadata, or several as one table; the only one, else "
+        "WMB-10X, by default.",
+    ),
+    click.option(
+        "--gene-directory",
+        metavar="NAME[/TABLE]",
+        help="Directory of the gene table; that of the cells by default.",
+    ),
+    click.option(
+        "--dataset",
+        metavar="NAME",
+        help="Read this dataset's matrices instead of those that cell_metadata names.",
+    ),
+    click.option(
+        "--taxonomy",
+        metavar="NAME",
+        help="Directory of the taxonomy; the one named like the metadata by default.",
+    ),
+    click.option(
+        "--orthologs",
+        is_flag=True,
+        help="A gene stands for its one-to-one orthologs in the other species too, by the "
+        "columns of the gene tables such as human_ortholog.",
+    ),
+    click.option(
+        "--join",
+        cls=Option,
+        paths=True,
+        multiple=True,
+        metavar="F.csv",
+        help="A CSV file of yours with a column cell_label, whose other columns can be named "
+        "where those of the atlas can, such as MapMyCells results.",
+    ),
+]
+
+
 def atlas_options(command: Command) -> Command:
     """Add the options that choose an atlas."""
-    options = [
-        click.option(
-            "--download-base",
-            metavar="DIR",
-            help="Folder with releases/<version>/manifest.json and the files.",
-        ),
-        click.option(
-            "--h5ad",
-            multiple=True,
-            metavar="FOLDER|FILE",
-            help="In place of --download-base: any h5ad files; obs is the metadata, var the genes.",
-        ),
-        click.option(
-            "--layer",
-            default="X",
-            show_default=True,
-            metavar="X|raw/X|layers/NAME",
-            help="Which matrix of each file.",
-        ),
-        click.option("--release", metavar="V", help="Release; newest on disk by default."),
-        click.option(
-            "--metadata",
-            multiple=True,
-            metavar="NAME[,NAME]",
-            callback=_several,
-            help="Directory of cell_metadata, or several as one table; the only one, else "
-            "WMB-10X, by default.",
-        ),
-        click.option(
-            "--gene-directory",
-            metavar="NAME[/TABLE]",
-            help="Directory of the gene table; that of the cells by default.",
-        ),
-        click.option(
-            "--dataset",
-            metavar="NAME",
-            help="Read this dataset's matrices instead of those that cell_metadata names.",
-        ),
-        click.option(
-            "--taxonomy",
-            metavar="NAME",
-            help="Directory of the taxonomy; the one named like the metadata by default.",
-        ),
-        click.option(
-            "--orthologs",
-            is_flag=True,
-            help="A gene stands for its one-to-one orthologs in the other species too, by the "
-            "columns of the gene tables such as human_ortholog.",
-        ),
-        click.option(
-            "--join",
-            multiple=True,
-            metavar="F.csv",
-            help="A CSV file of yours with a column cell_label, whose other columns can be named "
-            "where those of the atlas can, such as MapMyCells results.",
-        ),
-    ]
-    for option in reversed(options):
+    for option in reversed(_ATLAS_OPTIONS):
         command = option(command)
     return command
 
@@ -170,17 +196,17 @@ def asked_genes(names: tuple[str, ...], file: str | None) -> list[str | Path]:
     return [*names, *([] if file is None else [Path(file)])]
 
 
-annotate = click.option(
+annotate = names_option(
     "--annotate",
-    multiple=True,
     metavar="COLUMN,...",
     help="Columns of the metadata or the taxonomy to add, such as class,x,y.",
 )
 
 
-def split_names(values: tuple[str, ...]) -> list[str]:
-    """Return the names in values that may join several by commas."""
-    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+def is_given(name: str) -> bool:
+    """Return whether the command line itself says something, not the environment or settings."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source == click.core.ParameterSource.COMMANDLINE
 
 
 def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
@@ -188,7 +214,7 @@ def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
     from abc_dask.atlas import Atlas
 
     if not options["download_base"] and not options["h5ad"]:
-        raise click.UsageError("Missing option '--download-base', or '--h5ad'.")
+        raise UsageError(_NO_BASE.format(", or --h5ad FOLDER"))
     names = (
         "download_base",
         "release",
@@ -201,20 +227,30 @@ def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
         "orthologs",
     )
     if options["h5ad"]:
-        if options["download_base"]:
+        if is_given("download_base"):
             raise UsageError("--h5ad stands in place of --download-base; give one of them")
-        wrong = [name for name in _OF_RELEASES if options[name]]
+        wrong = [name for name in _OF_RELEASES if options[name] and is_given(name)]
         if wrong or remote:
             name = wrong[0].replace("_", "-") if wrong else "fetch"
             raise UsageError(f"--{name} is for releases of the atlas, not for --h5ad")
-        kept = {name: options[name] for name in ("metadata", "join", "layer")}
+        kept = {name: options[name] for name in ("join", "layer")}
+        kept["metadata"] = options["metadata"] if is_given("metadata") else None
         return Atlas.from_h5ad(options["h5ad"], **kept)
     opened = Atlas.remote if remote else Atlas
     return opened(**{name: options[name] for name in names})
 
 
+limits = click.option(
+    "--limits",
+    cls=PairOption,
+    metavar="LOW,HIGH",
+    help="Ends of the colour scale of numbers, such as 0,6.",
+)
+
 base_option = click.option(
     "--download-base",
+    cls=Option,
+    shared=True,
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Folder that mirrors the bucket: releases/<version>/manifest.json and the rest.",
@@ -222,17 +258,28 @@ base_option = click.option(
 
 needed_base_option = click.option(
     "--download-base",
+    cls=Option,
+    shared=True,
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    required=True,
+    callback=_needed,
     help="Folder that mirrors the bucket; created where it is missing.",
 )
 
 release_option = click.option(
-    "--release", metavar="VERSION", help="Release, such as 20250531; the newest by default."
+    "--release",
+    cls=Option,
+    shared=True,
+    metavar="VERSION",
+    help="Release, such as 20250531; the newest by default.",
 )
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+
+def show_view(view: View) -> None:
+    """Print what a view that was made holds."""
+    from abc_dask.cli.text import extraction_text
+
+    show_made(lambda: extraction_text(view), lambda: view.provenance)
 
 
 def write_json(value: Any) -> None:

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from abc_dask.cli.command import echo, group
+from abc_dask.cli.command import group, show_written
 from abc_dask.cli.opened import open_genes
-from abc_dask.cli.options import split_names, verbose
+from abc_dask.cli.options import limits, names_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -24,14 +24,7 @@ def picture_options(command: Command) -> Command:
             metavar="F",
             help="F.png, F.pdf or F.svg; a picture that is there is replaced.",
         ),
-        click.option(
-            "--limits",
-            nargs=2,
-            type=float,
-            default=None,
-            metavar="LOW HIGH",
-            help="Of the colour scale of numbers, such as 0 6.",
-        ),
+        limits,
         click.option(
             "--colormap",
             default="viridis",
@@ -44,7 +37,6 @@ def picture_options(command: Command) -> Command:
         ),
         click.option("--dpi", type=int, default=300, show_default=True, help="Pixels an inch."),
         download_base,
-        verbose,
     ]
     for option in reversed(options):
         command = option(command)
@@ -82,16 +74,13 @@ def places_options(command: Command) -> Command:
 def groups_options(command: Command) -> Command:
     """Add the options of pictures by group."""
     options = [
-        click.option(
+        names_option(
             "--by",
-            multiple=True,
             required=True,
             metavar="COLUMN",
             help="Column of terms that makes the groups; several make all their combinations.",
         ),
-        click.option(
-            "--genes", multiple=True, metavar="GENE,...", help="Some of the view's; all by default."
-        ),
+        names_option("--genes", metavar="GENE,...", help="Some of the view's; all by default."),
         click.option(
             "--missing",
             type=click.Choice(["group", "drop"]),
@@ -113,9 +102,8 @@ def plot() -> None:
 
 @plot.command()
 @click.argument("out", metavar="VIEW|STORE")
-@click.option(
+@names_option(
     "--color",
-    multiple=True,
     required=True,
     metavar="NAME",
     help="A gene of the view or an annotation; several make several panels.",
@@ -130,7 +118,7 @@ def plot() -> None:
 @picture_options
 def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
     """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells."""
-    names = split_names(color)
+    names = list(color)
     _save(out, output, names, lambda view: view.plot.umap(names, **options), "--color")
 
 
@@ -148,7 +136,7 @@ def heatmap(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     """Draw a statistic by group: a row a group, a column a gene."""
     options = _with_genes(options)
     genes = options["genes"] or ()
-    _save(out, output, genes, lambda view: view.plot.heatmap(split_names(by), **options))
+    _save(out, output, genes, lambda view: view.plot.heatmap(list(by), **options))
 
 
 @plot.command()
@@ -159,16 +147,15 @@ def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     """Draw dots by group: size the fraction of expressing cells, colour the mean of all."""
     options = _with_genes(options)
     genes = options["genes"] or ()
-    _save(out, output, genes, lambda view: view.plot.dots(split_names(by), **options))
+    _save(out, output, genes, lambda view: view.plot.dots(list(by), **options))
 
 
 @plot.command()
 @click.argument("out", metavar="VIEW|STORE")
 @click.option("--color", required=True, metavar="NAME", help="A gene of the view or an annotation.")
-@click.option(
+@names_option(
     "--section",
     "sections",
-    multiple=True,
     metavar="NAME",
     help="Only this brain_section_label; may be given several times.",
 )
@@ -177,13 +164,13 @@ def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
 @picture_options
 def sections(out: str, output: str, sections: tuple[str, ...], **options: Any) -> None:
     """Draw the cells of brain sections, y downwards, for spatial datasets."""
-    names = split_names(sections) or None
+    names = list(sections) or None
     genes = [options["color"]]
     _save(out, output, genes, lambda view: view.plot.sections(sections=names, **options), "--color")
 
 
 def _with_genes(options: dict[str, Any]) -> dict[str, Any]:
-    return options | {"genes": split_names(options["genes"]) or None}
+    return options | {"genes": list(options["genes"]) or None}
 
 
 def _save(
@@ -197,4 +184,4 @@ def _save(
 
     path = picture_path(output)  # before any work
     picture = draw(open_genes(out, genes, option))
-    echo(f"{picture.save(path)} written")
+    show_written(picture.save(path))

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import as_json as as_json_option
+from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.options import (
     base_option,
     entry_json,
     needed_base_option,
-    quiet_option,
     release_option,
-    verbose,
     write_json,
 )
 from abc_dask.errors import DownloadError
@@ -28,9 +26,7 @@ if TYPE_CHECKING:
 
 @command()
 @base_option
-@as_json_option
-@verbose
-def releases(download_base: Path | None, *, as_json: bool) -> None:
+def releases(download_base: Path | None) -> None:
     """List the releases that the server has and those on disk."""
     from abc_dask.acquire.remote import list_remote_releases
     from abc_dask.release.release import list_releases
@@ -46,7 +42,7 @@ def releases(download_base: Path | None, *, as_json: bool) -> None:
     versions = sorted({*on_server, *on_disk})
     if problem is not None:
         echo(f"only what is on disk: {problem}", err=True)
-    if as_json:
+    if wants_json():
         write_json(
             [
                 {
@@ -65,15 +61,13 @@ def releases(download_base: Path | None, *, as_json: bool) -> None:
 @command()
 @release_option
 @base_option
-@as_json_option
-@verbose
-def datasets(release: str | None, download_base: Path | None, *, as_json: bool) -> None:
+def datasets(release: str | None, download_base: Path | None) -> None:
     """List the datasets of a release: kinds, files, sizes."""
     from abc_dask.acquire.remote import load_manifest
 
     manifest = load_manifest(release, download_base)
     rows = _dataset_rows(manifest)
-    if as_json:
+    if wants_json():
         names = ("dataset_label", "kind", "normalization", "files", "size")
         records = [dict(zip(names, row, strict=True)) for row in rows]
         said = origin(manifest.version, synthetic=manifest.synthetic)
@@ -100,15 +94,13 @@ def _dataset_rows(manifest: Manifest) -> list[tuple[str, str, str | None, int, i
 @click.argument("old", metavar="V1")
 @click.argument("new", metavar="V2")
 @base_option
-@as_json_option
-@verbose
-def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> None:
+def diff(old: str, new: str, download_base: Path | None) -> None:
     """List the files that release V2 added to V1, removed, or changed."""
     from abc_dask.acquire.choose import diff as compare
     from abc_dask.acquire.remote import load_manifest
 
     found = compare(load_manifest(old, download_base), load_manifest(new, download_base))
-    if as_json:
+    if wants_json():
         pairs = {"changed": found.changed, "moved": found.moved}
         write_json(
             {
@@ -142,12 +134,7 @@ def diff(old: str, new: str, download_base: Path | None, *, as_json: bool) -> No
 @needed_base_option
 @release_option
 @click.option("--rehash", is_flag=True, help="Read every file again.")
-@quiet_option
-@as_json_option
-@verbose
-def check(
-    download_base: Path, *, release: str | None, rehash: bool, quiet: bool, as_json: bool
-) -> None:
+def check(download_base: Path, *, release: str | None, rehash: bool) -> None:
     """List what of a release is complete, missing, damaged or unverified on disk.
 
     Ends with exit code 1 if a file is damaged.
@@ -158,8 +145,8 @@ def check(
     from abc_dask.release.release import Release as Opened
 
     opened = Opened.open(download_base, release)
-    report = look(opened, rehash=rehash, progress=FetchProgress("check", quiet=quiet))
-    if as_json:
+    report = look(opened, rehash=rehash, progress=FetchProgress("check", quiet=is_quiet()))
+    if wants_json():
         files = [
             entry_json(f.entry) | {"state": f.state.value, "reason": f.reason} for f in report.files
         ]

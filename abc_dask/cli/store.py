@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
-from abc_dask.cli.command import echo, group
+from abc_dask.cli.command import echo, group, show, show_made
+from abc_dask.cli.common import is_quiet
 from abc_dask.cli.fetch import agree_to_fetch
 from abc_dask.cli.options import (
     annotate,
-    as_json,
     atlas_options,
+    names_option,
     normalization,
     open_atlas,
-    split_names,
-    verbose,
-    write_json,
 )
 from abc_dask.errors import UsageError
 
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from abc_dask.store.gene_store import GeneStore
 
 
-@group()
+@group(default="info")
 def store() -> None:
     """Make or show a gene-major store: any gene of all cells in a tenth of a second."""
 
@@ -79,9 +77,7 @@ def store() -> None:
     help="Write the plan beside STORE for extract-part and finalize.",
 )
 @click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large fetch.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
-@verbose
-def build(output: str, *, yes: bool, quiet: bool, **options: Any) -> None:
+def build(output: str, *, yes: bool, **options: Any) -> None:
     """Make a store of all cells and genes of an atlas.
 
     If the command ends early, the same command completes the work.
@@ -99,12 +95,11 @@ def build(output: str, *, yes: bool, quiet: bool, **options: Any) -> None:
         agree_to_fetch(atlas, atlas.matrix_files(options["normalization"]), yes=yes)
     made = atlas.build_store(
         output,
-        annotate=split_names(options["annotate"]),
-        progress=not quiet,
+        annotate=list(options["annotate"]),
+        progress=not is_quiet(),
         **{name: options[name] for name in (*names, *NAMES)},
     )
-    if not quiet:
-        echo(store_text(made))
+    show_store(made)
 
 
 def _plan_only(atlas: Atlas, output: str, options: dict[str, Any]) -> None:
@@ -113,7 +108,7 @@ def _plan_only(atlas: Atlas, output: str, options: dict[str, Any]) -> None:
 
     names = ("normalization", "layout", "block_cells", "add_to")
     plan = atlas.plan_store(
-        annotate=split_names(options["annotate"]), **{name: options[name] for name in names}
+        annotate=list(options["annotate"]), **{name: options[name] for name in names}
     )
     path = Path(output).expanduser().absolute()
     n_blocks, todo = write_store_plan(plan, path, overwrite=options["overwrite"])
@@ -127,7 +122,6 @@ def _plan_only(atlas: Atlas, output: str, options: dict[str, Any]) -> None:
 
 @store.command()
 @click.argument("path", metavar="STORE.zarr")
-@verbose
 def verify(path: str) -> None:
     """Read all of a store again and compare every byte with what was written."""
     from abc_dask.messages import plural
@@ -135,32 +129,28 @@ def verify(path: str) -> None:
 
     opened = open_store(path)
     opened.verify()
-    echo(f"{opened.name}: {plural(opened.n_genes, 'gene')} as written")
+    show(
+        lambda: f"{opened.name}: {plural(opened.n_genes, 'gene')} as written",
+        lambda: {"store": opened.name, "genes": opened.n_genes, "as_written": True},
+    )
 
 
 @store.command()
 @click.argument("path", metavar="STORE.zarr")
-@as_json
-@verbose
-def info(path: str, *, as_json: bool) -> None:
+def info(path: str) -> None:
     """Show what a store holds and where it is from."""
     from abc_dask.store.gene_store import open_store
 
     opened = open_store(path)
-    if as_json:
-        write_json(dataclasses.asdict(opened.info) | {"bytes": opened.n_bytes})
-    else:
-        echo(store_text(opened))
+    show(lambda: store_text(opened), lambda: _record(opened))
 
 
 @store.command()
 @click.argument("path", metavar="STORE.zarr")
 @click.argument("output", metavar="OUT.h5ad|.zarr")
-@click.option("--genes", multiple=True, metavar="GENE,...", help="Only these genes, in this order.")
+@names_option("--genes", metavar="GENE,...", help="Only these genes, in this order.")
 @normalization
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
-@verbose
 def export(
     path: str,
     output: str,
@@ -168,7 +158,6 @@ def export(
     genes: tuple[str, ...],
     normalization: str,
     overwrite: bool,
-    quiet: bool,
 ) -> None:
     """Write all genes of a store, or some, as one AnnData (X is CSC)."""
     from abc_dask.messages import plural
@@ -176,18 +165,28 @@ def export(
     from abc_dask.store.gene_store import open_store
 
     opened = open_store(path)
-    names = split_names(genes) or None
+    names = list(genes) or None
     written = export_store(
         opened,
         output,
         genes=names,
         normalization=normalization,
         overwrite=overwrite,
-        progress=not quiet,
+        progress=not is_quiet(),
     )
-    if not quiet:
-        n_genes = plural(opened.n_genes if names is None else len(names), "gene")
-        echo(f"{written}: {plural(opened.n_cells, 'cell')}, {n_genes}, {normalization}")
+    n_genes = opened.n_genes if names is None else len(names)
+    counts = f"{plural(opened.n_cells, 'cell')}, {plural(n_genes, 'gene')}"
+    record = {"written": str(written), "cells": opened.n_cells, "genes": n_genes}
+    show_made(lambda: f"{written}: {counts}, {normalization}", lambda: record)
+
+
+def show_store(made: GeneStore) -> None:
+    """Print what a store that was made holds."""
+    show_made(lambda: store_text(made), lambda: _record(made))
+
+
+def _record(opened: GeneStore) -> dict[str, Any]:
+    return dataclasses.asdict(opened.info) | {"bytes": opened.n_bytes}
 
 
 def store_text(opened: GeneStore) -> str:

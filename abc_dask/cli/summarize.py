@@ -10,7 +10,8 @@ import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import as_json, quiet_option, split_names, verbose
+from abc_dask.cli.common import is_quiet, wants_json
+from abc_dask.cli.options import names_option
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,16 +20,15 @@ if TYPE_CHECKING:
 
 @command()
 @click.argument("source", metavar="VIEW|STORE")
-@click.option(
+@names_option(
     "--by",
-    multiple=True,
     required=True,
     metavar="COLUMN",
     help="Column of terms that makes the groups; several make all their combinations.",
 )
-@click.option(
+@names_option(
     "--statistics",
-    default="mean",
+    default=["mean"],
     show_default=True,
     metavar="NAME,...",
     help="mean, fraction (of cells with a value above 0), median, count, sum, std; of a store also "
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     help="Cells without a term are a group, or left out.",
 )
 @click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract.")
-@click.option("--genes", multiple=True, metavar="GENE,...", help="Some genes.")
+@names_option("--genes", metavar="GENE,...", help="Some genes.")
 @click.option("--all-genes", is_flag=True, help="All genes of a store.")
 @click.option(
     "--normalization",
@@ -59,10 +59,9 @@ if TYPE_CHECKING:
 )
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @cluster_options
-@quiet_option
-@as_json
-@verbose
-def summarize(source: str, by: tuple[str, ...], statistics: str, **options: Any) -> None:
+def summarize(
+    source: str, by: tuple[str, ...], statistics: tuple[str, ...], **options: Any
+) -> None:
     """Compute statistics of genes by groups of cells.
 
     Columns that a view lacks are taken from its atlas; a store has those that it was built with.
@@ -70,8 +69,8 @@ def summarize(source: str, by: tuple[str, ...], statistics: str, **options: Any)
     """
     from abc_dask.store.folder import is_store
 
-    options |= {"by": split_names(by), "statistics": split_names((statistics,))}
-    options["genes"] = split_names(options["genes"]) or None
+    options |= {"by": list(by), "statistics": list(statistics)}
+    options["genes"] = list(options["genes"]) or None
     if "://" in source or is_store(Path(source)):
         _of_store(source, **options)
     else:
@@ -86,13 +85,12 @@ def _of_view(source: str, *, output: str | None, overwrite: bool, **options: Any
         if options.pop(name):
             raise UsageError(f"--{name.replace('_', '-')} is for stores; {source} is none")
     place = None if output is None else check_table(output, overwrite=overwrite)
-    shows_json, _ = options.pop("as_json"), options.pop("quiet")
     by, statistics = options.pop("by"), options.pop("statistics")
     summary = open_view(source).summarize(by, statistics, **options)
     if place is not None:
         write_summary(summary, place)
-    echo(_said(summary, shows_json=shows_json))
-    if place is not None and not shows_json:
+    echo(_said(summary))
+    if place is not None and not wants_json():
         echo(f"{place} written")
 
 
@@ -102,7 +100,6 @@ def _of_store(
     from abc_dask.stores.gene_store import open_store, request_of, write_table
 
     cluster = {name: options.pop(name) for name in NAMES}
-    shows_json, quiet = options.pop("as_json"), options.pop("quiet")
     if options.pop("download_base"):
         raise UsageError("--download-base is for views; a store has its own columns")
     if all_genes == bool(options["genes"]):
@@ -110,8 +107,8 @@ def _of_store(
     options["normalization"] = options["normalization"] or "log2"
     store = open_store(source)
     if output is None:
-        summary = store.summarize(**options, progress=not quiet, **cluster)
-        echo(_said(summary, shows_json=shows_json))
+        summary = store.summarize(**options, progress=not is_quiet(), **cluster)
+        echo(_said(summary))
         return
     from abc_dask.analysis.group_table import FORMATS
     from abc_dask.analysis.store_statistics import summarize_store
@@ -120,19 +117,22 @@ def _of_store(
         store,
         output,
         lambda compute: summarize_store(store, compute=compute, **options),
-        lambda summary: _said(summary, shows_json=shows_json),
+        _said,
         request=request_of("summarize", **options),
         formats=FORMATS,
         overwrite=overwrite,
-        progress=not quiet,
+        progress=not is_quiet(),
         **cluster,
     )
     echo(said)
-    if not shows_json:
+    if not wants_json():
         echo(f"{output} written")
 
 
-def _said(summary: Summary, *, shows_json: bool) -> str:
+def _said(summary: Summary) -> str:
+
     from abc_dask.cli.summary_text import summary_record, summary_text
 
-    return json.dumps(summary_record(summary), indent=1) if shows_json else summary_text(summary)
+    if wants_json():
+        return json.dumps(summary_record(summary), indent=1)
+    return summary_text(summary)

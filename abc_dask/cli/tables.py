@@ -8,18 +8,17 @@ from typing import Any
 import click
 
 from abc_dask.cli.command import command, echo
-from abc_dask.cli.options import as_json, atlas_options, normalization, open_atlas, verbose
+from abc_dask.cli.common import wants_json
+from abc_dask.cli.options import atlas_options, names_argument, normalization, open_atlas
 
 
 @command()
 @atlas_options
 @normalization
-@as_json
-@verbose
-def matrices(normalization: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001 - a flag
+def matrices(normalization: str, **options: Any) -> None:
     """List the feature matrices that hold the cells of a metadata directory."""
     table = open_atlas(options).list_matrices(normalization)
-    if as_json:
+    if wants_json():
         records = json.loads(table.reset_index().to_json(orient="records"))
         echo(json.dumps(records, indent=1))
     else:
@@ -29,19 +28,17 @@ def matrices(normalization: str, as_json: bool, **options: Any) -> None:  # noqa
 
 
 @command()
-@click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
+@names_argument("texts", metavar="TEXT...", required=True)
 @atlas_options
 @click.option("--most", default=20, show_default=True, help="Matches shown for a text.")
-@as_json
-@verbose
-def genes(texts: tuple[str, ...], most: int, as_json: bool, **options: Any) -> None:  # noqa: FBT001
+def genes(texts: tuple[str, ...], most: int, **options: Any) -> None:
     """Look up genes whose symbol or identifier contains TEXT; exact matches come first."""
     from abc_dask.errors import GeneError
     from abc_dask.messages import nearest, text_table
 
     atlas = open_atlas(options)
     found = {text: atlas.search_genes(text) for text in texts}
-    if as_json:
+    if wants_json():
         records = {
             text: json.loads(table.reset_index().to_json(orient="records"))
             for text, table in found.items()

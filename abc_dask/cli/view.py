@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from abc_dask.cli.command import echo, group
-from abc_dask.cli.options import annotate, as_json, split_names, verbose
+from abc_dask.cli.command import group, show, show_written
+from abc_dask.cli.options import annotate
 
 
-@group()
+@group(default="info")
 def view() -> None:
     """Show, verify or export a finished view."""
 
 
 @view.command()
 @click.argument("out", metavar="OUT")
-@as_json
-@verbose
-def info(out: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
+def info(out: str) -> None:
     """Show what a view holds and where it is from."""
     from abc_dask.view import open_view
 
     opened = open_view(out)
-    if as_json:
-        echo(json.dumps(opened.provenance, indent=1))
-    else:
-        from abc_dask.cli.text import extraction_text
+    from abc_dask.cli.text import extraction_text
 
-        echo(extraction_text(opened))
+    show(lambda: extraction_text(opened), lambda: opened.provenance)
 
 
 @view.command()
 @click.argument("out", metavar="OUT")
-@verbose
 def verify(out: str) -> None:
     """Hash every file again; on damage name the part and exit with 1."""
     from abc_dask.messages import format_bytes, plural
@@ -45,7 +38,10 @@ def verify(out: str) -> None:
     opened.verify()
     files = opened.info["files"]
     size = format_bytes(sum(file["size"] for file in files))
-    echo(f"{opened.path} is as it was written: {plural(len(files), 'file')}, {size}")
+    show(
+        lambda: f"{opened.path} is as it was written: {plural(len(files), 'file')}, {size}",
+        lambda: {"view": str(opened.path), "files": len(files), "as_written": True},
+    )
 
 
 @view.command()
@@ -55,7 +51,6 @@ def verify(out: str) -> None:
 @annotate
 @click.option("--download-base", metavar="DIR", help="Where the atlas lies now, if it was moved.")
 @click.option("--overwrite", is_flag=True, help="Replace TARGET.")
-@verbose
 def export(
     out: str, target: str, format_: str | None, annotate: tuple[str, ...], **options: Any
 ) -> None:
@@ -66,5 +61,5 @@ def export(
     """
     from abc_dask.view import open_view
 
-    path = open_view(out).export(target, format_, annotate=split_names(annotate), **options)
-    echo(f"{path} written")
+    path = open_view(out).export(target, format_, annotate=list(annotate), **options)
+    show_written(path)
