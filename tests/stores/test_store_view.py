@@ -127,7 +127,7 @@ def test_commands(atlas, store, tmp_path):
         refused = run("extract", "Tac2", "--store", store.name, "-o", tmp_path / "w", *words)
         assert (refused.exit_code, said in refused.output) == (2, True)
     missing = run("extract", "Tac2", "-o", tmp_path / "w")
-    assert (missing.exit_code, "Missing option '--download-base'" in missing.output) == (2, True)
+    assert (missing.exit_code, "no atlas is named" in missing.output) == (2, True)
     drawn = run("plot", "umap", store.name, "--color", "class,Tac2", "-o", tmp_path / "p.png")
     assert drawn.exit_code == 0, drawn.output
     nothing = run("plot", "heatmap", store.name, "--by", "class", "-o", tmp_path / "h.png")
