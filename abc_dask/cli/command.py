@@ -134,10 +134,13 @@ def lost_output(ctx: click.Context) -> Exception | None:
 def open_standard_streams() -> None:
     """Open /dev/null as each standard stream that the process was started without.
 
-    Otherwise the next file that is opened would be taken for it by whoever writes there.
+    Otherwise the next file that is opened would be taken for it by whoever writes there. And
+    libraries ask for `sys.stderr.write` when they are imported, NumPy 2.0 for one.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
