@@ -68,9 +68,11 @@ LEFT = {
     "a limit that is refused, or cut, beyond it": """
         acquire.part._JOURNAL_LIMIT acquire.presence._LONGEST_JOURNAL acquire.remote._PAGE_LIMIT
         acquire.remote._MOST_PAGES acquire.remote._MANIFEST_LIMIT acquire.settings._MOST_WORKERS
-        analysis.plots.figures._MOST_SECTIONS analysis.plots.groups.MOST_GROUPS
+        analysis.plots.figures._MOST_PANELS analysis.plots.groups.MOST_GROUPS
         analysis.markers._MOST_PAIRS analysis.markers._MOST_ROWS
-        analysis.plots.layers.MOST_TERMS analysis.report._MOST_PICTURES disk.files._LONGEST_STEM
+        analysis.plots.legends.MOST_TERMS analysis.plots.map_labels._MOST_LABELLED
+        analysis.plots.map_labels.MOST_LISTED analysis.report._MOST_PICTURES
+        disk.files._LONGEST_STEM
         matrix.chunk_index._LARGEST_HEADER matrix.h5py_reader._LARGEST_CHUNK_CACHE
         matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK matrix.hdf5._OVERHEAD
         release.annotation.MOST_TERMS
@@ -84,7 +86,9 @@ LEFT = {
     """,
     "a number of a format, of mathematics or of a picture": """
         analysis.summary._SHOWN
-        analysis.plots.canvas.DPI analysis.report._DPI analysis.store_loops._BITS
+        analysis.plots.canvas.DPI analysis.plots.legends._LINES
+        analysis.plots.map_labels._GRID analysis.plots.map_labels._LETTERS
+        analysis.report._DPI analysis.store_loops._BITS
         analysis.store_loops._TOGETHER matrix.chunk_index._USUAL_K run.shards._DIGITS
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES

@@ -27,10 +27,10 @@ def picture_options(command: Command) -> Command:
         limits,
         click.option(
             "--colormap",
-            default="viridis",
+            default="expression",
             show_default=True,
             metavar="NAME",
-            help="Matplotlib's, for numbers.",
+            help="For numbers: 'expression', from pale to dark, or one of matplotlib's.",
         ),
         click.option(
             "--width", type=float, metavar="CM", help="8.5 for one panel, 17.8 for more by default."
@@ -55,6 +55,11 @@ palette = click.option(
     default="atlas",
     show_default=True,
     help="Colours of terms: the atlas's, or this package's own.",
+)
+
+
+same_scale = click.option(
+    "--same-scale", is_flag=True, help="One colour scale for all genes, as --limits makes one."
 )
 
 
@@ -115,6 +120,7 @@ def plot() -> None:
 )
 @places_options
 @palette
+@same_scale
 @picture_options
 def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
     """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells."""
@@ -152,7 +158,12 @@ def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
 
 @plot.command()
 @click.argument("out", metavar="VIEW|STORE")
-@click.option("--color", required=True, metavar="NAME", help="A gene of the view or an annotation.")
+@names_option(
+    "--color",
+    required=True,
+    metavar="NAME",
+    help="A gene of the view or an annotation; several make a column each.",
+)
 @names_option(
     "--section",
     "sections",
@@ -161,12 +172,19 @@ def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
 )
 @places_options
 @palette
+@same_scale
+@click.option(
+    "--unit",
+    metavar="UNIT",
+    help="Of x and y, for the scale bar; mm in the atlas's spatial datasets; 'none' for no bar.",
+)
 @picture_options
-def sections(out: str, output: str, sections: tuple[str, ...], **options: Any) -> None:
+def sections(
+    out: str, output: str, color: tuple[str, ...], sections: tuple[str, ...], **options: Any
+) -> None:
     """Draw the cells of brain sections, y downwards, for spatial datasets."""
-    names = list(sections) or None
-    genes = [options["color"]]
-    _save(out, output, genes, lambda view: view.plot.sections(sections=names, **options), "--color")
+    options["sections"] = list(sections) or None
+    _save(out, output, color, lambda view: view.plot.sections(color, **options), "--color")
 
 
 def _with_genes(options: dict[str, Any]) -> dict[str, Any]:

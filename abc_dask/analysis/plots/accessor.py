@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from abc_dask._version import __version__
 from abc_dask.analysis.plots import figures
 from abc_dask.analysis.plots.canvas import Picture
 from abc_dask.analysis.plots.colors import distinct_colors
+from abc_dask.analysis.plots.group_accessor import GroupPlots
+from abc_dask.analysis.plots.of_view import Style
 from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, nearest, plural
+from abc_dask.messages import enumerate_names, nearest
 from abc_dask.release.coordinates import SECTION
-from abc_dask.release.origin import origin_of, release_text
 from abc_dask.views.joined import cells_table, joined_reader
 from abc_dask.views.places import are_sections
 
@@ -23,40 +23,17 @@ PALETTES = ("atlas", "distinct")
 
 _XY = ("x", "y")
 
-_EXPRESSION = {"log2": "log2 expression", "raw": "raw counts"}
+# Of x and y in the atlas's spatial datasets.
+_UNIT = "mm"
 
 
-class Style(TypedDict, total=False):
-    """What all pictures take.
-
-    Attributes
-    ----------
-    limits : two floats
-        Of the colour scale of numbers.
-    colormap : str
-        Of matplotlib, for numbers.
-    width : float
-        Centimetres; a journal's column (8.5) for one panel, its page (17.8) for more.
-    dpi : int
-        Pixels an inch.
-    """
-
-    limits: Sequence[float] | None
-    colormap: str
-    width: float | None
-    dpi: int
-
-
-class ViewPlots:
+class ViewPlots(GroupPlots):
     """Pictures of a view: ``view.plot.umap("class").save("class.png")``.
 
     Parameters
     ----------
     view : abc_dask.View
     """
-
-    def __init__(self, view: Any) -> None:
-        self._view = view
 
     def umap(
         self,
@@ -66,6 +43,7 @@ class ViewPlots:
         x: str = "x",
         y: str = "y",
         palette: str = "atlas",
+        same_scale: bool = False,
         download_base: Any = None,
         **style: Unpack[Style],
     ) -> Picture:
@@ -82,6 +60,8 @@ class ViewPlots:
             Columns of places, in place of an embedding's.
         palette : str
             Colours of terms: ``atlas`` for its own, or ``distinct``.
+        same_scale : bool
+            One colour scale for all genes, as far as no limits are given.
         download_base : path, optional
             As `View.annotate`.
         **style
@@ -111,7 +91,8 @@ class ViewPlots:
             axes=("UMAP 1", "UMAP 2") if places == _XY else places,
             colors=colors,
             labels=labels,
-            caption=self._source(),
+            same_scale=same_scale,
+            caption=self._origin(),
             **style,
         )
         return self._signed(picture, f"UMAP of {enumerate_names(names)}")
@@ -141,26 +122,33 @@ class ViewPlots:
 
     def sections(
         self,
-        color: str,
+        color: str | Iterable[str],
         *,
         sections: Iterable[str] | None = None,
         x: str = "x",
         y: str = "y",
         palette: str = "atlas",
+        same_scale: bool = False,
+        unit: str | None = None,
         download_base: Any = None,
         **style: Unpack[Style],
     ) -> Picture:
-        """Draw the cells of brain sections, a panel a section, y downwards.
+        """Draw the cells of brain sections, y downwards, with a scale bar.
+
+        Of one colouring a panel a section; of several a row a section, a column a colouring.
 
         Parameters
         ----------
-        color : str
-            A gene of the view, or an annotation.
+        color : str or iterable of str
+            Genes of the view, and annotations.
         sections : iterable of str, optional
             Some of brain_section_label; all of them where not given.
         x, y : str
             Columns of places, such as ``reconstructed_coordinates.x``.
-        palette, download_base, **style
+        unit : str, optional
+            Of x and y; millimetres, the atlas's own, where not given, but for files of other
+            origin: they have no scale bar unless a unit is given. ``none`` leaves it out.
+        palette, same_scale, download_base, **style
             As `umap`.
 
         Returns
@@ -172,134 +160,24 @@ class ViewPlots:
         UsageError
             As `umap`; if there are no sections, or not those that are asked for.
         """
-        frame, colors, labels = self._cells([color, x, y, SECTION], palette, download_base)
-        frame = _placed(frame, (x, y), [color])
+        names = _names(color)
+        frame, colors, labels = self._cells([*names, x, y, SECTION], palette, download_base)
+        frame = _placed(frame, (x, y), names)
         if sections is not None:
             frame = _some(frame, _names(sections))
+        known = "h5ad" not in self._view.info.get("atlas", {})
         picture = figures.sections_figure(
             frame,
-            color,
+            names,
             by=SECTION,
-            colors=colors.get(color),
-            label=labels.get(color),
-            caption=self._source(),
+            colors=colors,
+            labels=labels,
+            same_scale=same_scale,
+            caption=self._origin(),
+            unit=None if unit == "none" else unit or (_UNIT if known else None),
             **style,
         )
-        return self._signed(picture, f"{color} in brain sections")
-
-    def heatmap(
-        self,
-        by: str | Iterable[str],
-        *,
-        statistic: str = "mean",
-        missing: str = "group",
-        where: str | None = None,
-        genes: Iterable[str] | None = None,
-        download_base: Any = None,
-        **style: Unpack[Style],
-    ) -> Picture:
-        """Draw a statistic of genes by groups of cells: a row a group, a column a gene.
-
-        Parameters
-        ----------
-        by : str or iterable of str
-            Columns of terms that make the groups.
-        statistic : str
-            As `View.summarize`.
-        missing, where, genes, download_base
-            As `View.summarize`; cells without a term are the last row, or left out and
-            counted below.
-        **style
-            See `Style`; limits are 0 and the highest value where not given.
-
-        Returns
-        -------
-        Picture
-
-        Raises
-        ------
-        UsageError
-            As `View.summarize`; if there are too many groups to be read.
-        """
-        summary = self._view.summarize(
-            by,
-            [statistic],
-            missing=missing,
-            where=where,
-            genes=genes,
-            download_base=download_base,
-        )
-        return self.heatmap_of(summary, statistic, **style)
-
-    def heatmap_of(self, summary: Any, statistic: str, **style: Unpack[Style]) -> Picture:
-        """Draw a summary that is at hand; see `heatmap`."""
-        picture = figures.heatmap_figure(
-            _named(summary, statistic),
-            counts=list(summary.cells),
-            label=self._label_of(statistic),
-            caption=self._groups_said(summary),
-            **style,
-        )
-        return self._signed(picture, f"{statistic} by {enumerate_names(summary.by)}")
-
-    def dots(
-        self,
-        by: str | Iterable[str],
-        *,
-        missing: str = "group",
-        where: str | None = None,
-        genes: Iterable[str] | None = None,
-        download_base: Any = None,
-        **style: Unpack[Style],
-    ) -> Picture:
-        """Draw a dot for each gene and group: size the expressing fraction, colour the mean.
-
-        Parameters are those of `heatmap`. The fraction is of cells with a value above 0,
-        the mean is over all cells of the group.
-
-        Returns
-        -------
-        Picture
-        """
-        summary = self._view.summarize(
-            by,
-            ["mean", "fraction"],
-            missing=missing,
-            where=where,
-            genes=genes,
-            download_base=download_base,
-        )
-        return self.dots_of(summary, **style)
-
-    def dots_of(self, summary: Any, **style: Unpack[Style]) -> Picture:
-        """Draw a summary with mean and fraction that is at hand; see `dots`."""
-        picture = figures.dots_figure(
-            _named(summary, "mean"),
-            _named(summary, "fraction"),
-            counts=list(summary.cells),
-            label=self._label_of("mean"),
-            caption=self._groups_said(summary),
-            **style,
-        )
-        return self._signed(picture, f"mean and fraction by {enumerate_names(summary.by)}")
-
-    def _label_of(self, statistic: str) -> str:
-        if statistic == "fraction":
-            return "fraction of cells with a value > 0"
-        return statistic if statistic == "count" else f"{statistic} {self._label}"
-
-    def _groups_said(self, summary: Any) -> str:
-        """Return how many cells are in the groups, which are not, and which have no value."""
-        by = enumerate_names(summary.by)
-        parts = [f"{plural(int(summary.cells.sum()), 'cell')} by {by}"]
-        if summary.missing == "drop" and summary.n_missing:
-            parts[0] += f"; {plural(summary.n_missing, 'cell')} without {by} left out"
-        if summary.n_left_out:
-            parts[0] += f"; {plural(summary.n_left_out, 'cell')} left out by the condition"
-        if summary.n_absent:
-            names = enumerate_names(list(summary.n_absent), most=5)
-            parts.append(f"Cells without a value of {names} are in no statistic of it")
-        return ". ".join([*parts, self._source()])
+        return self._signed(picture, f"{enumerate_names(names)} in brain sections")
 
     def _cells(
         self, columns: Sequence[str], palette: str, download_base: Any
@@ -338,28 +216,6 @@ class ViewPlots:
             return False
         return True
 
-    @property
-    def _label(self) -> str:
-        normalization = str(self._view.info["normalization"])
-        return _EXPRESSION.get(normalization, normalization)
-
-    def _source(self) -> str:
-        return f"{self._view.info['metadata']}, {release_text(self._view.info)}"
-
-    def _signed(self, picture: Picture, title: str) -> Picture:
-        """Write into the picture what it is of."""
-        info = self._view.info
-        picture.provenance = {
-            "title": f"{title}, {self._source()}",
-            "view": self._view.path.name,
-            "content": info["content"],
-            **(origin_of(info) | {key: info[key] for key in ("metadata", "normalization")}),
-            "cells": self._view.n_cells,
-            "genes": {gene["column"]: gene["gene_identifier"] for gene in info["genes"]},
-            "abc_dask": __version__,
-        }
-        return picture
-
 
 def _placed(frame: pd.DataFrame, places: tuple[str, str], shown: Sequence[str]) -> pd.DataFrame:
     """Return a table whose x and y are columns of other names."""
@@ -375,20 +231,6 @@ def _names(color: str | Iterable[str]) -> list[str]:
     if not names:
         raise UsageError("nothing to colour by; give a gene of the view or an annotation")
     return names
-
-
-def _named(summary: Any, statistic: str) -> pd.DataFrame:
-    """Return a table of groups x genes with the groups' names as one text each."""
-    table: pd.DataFrame = summary[statistic]
-    rows = table.index.to_frame(index=False).astype(object)
-    names = [
-        " / ".join(f"no {by}" if missing else str(term) for by, term, missing in row)
-        for row in (
-            zip(rows.columns, values, absent, strict=True)
-            for values, absent in zip(rows.to_numpy(), rows.isna().to_numpy(), strict=True)
-        )
-    ]
-    return table.set_axis(names, axis=0)
 
 
 def _some(frame: pd.DataFrame, sections: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.analysis.plots import canvas
+from abc_dask.analysis.plots import canvas, legends, map_labels
 from abc_dask.analysis.plots.colors import COLORMAP
 from abc_dask.analysis.plots.layers import Layer, layer_of
 from abc_dask.analysis.plots.raster import PixelHits, Raster, hits
@@ -38,7 +38,9 @@ def umap(
 
     A pixel has the colour of all cells on it: the mean of their values, or their most
     frequent term. No cell is left out or drawn over, and the order of the cells does
-    not matter. Cells without a value or term are grey and counted in the legend.
+    not matter. A value of 0 is light grey, and darker is more; cells without a value are
+    pale blue, without a term grey, and counted in the legend. More than 20 terms are
+    labelled on the map; those for which there is no room are listed below it.
 
     Parameters
     ----------
@@ -54,9 +56,9 @@ def umap(
         Of the colour scale; 0 and the 99th percentile of the pixels with a positive mean
         where not given.
     colormap : str
-        Of matplotlib.
+        ``expression``, this package's own, or one of matplotlib's.
     label : str, optional
-        Of the colour scale.
+        Of the colour scale of a gene.
 
     Returns
     -------
@@ -95,10 +97,17 @@ def _draw_alone(
     grid = raster_of(span(x, y), round(box.width), round(box.height))
     covered = hits(grid, x, y, radius=grid.radius(len(x)))
     layer = layer.fitted([(layer, covered)])  # type: ignore[list-item]
-    room = float(box.width / ax.figure.dpi)
-    decorate(ax, title=layer.name, axes=axes, room=room)
-    layer.explain(ax, room)
-    return draw(ax, layer, covered, downwards=downwards)
+    room, height = (float(side / ax.figure.dpi) for side in (box.width, box.height))
+    decorate(ax, layer.name, axes=axes, room=room, italic=layer.is_gene)
+    draw(ax, layer, covered, downwards=downwards)
+    if not downwards and map_labels.is_labelled(layer):
+        placed = map_labels.place(ax, layer, x, y, grid)  # type: ignore[arg-type]
+        map_labels.write(ax, placed, grid)
+        without = {label.term for label in placed}
+        legends.explain_below(ax, layer, room, 0.15, named=True, without=without)
+    else:
+        legends.explain_right(ax, layer, 0.55 * height)
+    return ax
 
 
 def places(frame: pd.DataFrame) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -139,7 +148,9 @@ def raster_of(edges: Edges, width: int, height: int) -> Raster:
     return Raster((x - dx, x + dx), (y - dy, y + dy), width, height)
 
 
-def decorate(ax: Axes, *, title: str, axes: tuple[str, str], room: float) -> None:
+def decorate(
+    ax: Axes, title: str, *, axes: tuple[str, str] = ("", ""), room: float, italic: bool = False
+) -> None:
     """Add title and names of the axes; `room` in inches."""
     ax.set_xticks([])
     ax.set_yticks([])
@@ -147,7 +158,9 @@ def decorate(ax: Axes, *, title: str, axes: tuple[str, str], room: float) -> Non
     ax.set_ylabel(axes[1], size=canvas.SMALL, color=canvas.FAINT, labelpad=2, loc="bottom")
     for side in ax.spines.values():
         side.set_visible(False)
-    canvas.plain(ax.set_title(canvas.wrapped(title, room, canvas.TEXT), size=canvas.TEXT, pad=3))
+    text = canvas.wrapped(title, room, canvas.TEXT)
+    style = "italic" if italic else "normal"
+    canvas.plain(ax.set_title(text, size=canvas.TEXT, pad=3, style=style))
 
 
 def draw(ax: Axes, layer: Layer, covered: PixelHits, *, downwards: bool = False) -> Axes:

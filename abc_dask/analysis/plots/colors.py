@@ -5,18 +5,36 @@ from __future__ import annotations
 import colorsys
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names
+from abc_dask.messages import enumerate_names, nearest
 
-# Even steps for the eye, also for one that does not tell red from green, and in print.
-COLORMAP = "viridis"
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
 
-# Absent is neither the white of the paper nor any colour of the scale.
+# Name of this package's own map: matplotlib's magma_r, whose steps are even for the eye, also for
+# one that does not tell red from green, and in print. It rises from pale to dark; its ends are cut
+# off: what is lighter than `ZERO` in cells, and what is as good as black.
+COLORMAP = "expression"
+
+# For values on both sides of a middle.
+DIVERGING = "RdBu_r"
+
+_BASE = "magma_r"
+
+_PALEST, _PALEST_OF_CELLS, _DARKEST = 0.02, 0.12, 0.92
+
+# Cells that have a value, and it is 0: lighter than any colour of the scale, not white as paper.
+ZERO = "#dddddd"
+
+# Cells without a value: no colour of the scale, no zero.
+NO_VALUE = "#9fc9e3"
+
+# Cells without a term, and fields of tables without a value.
 ABSENT = "#cccccc"
 
 _ROBUST = 99.0
@@ -31,6 +49,32 @@ _OKABE_ITO = (
 _STEPS = (0.7548776662, 0.5698402910)
 
 _HEXADECIMAL = re.compile(r"#[0-9A-Fa-f]{6}")
+
+
+def colormap_of(name: str, *, cells: bool = False) -> Colormap:
+    """Return a colour map by its name: `COLORMAP`, or one of matplotlib's.
+
+    Parameters
+    ----------
+    name : str
+    cells : bool
+        Of `COLORMAP` only what is darker than `ZERO`.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import LinearSegmentedColormap
+
+    if name == COLORMAP:
+        palest = _PALEST_OF_CELLS if cells else _PALEST
+        steps = colormaps[_BASE](np.linspace(palest, _DARKEST, 256))
+        return LinearSegmentedColormap.from_list(COLORMAP, steps.tolist())
+    if name not in colormaps:
+        raise UsageError(f"no colour map {name!r}{nearest(name, [COLORMAP, *colormaps])}")
+    return colormaps[name]
 
 
 def robust_limits(values: NDArray[Any]) -> tuple[float, float]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask.analysis.plots import canvas
-from abc_dask.analysis.plots.colors import ABSENT, COLORMAP, checked_limits
+from abc_dask.analysis.plots.colors import ABSENT, COLORMAP, checked_limits, colormap_of
 from abc_dask.errors import UsageError
-from abc_dask.messages import nearest, plural
+from abc_dask.messages import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def heatmap(
     image = ax.imshow(
         np.ma.masked_invalid(np.where(np.isinf(values), np.sign(values) * 1e300, values)),
         aspect="auto",
-        cmap=_colormap(colormap),
+        cmap=colormap_of(colormap),
         norm=norm,
         interpolation="none",
     )
@@ -130,7 +130,7 @@ def dots(
         rows[known],
         s=_LARGEST_DOT * sizes[known],
         c=values[known],
-        cmap=_colormap(colormap),
+        cmap=colormap_of(colormap),
         norm=Normalize(*_limits(values, limits)),
         edgecolors=canvas.INK,
         linewidths=0.25,
@@ -188,14 +188,6 @@ def _limits(values: Any, limits: Sequence[float] | None) -> tuple[float, float]:
     low = min(0.0, float(finite.min(initial=0)))
     high = float(finite.max(initial=low))
     return low, high if high > low else low + 1.0
-
-
-def _colormap(name: str) -> Any:
-    from matplotlib import colormaps
-
-    if name not in colormaps:
-        raise UsageError(f"no colour map {name!r}{nearest(name, colormaps)}")
-    return colormaps[name]
 
 
 def _names(ax: Axes, table: pd.DataFrame, counts: Sequence[int] | None) -> None:

@@ -1,4 +1,4 @@
-"""What colours cells: numbers by a scale, terms by a list; and how it is explained."""
+"""What colours cells: numbers by a scale, terms by a list."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.analysis.plots import canvas, raster
+from abc_dask.analysis.plots import raster
 from abc_dask.analysis.plots.colors import (
     ABSENT,
     COLORMAP,
+    NO_VALUE,
+    ZERO,
     checked_colors,
     checked_limits,
+    colormap_of,
     distinct_colors,
     rgb,
     robust_limits,
@@ -24,11 +27,7 @@ from abc_dask.messages import nearest, plural
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-
-# Terms that a legend lists; the rest are counted.
-MOST_TERMS = 60
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,10 @@ class ValueLayer:
     limits : tuple of float, optional
         Of the colour scale; not yet known where None.
     colormap : matplotlib.colors.Colormap
+    is_gene : bool
+        Whether the column is a gene.
+    zero_apart : bool
+        Whether 0 has the colour `ZERO`: where no value is below it.
     """
 
     name: str
@@ -50,6 +53,8 @@ class ValueLayer:
     values: NDArray[Any]
     limits: tuple[float, float] | None
     colormap: Colormap
+    is_gene: bool = False
+    zero_apart: bool = False
 
     @property
     def n_absent(self) -> int:
@@ -84,41 +89,23 @@ class ValueLayer:
         """Return the pixels' colours, height x width x 4."""
         mean = raster.mean_of_pixels(covered, self.values)
         image: NDArray[np.uint8] = self.scale().to_rgba(mean, bytes=True)
+        if self.zero_apart:
+            image[mean == 0] = rgb([ZERO])[0]
         without = np.isnan(mean)
-        image[without] = rgb([ABSENT])[0]
+        image[without] = rgb([NO_VALUE])[0]
         image[without & (raster.count_of_pixels(covered) == 0)] = 0
         return image
 
-    def explain(self, ax: Axes, room: float) -> None:
-        """Add the colour bar at the right; absent cells below."""
-        self._bar(ax, ax.inset_axes((1.03, 0.15, 0.04, 0.7)), "vertical", self.label)
-        if self.n_absent:
-            _legend(ax, [self._absent], [ABSENT], room)
+    def absent(self) -> tuple[list[str], list[str]]:
+        """Return text and colour of cells without a value, where there are any."""
+        if not self.n_absent:
+            return [], []
+        return [f"no value: {plural(self.n_absent, 'cell')}"], [NO_VALUE]
 
-    def explain_below(self, ax: Axes, room: float, drop: float) -> float:
-        """Add the colour bar below; give how far down it reaches, in inches."""
-        width = min(2.0, 0.4 * room)
-        place = canvas.inset(ax, (0.06, -drop - 0.14, width, 0.07), corner=(0, 0))
-        self._bar(ax, place, "horizontal", f"{self.name}: {self.label}")
-        if self.n_absent:
-            _legend(ax, [self._absent], [ABSENT], room / 2, right=width + 0.3, drop=drop)
-        return drop + 0.5
-
-    @property
-    def _absent(self) -> str:
-        return f"no value: {plural(self.n_absent, 'cell')}"
-
-    def _bar(self, ax: Axes, place: Axes, orientation: str, label: str) -> None:
-        scale = self.scale()
-        extend = canvas.extension(
-            below=bool((self.values < scale.norm.vmin).any()),
-            above=bool((self.values > scale.norm.vmax).any()),
-        )
-        bar = ax.figure.colorbar(scale, cax=place, extend=extend, orientation=orientation)
-        bar.outline.set_linewidth(0.3)
-        bar.ax.tick_params(labelsize=canvas.SMALL, width=0.4, length=2, pad=1.5)
-        start = {"loc": "left"} if orientation == "horizontal" else {}
-        bar.set_label(label, size=canvas.SMALL, parse_math=False, **start)
+    def entries(self) -> tuple[list[str], list[str]]:
+        """Return texts and colours of what is not on the scale."""
+        texts, colors = self.absent()
+        return (["0", *texts], [ZERO, *colors]) if self.zero_apart else (texts, colors)
 
 
 @dataclass(frozen=True)
@@ -138,6 +125,7 @@ class TermLayer:
     codes: NDArray[Any]
     terms: list[str]
     colors: list[str]
+    is_gene = False
 
     @property
     def n_absent(self) -> int:
@@ -148,6 +136,11 @@ class TermLayer:
     def rule(self) -> str:
         """What a pixel's colour is."""
         return "most frequent term of its cells"
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Cells of each term."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.terms))
 
     def of(self, cells: NDArray[Any]) -> TermLayer:
         """Return the same for some of the cells."""
@@ -165,21 +158,22 @@ class TermLayer:
         image: NDArray[np.uint8] = table[found]
         return image
 
-    def explain(self, ax: Axes, room: float) -> None:
-        """Add the legend below."""
-        _legend(ax, *self._entries(), room)
+    def entries(self, most: int, without: Iterable[int] = ()) -> tuple[list[str], list[str]]:
+        """Return texts and colours: terms in their order, of very many the most frequent.
 
-    def explain_below(self, ax: Axes, room: float, drop: float) -> float:
-        """Add the legend below, with its title; give how far down it reaches, in inches."""
-        return drop + 0.1 + _legend(ax, *self._entries(), room, drop=drop, title=self.name)
-
-    def _entries(self) -> tuple[list[str], list[str]]:
-        """Return texts and colours: terms in their order, of very many the most frequent."""
-        counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.terms))
+        Parameters
+        ----------
+        most : int
+            Terms that are listed; the rest are counted.
+        without : iterable of int
+            Terms that are not listed.
+        """
+        counts = self.counts
+        counts[list(without)] = 0
         listed = np.flatnonzero(counts)
-        rest = len(listed) - MOST_TERMS
+        rest = len(listed) - most
         if rest > 0:
-            listed = np.sort(listed[np.argsort(-counts[listed], kind="stable")[:MOST_TERMS]])
+            listed = np.sort(listed[np.argsort(-counts[listed], kind="stable")[:most]])
         texts = [self.terms[k] for k in listed]
         colors = [self.colors[k] for k in listed]
         if rest > 0:
@@ -205,7 +199,7 @@ def layer_of(
 ) -> Layer:
     """Make out how a column colours the cells.
 
-    Parameters are those of `abc_dask.analysis.plots.umap`.
+    Parameters are those of `abc_dask.analysis.plots.umap`; a column with a label is a gene.
 
     Raises
     ------
@@ -214,7 +208,6 @@ def layer_of(
         colour, or there is no such colour map.
     """
     import pandas as pd
-    from matplotlib import colormaps
 
     if name not in frame:
         raise UsageError(f"no column {name!r} to colour by{nearest(name, map(str, frame))}")
@@ -228,86 +221,32 @@ def layer_of(
         return TermLayer(name, codes, terms, [chosen.get(term, ABSENT) for term in terms])
     if not pd.api.types.is_numeric_dtype(column.dtype):
         raise UsageError(f"column {name!r} has neither numbers nor terms: {column.dtype}")
-    if colormap not in colormaps:
-        raise UsageError(f"no colour map {colormap!r}{nearest(colormap, colormaps)}")
     kept: Any = column.dtype if getattr(column.dtype, "kind", "") == "f" else np.float64
     values = column.to_numpy(dtype=kept, na_value=np.nan)
-    said = f"{label or name}, mean of a pixel"
-    return ValueLayer(name, said, values, checked_limits(limits), colormaps[colormap])
-
-
-def _legend(
-    ax: Axes,
-    texts: Sequence[str],
-    colors: Sequence[str],
-    room: float,
-    *,
-    right: float = 0.0,
-    drop: float = 0.0,
-    title: str | None = None,
-) -> float:
-    """List colours and what they mean under axes, in as many columns as fit.
-
-    Parameters
-    ----------
-    room : float
-        Inches that it may be wide.
-    right, drop : float
-        Inches to the right and down.
-    title : str, optional
-        Above the list.
-
-    Returns
-    -------
-    float
-        Height in inches.
-    """
-    from matplotlib.lines import Line2D
-    from matplotlib.transforms import ScaledTranslation
-
-    if not texts:
-        return 0.0
-    em = canvas.SMALL / 72
-    lines = [canvas.wrapped(text, room - 3 * em) for text in texts]
-    widest = max(_width(ax, line) for line in lines)
-    columns = max(1, min(len(lines), int((0.97 * room + em) / (widest + 3 * em))))
-    legend = ax.legend(
-        [Line2D([], [], ls="none", marker="s", markersize=4, color=color) for color in colors],
-        [f"{number}" for number in range(len(lines))],
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-        bbox_transform=ax.transAxes
-        + ScaledTranslation(right, -1.7 * em - drop, ax.figure.dpi_scale_trans),
-        borderaxespad=0,
-        borderpad=0,
-        ncols=-(-len(lines) // -(-len(lines) // columns)),  # no column stays empty
-        fontsize=canvas.SMALL,
-        handlelength=1,
-        handletextpad=0.5,
-        columnspacing=1,
-        labelspacing=0.25,
-        frameon=False,
-        title=title,
-        title_fontsize=canvas.SMALL,
-        alignment="left",
+    return ValueLayer(
+        name,
+        label or name,
+        values,
+        checked_limits(limits),
+        colormap_of(colormap, cells=True),
+        is_gene=label is not None,
+        zero_apart=not bool((values < 0).any()),
     )
-    legend.remove()
-    ax.add_artist(legend)  # or the next legend of the same axes would replace it
-    legend.set_clip_on(False)
-    # texts are set afterwards: a legend leaves out what starts with an underscore
-    for text, line in zip(legend.get_texts(), lines, strict=True):
-        canvas.plain(text).set_text(line)
-    canvas.plain(legend.get_title())
-    height = legend.get_window_extent(canvas.renderer_of(ax.figure)).height
-    return float(height / ax.figure.dpi)
 
 
-def _width(ax: Axes, text: str) -> float:
-    """Measure a text in inches."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.text import Text
+def with_one_scale(layers: Sequence[Layer]) -> list[Layer]:
+    """Return layers of which all with numbers have the lowest and highest of their limits."""
+    limits = [layer.limits for layer in layers if isinstance(layer, ValueLayer) and layer.limits]
+    if not limits:
+        return list(layers)
+    shared = (min(low for low, _ in limits), max(high for _, high in limits))
+    return [
+        replace(layer, limits=shared) if isinstance(layer, ValueLayer) else layer
+        for layer in layers
+    ]
 
-    font = FontProperties(size=canvas.SMALL)
-    probe = Text(text=text, fontproperties=font, parse_math=False)
-    probe.set_figure(ax.figure)
-    return float(probe.get_window_extent(dpi=ax.figure.dpi).width / ax.figure.dpi)
+
+def have_one_scale(layers: Sequence[Layer]) -> bool:
+    """Tell whether one colour bar explains several layers of numbers."""
+    values = [layer for layer in layers if isinstance(layer, ValueLayer)]
+    return len(values) > 1 and len({(one.limits, one.label) for one in values}) == 1

@@ -17,6 +17,9 @@ EMPTY = -1  # of a pixel on which no cell lies
 
 _LARGEST_RADIUS = 6
 
+# How often all cells together may cover the picture: they lie in islands.
+_OFTEN = 4
+
 
 @dataclass(frozen=True)
 class Raster:
@@ -44,7 +47,7 @@ class Raster:
         """Return the radius of a cell in pixels: few cells are drawn larger."""
         radius = 0
         while radius < _LARGEST_RADIUS:
-            if n_cells * len(_disc(radius + 1)) > self.width * self.height:
+            if n_cells * len(_disc(radius + 1)) > _OFTEN * self.width * self.height:
                 break
             radius += 1
         return radius

@@ -69,7 +69,7 @@ def check_texts(picture):
     for (one, a), (other, b) in itertools.combinations(boxes, 2):
         apart = a.x1 <= b.x0 + 2 or b.x1 <= a.x0 + 2 or a.y1 <= b.y0 + 2 or b.y1 <= a.y0 + 2
         assert apart, f"{one!r} and {other!r}"
-    return {text for text, _ in boxes}
+    return {text.replace("\n", " ") for text, _ in boxes}
 
 
 LONG = "a very long name of a kind of cells, such as people write when nobody stops them from it"

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from PIL import Image
 
-from abc_dask.analysis.plots import canvas, figures
+from abc_dask.analysis.plots import canvas, group_figures
 from abc_dask.errors import UsageError, ViewError
 from tests.analysis.plots.pictures import statistics
 
@@ -19,7 +19,7 @@ from tests.analysis.plots.pictures import statistics
 @pytest.fixture
 def picture():
     mean, _ = statistics(4, 3)
-    drawn = figures.heatmap_figure(mean, dpi=100)
+    drawn = group_figures.heatmap_figure(mean, dpi=100)
     drawn.provenance = {"title": "Means of <genes> & cells", "release": "20250531", "abc_dask": "1"}
     return drawn
 

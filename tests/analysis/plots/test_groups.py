@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 
-from abc_dask.analysis.plots import figures
+from abc_dask.analysis.plots import colors, group_figures
 from abc_dask.errors import UsageError
 from tests.analysis.plots.pictures import ABSENT, at, check_texts, close, statistics
 
@@ -15,9 +14,11 @@ def test_heatmap_has_the_colors_of_its_table():
     mean, _ = statistics(4, 3)
     mean.iloc[1, 2] = np.nan
     mean.iloc[2, 0] = 9.0
-    picture = figures.heatmap_figure(mean, limits=(0, 6), counts=[5, 10_000, 3, 4], label="mean")
+    picture = group_figures.heatmap_figure(
+        mean, limits=(0, 6), counts=[5, 10_000, 3, 4], label="mean"
+    )
     ax = picture.axes[0]
-    scale = mpl.colormaps["viridis"]
+    scale = colors.colormap_of("expression")
     for row, column in np.ndindex(mean.shape):
         value = mean.iloc[row, column]
         expected = ABSENT if np.isnan(value) else scale(min(value / 6, 1.0))[:3]
@@ -32,11 +33,11 @@ def test_heatmap_has_the_colors_of_its_table():
 
 def test_limits_of_a_heatmap_start_at_zero():
     mean, _ = statistics(4, 3)
-    (image,) = figures.heatmap_figure(mean).axes[0].images
+    (image,) = group_figures.heatmap_figure(mean).axes[0].images
     assert image.get_clim() == (0, mean.to_numpy().max())
-    (image,) = figures.heatmap_figure(mean - 3).axes[0].images
+    (image,) = group_figures.heatmap_figure(mean - 3).axes[0].images
     assert image.get_clim() == ((mean - 3).to_numpy().min(), (mean - 3).to_numpy().max())
-    (image,) = figures.heatmap_figure(mean * 0).axes[0].images
+    (image,) = group_figures.heatmap_figure(mean * 0).axes[0].images
     assert image.get_clim() == (0, 1)
 
 
@@ -44,7 +45,7 @@ def test_dots_are_as_large_as_fractions_and_colored_by_means():
     mean, fraction = statistics(3, 2)
     mean.iloc[0, 0], fraction.iloc[0, 0] = np.nan, np.nan
     fraction.iloc[2, 1] = 0.0
-    picture = figures.dots_figure(mean, fraction, counts=[1, 2, 3], limits=(0, 6))
+    picture = group_figures.dots_figure(mean, fraction, counts=[1, 2, 3], limits=(0, 6))
     ax = picture.axes[0]
     (points,) = ax.collections
     rows_columns = points.get_offsets()[:, ::-1].astype(int)
@@ -55,10 +56,10 @@ def test_dots_are_as_large_as_fractions_and_colored_by_means():
         assert size / sizes.max() == pytest.approx(
             fraction.iloc[row, column] / fraction.max(axis=None)
         )
-    assert close(at(picture, ax, 1, 1), mpl.colormaps["viridis"](mean.iloc[1, 1] / 6)[:3])
+    assert close(at(picture, ax, 1, 1), colors.colormap_of("expression")(mean.iloc[1, 1] / 6)[:3])
     assert {"20%", "100%"} <= check_texts(picture)
     with pytest.raises(UsageError, match="means have shape"):
-        figures.dots_figure(mean, fraction.iloc[:1])
+        group_figures.dots_figure(mean, fraction.iloc[:1])
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,8 @@ def test_texts_of_tables_can_be_read(shape, name):
         "dpi": 120,
     }
     for picture in (
-        figures.heatmap_figure(mean, **said),
-        figures.dots_figure(mean, fraction, **said),
+        group_figures.heatmap_figure(mean, **said),
+        group_figures.dots_figure(mean, fraction, **said),
     ):
         texts = check_texts(picture)
         assert set(mean.index) | set(mean.columns) <= texts
@@ -94,8 +95,8 @@ def test_texts_of_tables_can_be_read(shape, name):
 def test_refusals_of_tables():
     mean, _ = statistics(401, 1)
     with pytest.raises(UsageError, match=r"401 groups are too many .* coarser --by"):
-        figures.heatmap_figure(mean)
+        group_figures.heatmap_figure(mean)
     with pytest.raises(UsageError, match="there is no group to draw"):
-        figures.heatmap_figure(mean.iloc[:0])
+        group_figures.heatmap_figure(mean.iloc[:0])
     with pytest.raises(UsageError, match="no colour map"):
-        figures.heatmap_figure(mean.iloc[:3], colormap="nothing")
+        group_figures.heatmap_figure(mean.iloc[:3], colormap="nothing")
