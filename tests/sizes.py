@@ -88,7 +88,7 @@ LEFT = {
         analysis.summary._SHOWN
         analysis.plots.canvas.DPI analysis.plots.legends._LINES
         analysis.plots.map_labels._GRID analysis.plots.map_labels._LETTERS
-        analysis.report._DPI analysis.store_loops._BITS
+        analysis.report._DPI analysis.order_loops._BITS
         analysis.store_loops._TOGETHER matrix.chunk_index._USUAL_K run.shards._DIGITS
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES

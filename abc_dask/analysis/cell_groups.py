@@ -205,15 +205,7 @@ def groups_of(store: GeneStore, grouping: Grouping) -> CellGroups:
     else:
         found = [term_column(store, name) for name in grouping.by]
     columns = tuple(annotation for annotation, _ in found)
-    if np.prod([len(a.terms or ()) + 1.0 for a in columns]) > 2**62:
-        raise UsageError(f"too many groups of {enumerate_names(grouping.by)}; name fewer columns")
-    numbers = np.zeros(store.n_cells, np.int64)
-    lacks = np.zeros(store.n_cells, np.bool_)
-    for annotation, codes in found:
-        n_terms = len(annotation.terms or ())
-        numbers *= n_terms + 1
-        numbers += np.where(codes < 0, n_terms, codes)
-        lacks |= codes < 0
+    numbers, lacks = numbered(columns, [codes for _, codes in found])
     kept = fits & ~lacks if grouping.missing == "drop" else fits
     present, group, cells = np.unique(numbers[kept], return_inverse=True, return_counts=True)
     enough = cells >= grouping.least
@@ -237,6 +229,28 @@ def groups_of(store: GeneStore, grouping: Grouping) -> CellGroups:
         n_few=int((~enough).sum()),
         n_few_cells=int(cells[~enough].sum()),
     )
+
+
+def numbered(
+    columns: Sequence[Annotation], codes: Sequence[NDArray[np.int32]]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the codes of several columns as one number each, and which lack a term.
+
+    Raises
+    ------
+    UsageError
+        If there would be too many groups.
+    """
+    if np.prod([len(a.terms or ()) + 1.0 for a in columns]) > 2**62:
+        names = enumerate_names([a.name for a in columns])
+        raise UsageError(f"too many groups of {names}; name fewer columns")
+    numbers, lacks = np.zeros(len(codes[0]), np.int64), np.zeros(len(codes[0]), np.bool_)
+    for annotation, own in zip(columns, codes, strict=True):
+        n_terms = len(annotation.terms or ())
+        numbers *= n_terms + 1
+        numbers += np.where(own < 0, n_terms, own)
+        lacks |= own < 0
+    return numbers, lacks
 
 
 def cells_where(store: GeneStore, where: str | None, normalization: str) -> NDArray[np.bool_]:

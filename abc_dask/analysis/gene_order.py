@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.analysis import store_loops as loops
+from abc_dask.analysis import order_loops as loops
 from abc_dask.analysis.gene_values import GeneValues
 
 

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
-from abc_dask.analysis.gene_values import GeneReader, opened
+from abc_dask.analysis.gene_values import GeneReader, opened, opened_store
+from abc_dask.analysis.precomputed import SummedReader, is_precomputed, summed_groups
 from abc_dask.errors import UsageError
 from abc_dask.messages import plural
 from abc_dask.store.description import SHARD_GENES, require_normalization
 from abc_dask.store.gene_store import GeneStore
+from abc_dask.store.precomputed import Precomputed
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -23,11 +25,15 @@ Arrays = Mapping[str, NDArray[Any]]
 class Work(Protocol):
     """What is computed of a gene; frozen, small, picklable."""
 
+    @property
+    def needs(self) -> tuple[str, ...] | None:
+        """The precomputed counts that it needs beside moments; None where it needs values."""
+
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of each result of one gene."""
 
     def of_gene(self, gene: Any, out: Mapping[str, Any]) -> None:
-        """Write the results of one gene (`GeneValues`)."""
+        """Write the results of one gene: `GeneValues`, or `SummedGene` if that is enough."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class GeneTask:
     grouping : Grouping
     normalization : str
     work : Work
+    is_precomputed : bool
+        Read statistics that the store keeps, not values.
     """
 
     number: int
@@ -56,6 +64,7 @@ class GeneTask:
     grouping: Grouping
     normalization: str
     work: Work
+    is_precomputed: bool = False
 
     @property
     def where(self) -> str:
@@ -74,9 +83,8 @@ Compute = Callable[[Sequence[GeneTask]], Sequence[Arrays | Path]]
 
 def compute_task(task: GeneTask) -> Arrays:
     """Return the results of a task, the genes along the first axis of each."""
-    store, groups = opened(task.store, task.digest, task.grouping)
-    reader = GeneReader(store, groups, task.normalization)
-    shapes = task.work.shapes(len(groups.cells))
+    reader = _reader(task)
+    shapes = task.work.shapes(reader.n_groups)
     out = {n: np.empty((len(task.genes), *shape), kind) for n, (shape, kind) in shapes.items()}
     out["values"] = np.empty(len(task.genes), np.int64)
     for number, gene in enumerate(task.genes):
@@ -87,10 +95,19 @@ def compute_task(task: GeneTask) -> Arrays:
     return out
 
 
+def _reader(task: GeneTask) -> GeneReader | SummedReader:
+    if not task.is_precomputed:
+        store, groups = opened(task.store, task.digest, task.grouping)
+        return GeneReader(store, groups, task.normalization)
+    store = opened_store(task.store, task.digest)
+    groups = summed_groups(task.store, task.digest, task.grouping)
+    return SummedReader(store, groups, task.genes, task.work.needs or ())
+
+
 def tasks_of(
     store: GeneStore, genes: Sequence[int], grouping: Grouping, normalization: str, work: Work
 ) -> list[GeneTask]:
-    """Return one task a shard that has any of some genes.
+    """Return one task a shard that has any of some genes, or a chunk of precomputed statistics.
 
     Raises
     ------
@@ -99,11 +116,14 @@ def tasks_of(
     """
     require_normalization(store.info, normalization, store.name)
     digest, path = store.digest, path_of(store)
+    kept = precomputed_for(store, grouping, normalization, work)
+    together = SHARD_GENES if kept is None else kept.genes_together
     shards: dict[int, list[int]] = {}
     for gene in sorted(genes):
-        shards.setdefault(gene // SHARD_GENES, []).append(gene)
+        shards.setdefault(gene // together, []).append(gene)
+    is_kept = kept is not None
     return [
-        GeneTask(number, path, digest, tuple(own), grouping, normalization, work)
+        GeneTask(number, path, digest, tuple(own), grouping, normalization, work, is_kept)
         for number, own in enumerate(shards.values())
     ]
 
@@ -176,15 +196,33 @@ def path_of(store: GeneStore) -> str:
     return store.name if "://" in store.name else str(Path(store.name).absolute())
 
 
-def groups_in(store: GeneStore, grouping: Grouping) -> CellGroups:
+def precomputed_for(
+    store: GeneStore, grouping: Grouping, normalization: str, work: Work
+) -> Precomputed | None:
+    """Return a store's precomputed statistics if they are enough for some work."""
+    enough = work.needs is not None and is_precomputed(store, grouping, normalization)
+    return store.precomputed if enough else None
+
+
+def groups_in(store: GeneStore, grouping: Grouping, *, summed: bool = False) -> CellGroups:
     """Put a store's cells into groups, once a process.
+
+    Parameters
+    ----------
+    store : GeneStore
+    grouping : Grouping
+    summed : bool
+        Put its precomputed groups into groups, in place of cells.
 
     Raises
     ------
     UsageError
         If no cell is left, or a column or gene is unknown.
     """
-    _, groups = opened(path_of(store), store.digest, grouping)
+    if summed:
+        groups = summed_groups(path_of(store), store.digest, grouping)
+    else:
+        _, groups = opened(path_of(store), store.digest, grouping)
     if not len(groups.cells):
         raise UsageError(f"no cell of {store.name} is left{_why_none(groups)}")
     return groups
@@ -228,5 +266,5 @@ def compute_genes(
         If bytes are damaged, or raw counts are not certain.
     """
     tasks = tasks_of(store, genes, grouping, normalization, work)
-    groups = groups_in(store, grouping)
+    groups = groups_in(store, grouping, summed=tasks[0].is_precomputed)
     return GeneResults(np.asarray(genes, np.int64), groups, compute(tasks))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,27 @@ class GeneValues:
     values: NDArray[Any]
     held: NDArray[np.int64]
 
+    def moments(self) -> Moments:
+        """Return sum, mean and sum of squared differences from it of each group."""
+        found = Moments(*(np.empty(len(self.held)) for _ in range(3)))
+        loops.moments(self.codes, self.values, self.held, *found)
+        return found
+
+    def count(self, kind: str, limit: float) -> NDArray[np.int64]:
+        """Count the values of each group above (``gt``) or from (``ge``) a limit."""
+        found = np.empty(len(self.held), np.int64)
+        count = loops.count_above if kind == "gt" else loops.count_from
+        count(self.codes, self.values, limit, found)
+        return found
+
+
+class Moments(NamedTuple):
+    """Sum, mean and sum of squared differences from the mean of each group; NaN without values."""
+
+    total: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
 
 def opened(path: str, digest: str, grouping: Grouping) -> tuple[GeneStore, CellGroups]:
     """Open a store and put its cells into groups, once a process.
@@ -51,11 +72,12 @@ def opened(path: str, digest: str, grouping: Grouping) -> tuple[GeneStore, CellG
         If it is not the store of this digest.
     """
     with _LOCK:  # threads would all do it
-        return _opened(path, digest), _grouped(path, digest, grouping)
+        return opened_store(path, digest), _grouped(path, digest, grouping)
 
 
 @lru_cache(maxsize=2)
-def _opened(path: str, digest: str) -> GeneStore:
+def opened_store(path: str, digest: str) -> GeneStore:
+    """Open a store, once a process; errors as `opened`."""
     store: GeneStore = open_store(path)
     if store.digest != digest:
         raise StoreError(f"{path} was replaced while it was in use; run the command again")
@@ -67,7 +89,7 @@ def _opened(path: str, digest: str) -> GeneStore:
 
 @lru_cache(maxsize=2)
 def _grouped(path: str, digest: str, grouping: Grouping) -> CellGroups:
-    return groups_of(_opened(path, digest), grouping)
+    return groups_of(opened_store(path, digest), grouping)
 
 
 class GeneReader:
@@ -89,6 +111,7 @@ class GeneReader:
     def __init__(self, store: GeneStore, groups: CellGroups, normalization: str) -> None:
         require_normalization(store.info, normalization, store.name)
         self._store, self._groups = store, groups
+        self.n_groups = len(groups.cells)
         self._is_log2 = normalization == "log2"
         self._is_own = normalization == store.info.normalization
         self.dtype = store.dtype if self._is_log2 else np.dtype(np.float64)

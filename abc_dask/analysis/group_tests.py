@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.analysis import store_loops as loops
+from abc_dask.analysis import order_loops, store_loops
 from abc_dask.analysis.gene_order import ordered_keys, split
 from abc_dask.analysis.gene_values import GeneValues
 
@@ -38,20 +38,16 @@ class Sample:
     above: NDArray[Any]
 
     @classmethod
-    def of(cls, gene: GeneValues) -> Sample:
-        """Sum up every group's values of a gene."""
-        n_groups = len(gene.held)
-        total, mean, squares = (np.empty(n_groups) for _ in range(3))
-        above = np.empty(n_groups, np.int64)
-        loops.moments(gene.codes, gene.values, gene.held, total, mean, squares)
-        loops.count_above(gene.codes, gene.values, 0.0, above)
-        return cls(gene.held, mean, squares, above)
+    def of(cls, gene: Any) -> Sample:
+        """Sum up every group's values of a gene: `GeneValues`, or `SummedGene`."""
+        _, mean, squares = gene.moments()
+        return cls(gene.held, mean, squares, gene.count("gt", 0.0))
 
     def rest(self) -> Sample:
         """Return all cells outside of each group."""
         n = np.empty(len(self.n), np.int64)
         mean, squares = np.empty(len(n)), np.empty(len(n))
-        loops.rest_moments(self.n, self.mean, self.squares, n, mean, squares)
+        store_loops.rest_moments(self.n, self.mean, self.squares, n, mean, squares)
         return Sample(n, mean, squares, self.above.sum() - self.above)
 
     def __getitem__(self, groups: Any) -> Sample:
@@ -91,8 +87,13 @@ class Tests:
             kinds["reference"] = np.int32
         return {name: (shape, kind) for name, kind in kinds.items()}
 
-    def of_gene(self, gene: GeneValues, out: Mapping[str, Any]) -> None:
-        """Test one gene."""
+    @property
+    def needs(self) -> tuple[str, ...] | None:
+        """The counts that it needs of those that are precomputed; None where it needs values."""
+        return None if self.method == "wilcoxon" else ("gt0",)
+
+    def of_gene(self, gene: Any, out: Mapping[str, Any]) -> None:
+        """Test one gene: `GeneValues`, or `SummedGene`."""
         chosen = np.array(self.groups)
         sample = Sample.of(gene)
         one = sample[chosen]
@@ -121,13 +122,14 @@ class Tests:
         held = gene.held
         if self.versus < 0:
             ranks = np.empty(len(held))
-            ties = loops.rank_sums(keys, codes, zero, held, ranks)
+            ties = order_loops.rank_sums(keys, codes, zero, held, ranks)
             return ranks[chosen], np.full(len(chosen), ties)
         by_group, starts = split(keys, codes, len(held))
         own = [by_group[starts[g] : starts[g + 1]] for g in range(len(held))]
         other = own[self.versus]
         found = [
-            loops.pair_rank_sum(own[g], held[g], other, held[self.versus], zero) for g in chosen
+            order_loops.pair_rank_sum(own[g], held[g], other, held[self.versus], zero)
+            for g in chosen
         ]
         sums = np.array(found)
         return sums[:, 0], sums[:, 1]

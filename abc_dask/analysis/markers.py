@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
 from abc_dask.analysis.cell_lists import CellList
-from abc_dask.analysis.gene_tasks import Compute, GeneResults, compute_genes, groups_in
+from abc_dask.analysis.gene_tasks import (
+    Compute,
+    GeneResults,
+    compute_genes,
+    groups_in,
+    precomputed_for,
+)
 from abc_dask.analysis.group_table import CELLS, TABLES, GroupTable, write_frames
 from abc_dask.analysis.group_tests import METHODS, Tests
 from abc_dask.analysis.store_statistics import (
@@ -222,7 +228,8 @@ def find_markers(
         raise UsageError("method 'pairwise' compares with every other group; leave versus out")
     chosen = chosen_genes(store, genes)
     grouping = Grouping(tuple(columns), missing, where, normalization, lists=lists)
-    found = groups_in(store, grouping)
+    kept = precomputed_for(store, grouping, normalization, Tests(method, ()))
+    found = groups_in(store, grouping, summed=kept is not None)
     tested, few = _tested(found, groups, versus, 1 if method == "wilcoxon" else 2)
     _require_bounded(found, len(tested), len(chosen), method)
     other = -1 if versus == REST else found.names.index(versus)

@@ -31,6 +31,11 @@ _OF_CELLS = ("total", "counts_are_certain")
 class Sums:
     """The work of a pseudobulk: sums of whole numbers."""
 
+    @property
+    def needs(self) -> None:
+        """Nothing that is precomputed would do: sums are of raw counts."""
+        return
+
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of the sums of one gene."""
         return {"sum": ((n_groups,), np.int64)}

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from abc_dask._version import __version__
-from abc_dask.analysis import store_loops as loops
+from abc_dask.analysis import order_loops
 from abc_dask.analysis.cell_groups import MISSING, Grouping
 from abc_dask.analysis.gene_order import ordered_keys, split, values_of_keys
 from abc_dask.analysis.gene_tasks import Compute, GeneResults, compute_genes
 from abc_dask.analysis.group_table import CELLS, GroupTable, obs_of
+from abc_dask.analysis.precomputed import COUNTS
 from abc_dask.analysis.summary import Summary
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names, names_of, nearest
@@ -52,11 +53,18 @@ class Statistics:
         """Return the shape and type of each statistic of one gene."""
         return {n: ((n_groups,), np.int64 if is_whole(n) else np.float64) for n in self.names}
 
+    @property
+    def needs(self) -> tuple[str, ...] | None:
+        """The counts that it needs of those that are precomputed; None where it needs values."""
+        counts = [_limit(name) for name in self.names if name == "fraction" or is_counted(name)]
+        if "median" in self.names or not set(counts) <= set(COUNTS):
+            return None
+        return tuple(dict.fromkeys(COUNTS[count] for count in counts))
+
     def of_gene(self, gene: Any, out: Mapping[str, Any]) -> None:
         """Write the statistics of one gene."""
-        codes, values, held = gene.codes, gene.values, gene.held
-        total, mean, squares = (np.empty(len(held)) for _ in range(3))
-        loops.moments(codes, values, held, total, mean, squares)
+        held = gene.held
+        total, mean, squares = gene.moments()
         few = np.where(held > 1, squares / (held - 1), np.nan)
         for name in self.names:
             if name in _WHOLE:
@@ -74,22 +82,24 @@ class Statistics:
             elif name == "median":
                 out[name][:] = _medians(gene)
             elif name == "fraction":
-                above = np.empty(len(held), np.int64)
-                loops.count_above(codes, values, 0.0, above)
-                out[name][:] = above / held
+                out[name][:] = gene.count(*_limit(name)) / held
             else:
-                kind, limit = _limit(name)
-                count = loops.count_above if kind == "gt" else loops.count_from
-                count(codes, values, limit, out[name])
+                out[name][:] = gene.count(*_limit(name))
 
 
 def is_whole(name: str) -> bool:
     """Tell whether a statistic is a number of cells."""
-    return name in _WHOLE or bool(_COUNTED.fullmatch(name))
+    return name in _WHOLE or is_counted(name)
+
+
+def is_counted(name: str) -> bool:
+    """Tell whether a statistic counts values above or from a limit."""
+    return bool(_COUNTED.fullmatch(name))
 
 
 def _limit(name: str) -> tuple[str, float]:
-    match = _COUNTED.fullmatch(name)
+    """Return the kind and the limit of a count; a fraction is of values above 0."""
+    match = _COUNTED.fullmatch("gt0" if name == "fraction" else name)
     assert match is not None
     return match[1], float(match[2])
 
@@ -99,7 +109,7 @@ def _medians(gene: Any) -> Any:
     keys, zero, codes = ordered_keys(gene)
     by_group, starts = split(keys, codes, len(gene.held))
     low, high = (np.empty(len(gene.held), keys.dtype) for _ in range(2))
-    loops.middle_keys(by_group, starts, zero, gene.held, low, high)
+    order_loops.middle_keys(by_group, starts, zero, gene.held, low, high)
     one, two = (values_of_keys(k, gene.values.dtype).astype(np.float64) for k in (low, high))
     return np.where(gene.held > 0, (one + two) / 2, np.nan)
 

@@ -47,6 +47,7 @@ class Makers(Catalog):
         fetch: bool = False,
         discard: bool = False,
         add_to: str | Path | None = None,
+        precompute: Iterable[str] = (),
         progress: bool | None = None,
         **cluster: Unpack[ClusterOptions],
     ) -> GeneStore:
@@ -76,6 +77,8 @@ class Makers(Catalog):
             A finished store, whose cells come first, as they are: its matrices are not read
             again, and need not be on disk. Genes are matched by identifier; cells have no value
             of a gene that their side lacks. The result is that of all matrices in this order.
+        precompute : iterable of str
+            Keep statistics of all genes by these columns of terms, the finest one last.
         progress : bool
             Show progress; where not given, in notebooks only.
         **cluster
@@ -93,13 +96,15 @@ class Makers(Catalog):
         from abc_dask.run.build_store import build_store
         from abc_dask.run.store_plan import StoreOptions
         from abc_dask.stores import open_store
+        from abc_dask.stores.precomputed import adding_statistics
 
         path = Path(output).expanduser().absolute()
         build_store(
             self._inputs,
             path,
-            StoreOptions.of(normalization, annotate, layout, block_cells),
+            StoreOptions.of(normalization, annotate, layout, block_cells, precompute),
             cluster,
+            adding_statistics(progress=shown(progress)),
             overwrite=overwrite,
             fetch=fetch,
             discard=discard,

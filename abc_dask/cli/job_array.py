@@ -38,9 +38,11 @@ def finalize(output: str, overwrite: bool) -> None:  # noqa: FBT001 - a flag
     from abc_dask.run.job_array import finalize as commit
     from abc_dask.store.folder import is_store
     from abc_dask.store.gene_store import open_store
+    from abc_dask.stores.precomputed import adding_statistics
     from abc_dask.view import open_view
 
-    path = commit(output, overwrite=overwrite)
+    precompute = adding_statistics(progress=True)(None)
+    path = commit(output, overwrite=overwrite, precompute=precompute)
     if is_store(path):
         show_store(open_store(path))
     else:

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from abc_dask.store.gene_store import GeneStore
 
 
+precompute_option = names_option(
+    "--precompute",
+    metavar="COLUMN,...",
+    help="Keep statistics of all genes by these columns of terms, the finest one last "
+    "(class,subclass,supertype,cluster).",
+)
+
+
 @group(default="info")
 def store() -> None:
     """Make or show a gene-major store: any gene of all cells in a tenth of a second."""
@@ -71,6 +79,7 @@ def store() -> None:
     metavar="OLD.zarr",
     help="Begin with the cells of this store; only matrices that it lacks are read.",
 )
+@precompute_option
 @click.option(
     "--plan-only",
     is_flag=True,
@@ -96,6 +105,7 @@ def build(output: str, *, yes: bool, **options: Any) -> None:
     made = atlas.build_store(
         output,
         annotate=list(options["annotate"]),
+        precompute=list(options["precompute"]),
         progress=not is_quiet(),
         **{name: options[name] for name in (*names, *NAMES)},
     )
@@ -108,7 +118,9 @@ def _plan_only(atlas: Atlas, output: str, options: dict[str, Any]) -> None:
 
     names = ("normalization", "layout", "block_cells", "add_to")
     plan = atlas.plan_store(
-        annotate=list(options["annotate"]), **{name: options[name] for name in names}
+        annotate=list(options["annotate"]),
+        precompute=list(options["precompute"]),
+        **{name: options[name] for name in names},
     )
     path = Path(output).expanduser().absolute()
     n_blocks, todo = write_store_plan(plan, path, overwrite=options["overwrite"])
@@ -133,6 +145,25 @@ def verify(path: str) -> None:
         lambda: f"{opened.name}: {plural(opened.n_genes, 'gene')} as written",
         lambda: {"store": opened.name, "genes": opened.n_genes, "as_written": True},
     )
+
+
+@store.command()
+@click.argument("path", metavar="STORE.zarr")
+@names_option(
+    "--by",
+    required=True,
+    metavar="COLUMN,...",
+    help="Columns of terms, the finest one last (class,subclass,supertype,cluster).",
+)
+@cluster_options
+def precompute(path: str, *, by: tuple[str, ...], **cluster: Any) -> None:
+    """Add statistics of all genes by groups of cells to a finished store.
+
+    Then summarize, and markers by t, answer at once for these columns, without reading values.
+    """
+    from abc_dask.stores.precomputed import precompute_store
+
+    show_store(precompute_store(path, list(by), progress=not is_quiet(), **cluster))
 
 
 @store.command()
@@ -212,6 +243,9 @@ def store_text(opened: GeneStore) -> str:
     columns = [one["name"] for one in said.get("annotations", [])]
     if columns:
         lines.append(f"columns  {enumerate_names(columns, most=20)}")
+    if info.precomputed:
+        groups = plural(info.precomputed["groups"], "group")
+        lines.append(f"kept     statistics by {enumerate_names(info.precomputed['by'])}: {groups}")
     if said:
         lines.append(f"source   {release_text(said)}, {said['metadata']}")
         counts = said["counts"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from abc_dask.errors import UsageError
 from abc_dask.plan.alignment import Looking
@@ -10,11 +12,14 @@ from abc_dask.plan.inputs import Inputs
 from abc_dask.run.cluster.connect import ClusterOptions, connected
 from abc_dask.run.fetch_store import build_while_fetching
 from abc_dask.run.fetched_files import require_fetch
-from abc_dask.run.make_store import require_place, run_store
+from abc_dask.run.make_store import Precompute, require_place, run_store
 from abc_dask.run.store_addition import plan_addition
 from abc_dask.run.store_plan import StoreOptions, StorePlan, plan_store
 from abc_dask.store.description import BLOCK_CELLS
 from abc_dask.store.gene_store import open_store
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def plan_of_store(
@@ -33,6 +38,7 @@ def build_store(
     output: Path,
     options: StoreOptions,
     cluster: ClusterOptions,
+    precompute: Callable[[Client], Precompute],
     *,
     overwrite: bool,
     fetch: bool,
@@ -40,7 +46,10 @@ def build_store(
     discard: bool,
     looking: Looking | None,
 ) -> None:
-    """Make a store; parameters and errors as `Atlas.build_store`."""
+    """Make a store; parameters and errors as `Atlas.build_store`.
+
+    `precompute` returns what adds statistics, on a client.
+    """
     require_fetch(fetch=fetch, discard=discard)
     if fetch and add_to is not None:
         raise UsageError("what is added to a store must be on disk; fetch it before")
@@ -52,6 +61,7 @@ def build_store(
             options.with_blocks_of(BLOCK_CELLS),
             output,
             lambda: connected(output=output, **cluster),
+            precompute=precompute,
             overwrite=overwrite,
             discard=discard,
             progress=shown,
@@ -59,4 +69,11 @@ def build_store(
         return
     plan = plan_of_store(inputs, options, add_to, looking)
     with connected(output=output, **cluster) as client:
-        run_store(plan, output, client, overwrite=overwrite, progress=shown)
+        run_store(
+            plan,
+            output,
+            client,
+            precompute=precompute(client),
+            overwrite=overwrite,
+            progress=shown,
+        )

@@ -33,6 +33,7 @@ from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.run.fetching import fetch_tables
 from abc_dask.run.make_store import (
     Making,
+    Precompute,
     Runner,
     on_cluster,
     require_place,
@@ -46,6 +47,7 @@ from abc_dask.run.store_plan import (
     identity_of,
     nowhere,
     provenance_of,
+    require_terms,
 )
 from abc_dask.run.store_tasks import StoreTask
 from abc_dask.run.store_work import (
@@ -76,6 +78,7 @@ def build_while_fetching(
     output: Path,
     connect: Callable[[], AbstractContextManager[Client]],
     *,
+    precompute: Callable[[Client], Precompute],
     overwrite: bool,
     discard: bool,
     progress: bool,
@@ -92,6 +95,8 @@ def build_while_fetching(
         Where the store will be.
     connect : callable
         Returns a context with the `distributed.Client` where tasks run.
+    precompute : callable
+        Returns what adds statistics, on a client.
     overwrite : bool
         Replace a finished store at `output`, or another request's unfinished one.
     discard : bool
@@ -117,6 +122,7 @@ def build_while_fetching(
     told = FetchProgress(quiet=not progress)
     fetch_tables(inputs, options.annotate, told)
     annotations = find_annotations(inputs, options.annotate, ())
+    require_terms(options.precompute, annotations)
     assignments = inputs.assignments(options.normalization)
     genes = gene_frame(inputs, list(inputs.gene_names().by_identifier.values()))
     entries = [a.feature_matrix.file for a in assignments]
@@ -132,6 +138,7 @@ def build_while_fetching(
         layout=options.layout,
         block_cells=options.block_cells,
         provenance={},
+        precompute=options.precompute,
     )
     staging = Staging.beside(output)
     with connect() as client, staging.locked():
@@ -152,7 +159,7 @@ def build_while_fetching(
                 start_again(packing.values, staging)
         making = packing.whole(options)
         kept += making.assemble(run, show=progress)
-        making.finish(kept=kept, seconds=time.perf_counter() - began)
+        making.finish(precompute(client), kept=kept, seconds=time.perf_counter() - began)
     return output
 
 

@@ -20,6 +20,7 @@ from abc_dask.plan.plan import Plan, plan_from_json
 from abc_dask.run.blocks import run_here
 from abc_dask.run.cluster.workers import other_build
 from abc_dask.run.extraction import begin, complete
+from abc_dask.run.make_store import Precompute
 from abc_dask.run.part import Receipt, make_part, trusted_receipts
 from abc_dask.run.read_block import tasks_of
 from abc_dask.run.store_array import finish_store, pack_share
@@ -127,7 +128,9 @@ def extract_part(
     return len(todo), len(held)
 
 
-def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
+def finalize(
+    output: str | Path, *, overwrite: bool = False, precompute: Precompute | None = None
+) -> Path:
     """Commit the parts that a job array made.
 
     Parameters
@@ -136,6 +139,8 @@ def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
         Of the view or store.
     overwrite : bool
         Replace a finished one at `output`.
+    precompute : callable, optional
+        Adds statistics to a store, where its plan asks for them.
 
     Returns
     -------
@@ -155,7 +160,7 @@ def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
     store = _opened_store(staging)
     if store is not None:
         with staging.locked():
-            finish_store(store, staging, overwrite=overwrite)
+            finish_store(store, staging, precompute or _no_statistics, overwrite=overwrite)
         return path
     refuse_existing(path, overwrite=overwrite)
     plan, format = _opened(staging)
@@ -172,6 +177,10 @@ def finalize(output: str | Path, *, overwrite: bool = False) -> Path:
             )
         complete(plan, found, staging, format, kept=len(found), began=began)
     return path
+
+
+def _no_statistics(*_: object) -> None:
+    raise UsageError("this store is to keep statistics: run `abc-dask finalize`")
 
 
 def _opened_store(staging: Staging) -> StoreWork | None:

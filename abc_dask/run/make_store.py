@@ -8,6 +8,7 @@ blocks and shards whose receipts are missing.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,9 @@ def require_place(output: Path, *, overwrite: bool) -> None:
         refuse_existing(output, overwrite=overwrite)
 
 
+# Adds statistics by some columns to a store that nobody reads yet; a folder keeps what is done.
+Precompute = Callable[[Path, Sequence[str], Path], None]
+
 # Does the tasks of a digest, and raises what one of them raised.
 Runner = Callable[[Sequence[StoreTask], str, Progress], None]
 
@@ -62,6 +66,7 @@ def run_store(
     output: Path,
     client: Client,
     *,
+    precompute: Precompute,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -74,6 +79,8 @@ def run_store(
         Where the store will be.
     client : distributed.Client
         Where tasks run; output and inputs must lie where its workers see them.
+    precompute : callable
+        Adds statistics where the plan asks for them.
     overwrite : bool
         Replace a finished store at `output`, or another request's unfinished one.
     progress : bool
@@ -106,7 +113,7 @@ def run_store(
                 require_alone(work, error)
                 start_again(values, staging)
         kept += making.assemble(on_cluster(client, staging), show=progress)
-        making.finish(kept=kept, seconds=time.perf_counter() - began)
+        making.finish(precompute, kept=kept, seconds=time.perf_counter() - began)
     return output
 
 
@@ -293,7 +300,7 @@ class Making:
             good = list(pool.map(look, tasks))
         return {task.number for task, is_good in zip(tasks, good, strict=True) if is_good}
 
-    def finish(self, *, kept: int, seconds: float) -> None:
+    def finish(self, precompute: Precompute, *, kept: int, seconds: float) -> None:
         """Write all but the genes, and publish."""
         work, store = self.work, self._store
         self._require_blocks()
@@ -337,6 +344,9 @@ class Making:
                 gathered=gathered,
                 shards=sorted(shards, key=lambda shard: shard.number),
             )
+            if work.precompute:
+                name = hashlib.sha256(json.dumps(work.precompute).encode()).hexdigest()[:16]
+                precompute(store, work.precompute, self._folder / f"precomputed-{name}")
             self.staging.publish(store)
         except OSError as error:
             raise cannot_write(self.staging.output, error) from error

@@ -31,6 +31,7 @@ from abc_dask.run.store_plan import (
     identity_of,
     nowhere,
     provenance_of,
+    require_terms,
 )
 from abc_dask.run.store_work import StoreWork
 from abc_dask.store.gene_store import GeneStore
@@ -135,6 +136,13 @@ def plan_addition(
     if not options.annotate:
         options = replace(options, annotate=_older_columns(older, inputs, unlisted))
     annotations = find_annotations(inputs, options.annotate, ())
+    require_terms(options.precompute, annotations)
+    if older.info.precomputed and not options.precompute:
+        warnings.warn(
+            f"the precomputed statistics of {older.name} are left out: they are not of all cells; "
+            "--precompute makes new ones",
+            stacklevel=2,
+        )
     genes = _genes(inputs, all_genes(inputs, kept), older)
     planned = [one.planned(()) for one in aligned]
     files = {m.relative_path: list(asdict(m.matrix.fingerprint).values()) for m in planned}

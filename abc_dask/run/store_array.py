@@ -12,6 +12,7 @@ from abc_dask.progress import Progress
 from abc_dask.run.blocks import run_here
 from abc_dask.run.make_store import (
     Making,
+    Precompute,
     Runner,
     begin_store,
     require_alone,
@@ -85,7 +86,9 @@ def pack_share(
     return len(todo), len(held)
 
 
-def finish_store(work: StoreWork, staging: Staging, *, overwrite: bool) -> None:
+def finish_store(
+    work: StoreWork, staging: Staging, precompute: Precompute, *, overwrite: bool
+) -> None:
     """Put the genes of a store together, several at a time, and publish it.
 
     Raises
@@ -110,7 +113,7 @@ def finish_store(work: StoreWork, staging: Staging, *, overwrite: bool) -> None:
             "run abc-dask extract-part again for their indices"
         )
     kept = len(held) + making.assemble(_in_threads(staging), show=False)
-    making.finish(kept=kept, seconds=time.perf_counter() - began)
+    making.finish(precompute, kept=kept, seconds=time.perf_counter() - began)
 
 
 def _named(task: StoreTask) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from abc_dask._version import FORMAT_VERSION
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
-from abc_dask.errors import ReleaseError
+from abc_dask.errors import ReleaseError, UsageError
 from abc_dask.messages import names_of
 from abc_dask.plan.alignment import Looking, align_rows, selection_digest
 from abc_dask.plan.inputs import Inputs
@@ -37,6 +37,7 @@ class StoreRequest(TypedDict, total=False):
     annotate: Iterable[str]
     layout: str
     block_cells: int | None
+    precompute: Iterable[str]
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,15 @@ class StoreOptions:
         ``sharded`` or ``objects``.
     block_cells : int
         Cells of a block; 0 where it is not decided yet.
+    precompute : tuple of str
+        Columns of terms by whose groups statistics are kept.
     """
 
     normalization: str
     annotate: tuple[str, ...]
     layout: str
     block_cells: int
+    precompute: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -67,10 +71,12 @@ class StoreOptions:
         annotate: Iterable[str] = (),
         layout: str = "sharded",
         block_cells: int | None = None,
+        precompute: Iterable[str] = (),
     ) -> StoreOptions:
         """Return options as a user gave them; 0 cells a block where they are not given."""
         cells = 0 if block_cells is None else block_cells or -1  # which is refused
-        return cls(normalization, tuple(names_of(annotate)), layout, cells)
+        columns = tuple(names_of(annotate)), tuple(names_of(precompute))
+        return cls(normalization, columns[0], layout, cells, columns[1])
 
     def with_blocks_of(self, cells: int) -> StoreOptions:
         """Return the options with so many cells a block where none were given."""
@@ -130,6 +136,7 @@ class StorePlan:
             layout=self.options.layout,
             block_cells=self.options.block_cells,
             provenance=self.provenance,
+            precompute=self.options.precompute,
         )
 
 
@@ -163,6 +170,7 @@ def plan_store(
     """
     require_layout(options.layout, options.block_cells)
     annotations = find_annotations(inputs, options.annotate, ())
+    require_terms(options.precompute, annotations)
     assignments = inputs.assignments(options.normalization)
     aligned = align_rows(inputs, assignments, None, (), progress)
     held = [rows for rows in aligned if rows.wanted.any()]
@@ -179,6 +187,20 @@ def plan_store(
         provenance=provenance_of(inputs, options, planned),
         identity=identity_of(inputs, options, genes, annotations, files),
     )
+
+
+def require_terms(names: Sequence[str], annotations: Sequence[Annotation]) -> None:
+    """Raise `UsageError` if statistics cannot be precomputed by some columns."""
+    known = {annotation.name: annotation for annotation in annotations}
+    if len(set(names)) < len(names):
+        raise UsageError("name each column to precompute by once")
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"--precompute {name}: the store will not have this column; name it in --annotate"
+            )
+        if known[name].is_numeric:
+            raise UsageError(f"cannot precompute by {name!r}: it holds numbers, not terms")
 
 
 def nowhere(inputs: Inputs) -> ReleaseError:

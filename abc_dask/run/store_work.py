@@ -205,6 +205,8 @@ class StoreWork:
         Store whose cells come first.
     older_rows : str
         Path of a .npy file of int64: row in cell_metadata of each of them, -1 for none.
+    precompute : tuple of str
+        Columns by whose groups statistics are kept.
     """
 
     identity: dict[str, Any] = field(repr=False)
@@ -218,6 +220,7 @@ class StoreWork:
     provenance: dict[str, Any] = field(repr=False)
     older: Older | None = None
     older_rows: str = ""
+    precompute: tuple[str, ...] = ()
 
     @property
     def n_before(self) -> int:

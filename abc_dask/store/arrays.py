@@ -77,8 +77,21 @@ class Arrays:
         begin = f"{group}/"
         return [p.removeprefix(begin) for p in self._metadata if p.startswith(begin)]
 
-    def read(self, path: str) -> Any:
+    def rows_of_chunk(self, path: str) -> int:
+        """Return the length of the chunks of an array along its first axis."""
+        try:
+            return int(self._metadata[path]["chunk_grid"]["configuration"]["chunk_shape"][0])
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise StoreError(f"{self._folder.name} has no {path}; make it anew") from None
+
+    def read(self, path: str, first: int = 0, stop: int | None = None) -> Any:
         """Read an array of one dimension or more: NumPy, or Arrow where it holds text.
+
+        Parameters
+        ----------
+        path : str
+        first, stop : int
+            Stretch of the first axis; all of it where not given.
 
         Raises
         ------
@@ -86,21 +99,24 @@ class Arrays:
             If it is not there, damaged, or of an encoding that no store has.
         """
         try:
-            return self._read(path)
+            return self._read(path, first, stop)
         except (KeyError, TypeError, ValueError, IndexError, struct.error, RuntimeError) as error:
             said = f"{type(error).__name__}: {str(error)[:200]}"
             raise StoreError(
                 f"{self._folder.name}: {path} cannot be read ({said}); make the store anew"
             ) from None
 
-    def _read(self, path: str) -> Any:
+    def _read(self, path: str, first: int, stop: int | None) -> Any:
         described = self._metadata[path]
         shape = tuple(int(n) for n in described["shape"])
+        stop = shape[0] if stop is None else stop
         chunk = tuple(int(n) for n in described["chunk_grid"]["configuration"]["chunk_shape"])
         if any(a != b for a, b in zip(shape[1:], chunk[1:], strict=True)):
             raise ValueError("chunks are cut across")
         rest = "/0" * (len(shape) - 1)
-        keys = [f"{path}/c/{number}{rest}" for number in range(-(-shape[0] // chunk[0]))]
+        begin = first // chunk[0] * chunk[0]
+        numbers = range(begin // chunk[0], -(-stop // chunk[0]))
+        keys = [f"{path}/c/{number}{rest}" for number in numbers]
         if not keys:
             return np.zeros(
                 0, "O" if described["data_type"] == "string" else described["data_type"]
@@ -109,11 +125,12 @@ class Arrays:
             parts = list(pool.map(lambda key: self._chunk(key, described, chunk), keys))
         if described["data_type"] == "string":
             joined = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
-            return joined.slice(0, shape[0])
+            return joined.slice(first - begin, stop - first)
         whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if len(whole) < shape[0]:
-            raise ValueError(f"{len(whole)} elements, expected {shape[0]}")
-        return whole[: shape[0]].astype(whole.dtype.newbyteorder("="), copy=False)
+        if len(whole) < stop - begin:
+            raise ValueError(f"{len(whole)} elements, expected {stop - begin}")
+        found = whole[first - begin : stop - begin]
+        return found.astype(whole.dtype.newbyteorder("="), copy=False)
 
     def _chunk(self, key: str, described: dict[str, Any], shape: tuple[int, ...]) -> Any:
         """Read and decode one chunk; Zarr writes none that holds nothing but the fill value."""
@@ -170,7 +187,7 @@ class Arrays:
 def decoded(raw: bytes, codecs: list[str]) -> bytes:
     """Undo the codecs of a chunk that no digest vouches for yet, checksum first."""
     import google_crc32c
-    from numcodecs import zstd
+    from numcodecs import blosc, zstd
 
     for codec in reversed(codecs):
         if codec == "crc32c":
@@ -179,6 +196,8 @@ def decoded(raw: bytes, codecs: list[str]) -> bytes:
                 raise ValueError("its CRC-32C differs")
         elif codec == "zstd":
             raw = zstd.decompress(raw)
+        elif codec == "blosc":
+            raw = blosc.decompress(raw)
         elif codec not in {"bytes", "vlen-utf8"}:
             raise ValueError(f"codec {codec!r}")
     return raw

@@ -20,6 +20,7 @@ from abc_dask.store.description import (
     metadata_digest,
     require_version,
 )
+from abc_dask.store.precomputed import Precomputed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,6 +153,11 @@ class DescribedStore:
     def axes(self) -> Axes:
         """All of the store but its values: cells, genes, patches."""
         return self._axes
+
+    @property
+    def precomputed(self) -> Precomputed | None:
+        """Statistics by groups of cells that it keeps, if any."""
+        return Precomputed(self._axes.arrays, self.info) if self.info.precomputed else None
 
     def find_genes(self, names: str | Sequence[str]) -> list[int]:
         """Find genes by identifier or symbol.

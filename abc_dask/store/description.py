@@ -83,6 +83,9 @@ class StoreInfo:
         SHA-256 of the metadata of all elements, as the root's zarr.json repeats them.
     provenance : dict
         Release, versions, what else is known.
+    precomputed : dict
+        Empty, or of statistics that the store keeps: ``by`` (columns), ``normalization``,
+        ``groups`` (their number).
     """
 
     n_cells: int
@@ -101,6 +104,7 @@ class StoreInfo:
     files: dict[str, str] = field(repr=False, default_factory=dict)
     metadata: str = field(repr=False, default="")
     provenance: dict[str, Any] = field(repr=False, default_factory=dict)
+    precomputed: dict[str, Any] = field(repr=False, default_factory=dict)
 
     def to_json(self) -> str:
         """Return the text of ``uns["abc_dask"]``."""
@@ -177,4 +181,5 @@ def html_of(info: StoreInfo, name: str, n_bytes: int) -> str:
             "uncertain": plural(info.n_uncertain, "cell"),
             "matrices": f"{len(info.matrices):,}",
         }
+        | ({"precomputed": ", ".join(info.precomputed["by"])} if info.precomputed else {})
     )

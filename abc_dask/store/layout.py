@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,15 +128,11 @@ def write_metadata(
     StoreInfo
         With digests.
     """
-    import anndata
     import zarr
     from anndata.io import write_elem
 
     root = zarr.open_group(store, mode="a", zarr_format=3)
-    settings: dict[str, Any] = {}
-    if "auto_shard_zarr_v3" in dir(anndata.settings):
-        settings["auto_shard_zarr_v3"] = False  # later versions ask to decide
-    with anndata.settings.override(**settings):
+    with without_shards():
         _write_frame(root, "obs", CELL_LABEL, cells.labels, _obs(cells, gathered))
         identifiers = genes[GENE_IDENTIFIER].to_numpy(dtype=object)
         _write_frame(root, "var", GENE_IDENTIFIER, identifiers, _var(genes, gathered, shards))
@@ -146,11 +143,31 @@ def write_metadata(
             _write_group(root, name, {})
         digests = tuple(shard.sha256 for shard in shards if shard.sha256)
         write_elem(root, "uns", {"normalization": info.normalization})
-        nodes = _consolidated(store)
-        found = replace(
-            info, shards=digests, files=_digests(store), metadata=metadata_digest(nodes)
-        )
-        write_elem(root["uns"], "abc_dask", found.to_json())
+        return seal(store, replace(info, shards=digests))
+
+
+def without_shards() -> AbstractContextManager[Any]:
+    """Return anndata's settings for arrays as they are asked for."""
+    import anndata
+
+    settings: dict[str, Any] = {}
+    if "auto_shard_zarr_v3" in dir(anndata.settings):
+        settings["auto_shard_zarr_v3"] = False  # later versions ask to decide
+    found: AbstractContextManager[Any] = anndata.settings.override(**settings)
+    return found
+
+
+def seal(store: Path, info: StoreInfo) -> StoreInfo:
+    """Write the description of what is there, then the root's zarr.json; return it."""
+    import zarr
+    from anndata.io import write_elem
+
+    uns = zarr.open_group(store, path="uns", mode="a", zarr_format=3)
+    if "abc_dask" in uns:
+        del uns["abc_dask"]
+    nodes = _consolidated(store)
+    found = replace(info, files=_digests(store), metadata=metadata_digest(nodes))
+    write_elem(uns, "abc_dask", found.to_json())
     _write_root(store, found)
     return found
 

@@ -17,6 +17,8 @@ from abc_dask.store import gene_store
 from abc_dask.store.folder import folder_of
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from abc_dask.analysis.cell_lists import Cells
     from abc_dask.analysis.gene_tasks import Compute
     from abc_dask.analysis.markers import Markers
@@ -320,9 +322,10 @@ def computing(
     *,
     what: str,
     progress: bool | None,
+    client: Client | None = None,
     **cluster: Unpack[ClusterOptions],
 ) -> Iterator[Compute]:
-    """Yield a function that runs tasks, on a cluster that starts with the first of them."""
+    """Yield a function that runs tasks, on a client, or a cluster that starts with the first."""
     from abc_dask.analysis.gene_tasks import compute_task
     from abc_dask.run.cluster.connect import connected
     from abc_dask.run.shards import run_shards
@@ -330,10 +333,8 @@ def computing(
     with contextlib.ExitStack() as stack:
 
         def compute(tasks: Any) -> Any:
-            client = stack.enter_context(connected(output=output, **cluster))
-            return run_shards(
-                compute_task, tasks, client, what=what, progress=shown(progress), **kept
-            )
+            at = client or stack.enter_context(connected(output=output, **cluster))
+            return run_shards(compute_task, tasks, at, what=what, progress=shown(progress), **kept)
 
         yield compute
 
