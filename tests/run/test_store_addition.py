@@ -161,3 +161,17 @@ def test_command(releases, tmp_path):
     assert done.exit_code == 0, done.output
     told = json.loads(CliRunner().invoke(cli, ["store", "info", made, "--json"]).output)
     assert len(told["matrices"]) == 3
+
+
+def test_precomputed_statistics_are_not_of_the_cells_that_are_added(releases, tmp_path):
+    options = {"annotate": ["class"], "block_cells": 64}
+    old = Atlas(releases / "old").build_store(
+        tmp_path / "old.zarr", precompute=["class"], **options
+    )
+    assert old.precomputed is not None
+    new = Atlas(releases / "new")
+    with pytest.warns(UserWarning, match="precomputed statistics of .*old.zarr are left out"):
+        made = new.build_store(tmp_path / "made.zarr", add_to=old.name)
+    assert made.precomputed is None
+    plan = new.plan_store(add_to=old.name, precompute=["class"])  # without a word
+    assert plan.options.precompute == ("class",)
