@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abc_dask.cli.common import is_verbose
 from abc_dask.messages import enumerate_names, format_bytes, plural, text_table
 from abc_dask.release.origin import release_text
 
@@ -44,7 +45,10 @@ def matrices_text(matrices: pd.DataFrame) -> str:
 
 
 def extraction_text(view: View) -> str:
-    """Return a summary of an extraction: cells, rows, genes, seconds, bytes a second."""
+    """Return a summary of an extraction: cells, rows, genes, seconds, bytes a second.
+
+    Matrices have a line each with ``--verbose``; otherwise those that lack cells.
+    """
     info = view.info
     run = info["run"]
     rows = [
@@ -58,6 +62,7 @@ def extraction_text(view: View) -> str:
             f"{_rate(matrix['bytes_read'], matrix['task_seconds'])}",
         ]
         for matrix in info["matrices"]
+        if matrix["cells_missing"] or is_verbose()
     ]
     header = [
         "feature_matrix_label",
@@ -77,8 +82,8 @@ def extraction_text(view: View) -> str:
         f"{_rate(run['bytes_read'], run['seconds'])}, "
         f"{info['counts']['cells'] / max(run['seconds'], 1e-9):,.0f} cells/s"
     )
-    lines = [text_table(header, rows, "<>>>>>>"), "", view_text(view), f"time     {speed}"]
-    return "\n".join(lines)
+    table = [text_table(header, rows, "<>>>>>>"), ""] if rows else []
+    return "\n".join([*table, view_text(view), f"time     {speed}"])
 
 
 def view_text(view: View) -> str:

@@ -57,9 +57,9 @@ class GeneChoice:
     def choose(self, names: GeneNames) -> ChosenGenes:
         """Look the genes up among those of a release.
 
-        Names that are given must be exact, and stand once. In lists a name may stand
-        again, be of another case, or be what a spreadsheet made of it (``1-Mar``), if that
-        can be only one gene. Identifiers may have a version (``ENSMUSG00000070570.5``).
+        A name may be of another case, a synonym of the gene table, or what a spreadsheet made of
+        it (``1-Mar``), if that can be only one gene; it is reported then. Identifiers may have
+        a version (``ENSMUSG00000070570.5``). In lists a name may stand again.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class GeneChoice:
             "names_unknown": list(lookup.unknown),
             "read_as": lookup.read_as,
         }
-        is_plain = not lists and not lookup.unknown
+        is_plain = not (lists or lookup.unknown or lookup.read_as)
         return ChosenGenes(lookup.genes(), None if is_plain else report)
 
 
@@ -102,8 +102,8 @@ class ChosenGenes:
     genes : tuple of Gene
         In the order asked, each once.
     report : dict or None
-        What was asked, and counts, JSON-serialisable; None where nothing was read from a
-        list and nothing left out.
+        What was asked, and counts, JSON-serialisable; None where all names were given one by
+        one, and as the release writes them.
     """
 
     genes: tuple[Gene, ...]
@@ -128,7 +128,7 @@ class _Lookup:
 
     def take_given(self, name: str) -> None:
         """Take a name that was given by itself."""
-        gene = self._take(name, self._names.exact(name), self._names.without_version(name))
+        gene = self._take(name)
         if gene is not None and gene.identifier in self.found:
             first = self.found[gene.identifier]
             also = "" if first == name else f", as {first!r} and as {name!r}"
@@ -139,7 +139,7 @@ class _Lookup:
     def take_list(self, listed: UserList) -> None:
         """Take the names of a list."""
         for name in listed.looked_up(lambda name: bool(self._names.exact(name))).to_pylist():
-            gene = self._take(name, self._names.exact(name), self._names.alike(name))
+            gene = self._take(name)
             if gene is not None and gene.identifier in self.found:
                 self.n_repeated += 1
             elif gene is not None:
@@ -149,10 +149,11 @@ class _Lookup:
         self._genes[gene.identifier] = gene
         self.found |= dict.fromkeys(gene.identifiers, name)
 
-    def _take(self, name: str, exact: Sequence[Gene], alike: Sequence[Gene]) -> Gene | None:
+    def _take(self, name: str) -> Gene | None:
         """Return the gene that a name can only be; else remember what is wrong."""
         self.n_names += 1
-        genes = exact or alike
+        exact = self._names.exact(name)
+        genes = exact or self._names.alike(name)
         if len(genes) > 1:
             self.ambiguous[name] = genes
         elif not genes:

@@ -18,6 +18,12 @@ from abc_dask.messages import enumerate_names, nearest, plural
 # So many unknown names a message tells.
 _MOST_TOLD = 1000
 
+# Columns of other names of genes, and what stands between two of them.
+_OTHER_NAMES = re.compile(
+    r"(^|_)(synonym|alias|prev(ious)?_symbol|old_symbol|ncbi_identifier|entrez_id)(e?s)?(_symbols?)?$"
+)
+_SEPARATORS = re.compile(r"[|;,]")
+
 _VERSION = re.compile(r"\.[0-9]+$")
 
 _DATE = re.compile(r"(?:0?(?P<day>[1-9]|[1-3][0-9])-)?(?P<month>[a-z]{3})(?:-0?(?P<after>[0-9]+))?")
@@ -69,16 +75,32 @@ class GeneNames:
     apart : sequence of frozenset of str, optional
         Identifiers of each matrix, or species. A symbol that stands for one gene at most in
         each of them is one gene with several identifiers.
+    synonyms : pyarrow.Table, optional
+        The table's columns of other names, in the order of `symbols`.
     """
 
-    def __init__(self, symbols: Mapping[str, str], apart: Sequence[frozenset[str]] = ()) -> None:
-        self._symbols, self._apart = symbols, apart
+    def __init__(
+        self,
+        symbols: Mapping[str, str],
+        apart: Sequence[frozenset[str]] = (),
+        synonyms: pa.Table | None = None,
+    ) -> None:
+        self._symbols, self._apart, self._synonyms = symbols, apart, synonyms
 
     @classmethod
     def of(cls, table: pa.Table, apart: Sequence[frozenset[str]] = ()) -> GeneNames:
-        """Build from a table with gene_identifier and gene_symbol; `apart` as the class has it."""
+        """Build from a table with gene_identifier and gene_symbol; `apart` as the class has it.
+
+        Columns whose names say so, such as synonyms, alias_symbol or mapped_ncbi_identifier, have
+        other names of a gene.
+        """
         symbols = pc.fill_null(table[GENE_SYMBOL].cast(pa.string()), "").to_pylist()
-        return cls(dict(zip(table[GENE_IDENTIFIER].to_pylist(), symbols, strict=True)), apart)
+        other = [name for name in table.column_names if _OTHER_NAMES.search(name)]
+        return cls(
+            dict(zip(table[GENE_IDENTIFIER].to_pylist(), symbols, strict=True)),
+            apart,
+            table.select(other) if other else None,
+        )
 
     # Who asks for ten genes does not wait until 32,285 are made.
     @cached_property
@@ -131,6 +153,8 @@ class GeneNames:
     def alike(self, name: str) -> Sequence[Gene]:
         """Return the genes that a name can be, were it not for its version, case or spreadsheet.
 
+        A synonym counts where no symbol or identifier fits.
+
         Examples
         --------
         >>> names = GeneNames({"E1": "March1", "E2": "Tac2"})
@@ -138,12 +162,32 @@ class GeneNames:
         ['March1', 'Tac2', 'March1']
         """
         folded = _VERSION.sub("", name).casefold()
-        return (
+        return self._whole(
             self.without_version(name)
             or self._by_fold.get(name.casefold(), [])
             or [gene for gene in self._by_fold.get(folded, []) if gene.symbol.casefold() != folded]
             or self._dated(name)
+            or self._by_synonym.get(name.casefold(), [])
         )
+
+    def _whole(self, genes: Sequence[Gene]) -> Sequence[Gene]:
+        """Return genes with their identifiers in other matrices, as `exact` does."""
+        if len(genes) > 1 and len({gene.symbol for gene in genes}) == 1:
+            return self.exact(genes[0].symbol)
+        found = [one for gene in genes for one in self.exact(gene.identifier)]
+        return list({gene.key: gene for gene in found}.values())
+
+    @cached_property
+    def _by_synonym(self) -> Mapping[str, Sequence[Gene]]:
+        found: dict[str, dict[str, Gene]] = {}
+        for column in [] if self._synonyms is None else self._synonyms.columns:
+            values = column.cast(pa.string()).to_pylist()
+            for (identifier, symbol), value in zip(self._symbols.items(), values, strict=True):
+                for name in _SEPARATORS.split(value or ""):
+                    if name.strip():
+                        genes = found.setdefault(name.strip().casefold(), {})
+                        genes[identifier] = Gene(identifier, symbol)
+        return {name: list(genes.values()) for name, genes in found.items()}
 
     def _dated(self, name: str) -> list[Gene]:
         """Return the genes of which a spreadsheet makes this date."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from abc_dask.columns import CELL_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.errors import GeneError, StoreError, UsageError
 from abc_dask.messages import names_of, nearest
+from abc_dask.release.gene_names import GeneNames
 from abc_dask.store.arrays import Arrays, Folder, as_numpy
 from abc_dask.store.description import SHARD_GENES, StoreInfo, StoreMatrix
 from abc_dask.store.reading import Chunk
@@ -95,35 +96,31 @@ class Axes:
         return pd.Categorical.from_codes(self.of_cells(f"{name}/codes"), dtype=kind)
 
     def find(self, names: str | Sequence[str]) -> list[int]:
-        """Find genes by identifier or symbol."""
+        """Find genes by identifier or symbol, also of another case or with a version."""
         found: list[int] = []
         for name in names_of(names):
-            at = self._identifiers.get(name)
-            if at is None:
-                several = self._symbols.get(name, [])
-                if len(several) > 1:
-                    which = ", ".join(str(self.genes.index[k]) for k in several[:5])
-                    raise GeneError(f"gene symbol {name!r} stands for several genes: {which}")
-                if not several:
-                    known = nearest(name, [*self._symbols, *self._identifiers])
-                    raise GeneError(f"gene {name!r} is not in {self._folder.name}{known}")
-                at = several[0]
+            genes = self._names.exact(name) or self._names.alike(name)
+            if len(genes) > 1:
+                which = ", ".join(gene.identifier for gene in genes[:5])
+                raise GeneError(f"gene symbol {name!r} stands for several genes: {which}")
+            if not genes:
+                known = nearest(name, [*self._names.by_symbol, *self._names.by_identifier])
+                raise GeneError(f"gene {name!r} is not in {self._folder.name}{known}")
+            at = self._rows[genes[0].identifier]
             if at in found:
                 raise GeneError(f"gene {name!r} is asked for twice")
             found.append(at)
         return found
 
     @cached_property
-    def _identifiers(self) -> dict[str, int]:
-        return {str(name): k for k, name in enumerate(self.genes.index)}
+    def _names(self) -> GeneNames:
+        symbols = self.genes.get(GENE_SYMBOL)
+        known = [""] * len(self.genes) if symbols is None else symbols.fillna("").astype(str)
+        return GeneNames(dict(zip(self._rows, known, strict=True)))
 
     @cached_property
-    def _symbols(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for k, symbol in enumerate(self.genes.get(GENE_SYMBOL, [])):
-            if symbol:
-                found.setdefault(str(symbol), []).append(k)
-        return found
+    def _rows(self) -> dict[str, int]:
+        return {str(name): k for k, name in enumerate(self.genes.index)}
 
     @cached_property
     def absent(self) -> NDArray[np.bool_]:

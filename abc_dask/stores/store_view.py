@@ -157,7 +157,7 @@ def view_of_store(
     text = json.dumps(view.identity, sort_keys=True)
     info["plan"] = hashlib.sha256(text.encode()).hexdigest()
     if chosen.report is not None:
-        info["selection"] = info.get("selection", {}) | {"genes": chosen.report}
+        info["gene_list"] = chosen.report
     return view
 
 

@@ -55,7 +55,6 @@ def test_no_gene():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("slc17a7", "gene 'slc17a7' is unknown; nearest: Slc17a7"),
         ("Slc17a9", "gene 'Slc17a9' is unknown; nearest: Slc17a"),
         ("Qqq", "gene 'Qqq' is unknown; there are: Slc17a7, Slc17a6, Slc17a8, Tac2, Twin$"),
         ("ENSMUSG00000070571", "'ENSMUSG00000070571' is unknown; nearest: ENSMUSG00000070570"),
@@ -156,10 +155,38 @@ def test_a_list_among_names(tmp_path):
     assert GeneChoice.of(["Tac2"]).choose(NAMES).report is None
 
 
-def test_names_one_by_one_are_exact_but_for_versions():
-    assert find(["ENSMUSG00000025400.7"]) == [GENES[3]]
-    with pytest.raises(GeneError, match="2 of 3 names are unknown: tac2 .nearest: Tac2.*, Foo"):
-        find(["tac2", "Tac2", "Foo"])
+def test_names_one_by_one_may_have_another_case_or_a_version_and_that_is_reported():
+    asked = ["ENSMUSG00000025400.7", "SLC17A6", "ensmusg00000070570"]
+    found = GeneChoice.of(asked).choose(NAMES)
+    assert found.genes == (GENES[3], GENES[1], GENES[0])
+    assert found.report["read_as"] == dict(zip(asked, ["Tac2", "Slc17a6", "Slc17a7"], strict=True))
+    with pytest.raises(GeneError, match="'Tac2' is asked for twice, as 'tac2' and as 'Tac2'"):
+        find(["tac2", "Tac2"])
+    with pytest.raises(GeneError, match="2 of 3 names are unknown: tac .nearest: Tac2.*, Foo"):
+        find(["Tac2", "tac", "Foo"])
+    with pytest.raises(GeneError, match="gene symbol 'TWIN' stands for 2 genes"):
+        find(["TWIN"])
+
+
+@pytest.mark.parametrize("column", ["synonyms", "gene_alias", "mapped_ncbi_identifier"])
+def test_synonyms_count_where_no_symbol_fits(column):
+    table = pa.table(
+        {
+            "gene_identifier": ["E1", "E2", "E3", "E4"],
+            "gene_symbol": ["Slc17a7", "Tac2", "Vglut2", None],
+            column: ["Vglut1|BNPI; NCBI_Gene:72961", "nkb, Nkb", "Vglut1", None],
+        }
+    )
+    names = GeneNames.of(table)
+    assert find(["bnpi", "NKB"], names) == [Gene("E1", "Slc17a7"), Gene("E2", "Tac2")]
+    assert find(["NCBI_Gene:72961"], names) == [Gene("E1", "Slc17a7")]
+    assert find(["vglut2"], names) == [Gene("E3", "Vglut2")]
+    with pytest.raises(GeneError, match=r"'Vglut1' stands for 2 genes; .* E1 \(Slc17a7\), E3"):
+        find(["Vglut1"], names)
+    assert (
+        GeneNames.of(table.rename_columns(["gene_identifier", "gene_symbol", "name"])).alike("BNPI")
+        == []
+    )
 
 
 def test_all_unknown_names_with_the_nearest(tmp_path):
