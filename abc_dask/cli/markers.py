@@ -11,6 +11,7 @@ import click
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
+from abc_dask.cli.opened import genes_of
 from abc_dask.cli.options import names_option
 
 if TYPE_CHECKING:
@@ -166,8 +167,10 @@ def _run(
     from abc_dask.stores.gene_store import computing, request_of, require_store, write_table
 
     cluster = {name: options.pop(name) for name in NAMES}
-    options |= {"by": list(by), "genes": list(options["genes"]) or None}
+    asked = options["genes"]
+    options |= {"by": list(by), "genes": None}
     store = require_store(source)
+    options["genes"] = genes_of(store, asked) or None
     if output is None:
         with computing(None, {}, what=kind, progress=not is_quiet(), **cluster) as compute:
             echo(said(make(store, compute=compute, **options)))

@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abc_dask.cli.command import echo
+from abc_dask.cli.common import is_quiet
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
+    from abc_dask.store.gene_store import GeneStore
     from abc_dask.view import View
+
+
+def columns_of(view: View, names: Iterable[str]) -> list[str]:
+    """Return names with genes as the view's columns have them, and print where they differ.
+
+    Other names, such as those of annotations or of unknown genes, stay as they are.
+    """
+    from abc_dask.release.gene_names import GeneNames
+
+    columns = {gene["gene_identifier"]: gene["column"] for gene in view.info["genes"]}
+    known = GeneNames({g["gene_identifier"]: g["gene_symbol"] or "" for g in view.info["genes"]})
+    annotations = {annotation.name for annotation in view.annotations}
+
+    def column(name: str) -> str:
+        if name in view.columns or name in annotations:
+            return name
+        found = known.exact(name) or known.alike(name)
+        return columns[found[0].identifier] if len(found) == 1 else name
+
+    return _said(names, column)
+
+
+def genes_of(store: GeneStore, names: Iterable[str]) -> list[str]:
+    """Return names of genes as the store has them, and print where they differ.
+
+    Raises
+    ------
+    GeneError
+        If one is unknown or stands for several genes.
+    """
+
+    def gene(name: str) -> str:
+        (at,) = store.find_genes([name])
+        row = store.genes.iloc[at]
+        symbol = row.get("gene_symbol") or row.name
+        return name if name in {symbol, row.name} else str(symbol)
+
+    return _said(names, gene)
+
+
+def _said(names: Iterable[str], find: Callable[[str], str]) -> list[str]:
+    asked = list(names)
+    found = [find(name) for name in asked]
+    read = [f"{one} as {other}" for one, other in zip(asked, found, strict=True) if one != other]
+    if read and not is_quiet():
+        echo(f"abc-dask: note: read {', '.join(read)}", err=True)
+    return found
 
 
 def open_genes(path: str, genes: Sequence[str], option: str = "--genes") -> View:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from abc_dask.cli.command import group, show_written
-from abc_dask.cli.opened import open_genes
+from abc_dask.cli.opened import columns_of, open_genes
 from abc_dask.cli.options import limits, names_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -124,8 +124,7 @@ def plot() -> None:
 @picture_options
 def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
     """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells."""
-    names = list(color)
-    _save(out, output, names, lambda view: view.plot.umap(names, **options), "--color")
+    _save(out, output, color, lambda view, names: view.plot.umap(names, **options), "--color")
 
 
 @plot.command()
@@ -140,9 +139,13 @@ def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
 @picture_options
 def heatmap(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     """Draw a statistic by group: a row a group, a column a gene."""
-    options = _with_genes(options)
-    genes = options["genes"] or ()
-    _save(out, output, genes, lambda view: view.plot.heatmap(list(by), **options))
+    asked = options.pop("genes")
+    _save(
+        out,
+        output,
+        asked,
+        lambda view, genes: view.plot.heatmap(list(by), genes=genes or None, **options),
+    )
 
 
 @plot.command()
@@ -151,9 +154,13 @@ def heatmap(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
 @picture_options
 def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     """Draw dots by group: size the fraction of expressing cells, colour the mean of all."""
-    options = _with_genes(options)
-    genes = options["genes"] or ()
-    _save(out, output, genes, lambda view: view.plot.dots(list(by), **options))
+    asked = options.pop("genes")
+    _save(
+        out,
+        output,
+        asked,
+        lambda view, genes: view.plot.dots(list(by), genes=genes or None, **options),
+    )
 
 
 @plot.command()
@@ -184,22 +191,18 @@ def sections(
 ) -> None:
     """Draw the cells of brain sections, y downwards, for spatial datasets."""
     options["sections"] = list(sections) or None
-    _save(out, output, color, lambda view: view.plot.sections(color, **options), "--color")
-
-
-def _with_genes(options: dict[str, Any]) -> dict[str, Any]:
-    return options | {"genes": list(options["genes"]) or None}
+    _save(out, output, color, lambda view, names: view.plot.sections(names, **options), "--color")
 
 
 def _save(
     out: str,
     output: str,
-    genes: Sequence[str],
-    draw: Callable[[Any], Any],
+    names: Sequence[str],
+    draw: Callable[[Any, list[str]], Any],
     option: str = "--genes",
 ) -> None:
     from abc_dask.analysis.plots.canvas import picture_path
 
     path = picture_path(output)  # before any work
-    picture = draw(open_genes(out, genes, option))
-    show_written(picture.save(path))
+    view = open_genes(out, names, option)
+    show_written(draw(view, columns_of(view, names)).save(path))

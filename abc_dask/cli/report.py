@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from abc_dask.cli.command import command, show_written
-from abc_dask.cli.opened import open_genes
+from abc_dask.cli.opened import columns_of, open_genes
 from abc_dask.cli.options import limits, names_option
 from abc_dask.cli.plot import download_base, palette
 
@@ -37,11 +37,12 @@ def report(
     """Write one page about a view: provenance, counts, tables, pictures; it needs no network."""
     from abc_dask.analysis.report import write_report
 
+    view = open_genes(out, genes)
     path = write_report(
-        open_genes(out, list(genes)),
+        view,
         output,
         by=list(by) or None,
-        color=list(color) or None,
+        color=columns_of(view, color) or None,
         **options,
     )
     show_written(path)

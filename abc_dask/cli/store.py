@@ -13,6 +13,7 @@ from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import echo, group, show, show_made
 from abc_dask.cli.common import is_quiet
 from abc_dask.cli.fetch import agree_to_fetch
+from abc_dask.cli.opened import genes_of
 from abc_dask.cli.options import (
     annotate,
     atlas_options,
@@ -196,7 +197,7 @@ def export(
     from abc_dask.store.gene_store import open_store
 
     opened = open_store(path)
-    names = list(genes) or None
+    names = genes_of(opened, genes) or None
     written = export_store(
         opened,
         output,

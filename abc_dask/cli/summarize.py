@@ -11,6 +11,7 @@ import click
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
+from abc_dask.cli.opened import columns_of, genes_of
 from abc_dask.cli.options import names_option
 from abc_dask.errors import UsageError
 
@@ -86,7 +87,9 @@ def _of_view(source: str, *, output: str | None, overwrite: bool, **options: Any
             raise UsageError(f"--{name.replace('_', '-')} is for stores; {source} is none")
     place = None if output is None else check_table(output, overwrite=overwrite)
     by, statistics = options.pop("by"), options.pop("statistics")
-    summary = open_view(source).summarize(by, statistics, **options)
+    view = open_view(source)
+    options["genes"] = columns_of(view, options["genes"] or ()) or None
+    summary = view.summarize(by, statistics, **options)
     if place is not None:
         write_summary(summary, place)
     echo(_said(summary))
@@ -106,6 +109,7 @@ def _of_store(
         raise UsageError("name --genes, or pass --all-genes" + (", not both" * all_genes))
     options["normalization"] = options["normalization"] or "log2"
     store = open_store(source)
+    options["genes"] = genes_of(store, options["genes"] or ()) or None
     if output is None:
         summary = store.summarize(**options, progress=not is_quiet(), **cluster)
         echo(_said(summary))

@@ -165,7 +165,8 @@ class DescribedStore:
         Parameters
         ----------
         names : str or sequence of str
-            An identifier, or a symbol that no other gene has; case counts.
+            Identifiers or symbols, which may be of another case or have a version if that can
+            be one gene only.
 
         Returns
         -------
