@@ -167,10 +167,8 @@ def _run(
     from abc_dask.stores.gene_store import computing, request_of, require_store, write_table
 
     cluster = {name: options.pop(name) for name in NAMES}
-    asked = options["genes"]
-    options |= {"by": list(by), "genes": None}
     store = require_store(source)
-    options["genes"] = genes_of(store, asked) or None
+    options |= {"by": list(by), "genes": genes_of(store, options["genes"]) or None}
     if output is None:
         with computing(None, {}, what=kind, progress=not is_quiet(), **cluster) as compute:
             echo(said(make(store, compute=compute, **options)))
