@@ -116,7 +116,7 @@ def test_commands(atlas, store, tmp_path):
     assert done.exit_code == 0, done.output
     assert f"cells    {len(atlas.cells):,} asked" in done.output
     assert np.array_equal(
-        open_view(output).to_pandas().to_numpy(),
+        open_view(output).to_pandas(annotations=False).to_numpy(),
         atlas.extract(GENES, tmp_path / "f.parquet").to_pandas().to_numpy(),
         equal_nan=True,
     )
