@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc_dask.callers import in_words_of_caller
 from abc_dask.terminal import one_line
 
 
@@ -10,13 +11,18 @@ class AbcDaskError(Exception):
 
     The command line prints its message in one line, without a traceback, and
     exits with `exit_code`. Control characters of names and values that it quotes are
-    written as escapes, wherever it is shown.
+    written as escapes, wherever it is shown; options have the names by which the caller
+    knows them (`abc_dask.callers`).
     """
 
     exit_code = 1
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*(one_line(a) if isinstance(a, str) else a for a in arguments))
+
+    def __str__(self) -> str:
+        """Return the message in the words of the caller."""
+        return in_words_of_caller(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """Return what IPython prints: the lines that lead to the call, and the message.

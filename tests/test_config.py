@@ -50,7 +50,7 @@ def test_environment_and_yaml(tmp_path):
 
 @pytest.mark.parametrize("value", ["", "much", 0, -5, "0 MB", None])
 def test_bytes_that_are_none(value):
-    with pytest.raises(UsageError, match=r"--block-size .* is not a number of bytes, such as"):
+    with pytest.raises(UsageError, match=r"block_size .* is not a number of bytes, such as"):
         parse_bytes(value, option="--block-size")
 
 

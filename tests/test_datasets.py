@@ -273,7 +273,7 @@ def test_same_label_in_several_datasets_must_be_told_apart(make):
     make.matrix("B", "T", cells, GENES)
     make.release()
     with pytest.raises(
-        ReleaseError, match="'T' is in several datasets; name one with --dataset: A, B"
+        ReleaseError, match="'T' is in several datasets; name one with dataset: A, B"
     ):
         Atlas(make.base).expression(["Gene1"])
     got = Atlas(make.base, dataset="A").expression(["Gene1"]).compute(scheduler="sync")
@@ -301,5 +301,5 @@ def test_several_metadata_directories_must_be_named(make):
             name, "cell_metadata", pd.DataFrame({"cell_label": [], "feature_matrix_label": []})
         )
     make.release()
-    with pytest.raises(ReleaseError, match="name one with --metadata: A, B"):
+    with pytest.raises(ReleaseError, match="name one with metadata: A, B"):
         Atlas(make.base)

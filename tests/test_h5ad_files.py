@@ -162,7 +162,7 @@ def test_layers(tmp_path):
     assert len({Atlas.from_h5ad(path, layer=n).plan(GENES).digest for n in ("X", "raw/X")}) == 2
     with h5py.File(path, "r+") as file:
         del file["X"]
-    with pytest.raises(UsageError, match="has no X; name one with --layer: raw/X, layers/counts"):
+    with pytest.raises(UsageError, match="has no X; name one with layer: raw/X, layers/counts"):
         Atlas.from_h5ad(path).expression(GENES)
     again = Atlas.from_h5ad(path, layer="layers/counts").expression(GENES).compute()
     pd.testing.assert_frame_equal(again, doubled)

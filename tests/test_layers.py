@@ -28,9 +28,9 @@ LAYERS = [
     ["matrix"],
     ["disk", "net"],
     ["progress"],
-    ["config", "messages"],
+    ["config", "extras", "messages"],
     ["errors"],
-    ["_version", "columns", "records", "terminal"],
+    ["_version", "callers", "columns", "records", "terminal"],
 ]
 BELOW = {
     name: [n for row in LAYERS[number + 1 :] for n in row]

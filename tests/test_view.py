@@ -230,7 +230,7 @@ def test_export(views, expected, tmp_path, source, target):
         assert exported.content() == views[source].provenance["content"]
         assert exported.provenance["exported_from"] == str(views[source].path)
     assert not list(tmp_path.glob("*.partial"))
-    with pytest.raises(ViewError, match=r"exists; pass --overwrite"):
+    with pytest.raises(ViewError, match=r"exists; pass overwrite=True"):
         views[source].export(place)
     assert views[source].export(place, overwrite=True) == place
 

@@ -188,5 +188,5 @@ class GeneReader:
         raise StoreError(
             f"{store.name}: the {said} of {name} in {plural(len(cells), 'cell')} are not certain, "
             f"such as in {first!r}; {advice}, or leave such cells out "
-            "(--where counts_are_certain leaves out most)"
+            "(--where 'counts_are_certain' leaves out most)"
         )

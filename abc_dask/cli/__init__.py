@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 import click
 
 from abc_dask._version import __version__
+from abc_dask.callers import command_line
 from abc_dask.cli.command import Group, echo, lost_output, open_standard_streams
 from abc_dask.cli.common import is_verbose, log_failure
 from abc_dask.cli.usage import is_help, usage_line
@@ -88,6 +89,10 @@ class Commands(Group):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run a command; whatever goes wrong is one line and an exit code."""
+        with command_line():
+            self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> None:
         signals = _Signals()
         try:
             signals.watch()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from abc_dask.disk.files import Fingerprint, unreadable
 from abc_dask.errors import AbcDaskError, DamagedFileError
+from abc_dask.extras import install_line
 from abc_dask.matrix.chunk_index import ChunkIndex, read_chunk_index
 from abc_dask.matrix.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode, require_bounded
 from abc_dask.matrix.source import Bytes, FileSource, Source, read_at
@@ -217,13 +218,16 @@ def filter_names(array: h5py.Dataset, source: Source) -> list[str]:
         code, _, _, raw = plist.get_filter(i)
         name = raw.decode(errors="replace")
         if not h5py.h5z.filter_avail(code):
-            with contextlib.suppress(ImportError):
+            advice = "hdf5plugin does not have it either; write the file anew with gzip"
+            try:
                 import hdf5plugin  # noqa: F401 - registers its filters
-        if not h5py.h5z.filter_avail(code):
-            raise DamagedFileError(
-                f"{source.name}: {array.name} needs the HDF5 filter {name!r} "
-                f"(number {code}); install abc_dask[filters], which installs hdf5plugin"
-            )
+            except ImportError:
+                advice = f"hdf5plugin has many: {install_line('filters')}"
+            if not h5py.h5z.filter_avail(code):
+                raise DamagedFileError(
+                    f"{source.name}: {array.name} needs the HDF5 filter {name!r} "
+                    f"(number {code}); {advice}"
+                )
         names.append(name)
     return names
 

@@ -162,10 +162,10 @@ def column_names(genes: Sequence[Gene], columns: str) -> tuple[str, ...]:
         if count > 1:
             raise GeneError(
                 f"{count} of the genes have the symbol {name!r}; "
-                "name the columns by --columns gene_identifier"
+                "name the columns by --columns=gene_identifier"
             )
         if name in {CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL}:
-            raise GeneError(f"{name!r} cannot be a gene's column; use --columns gene_identifier")
+            raise GeneError(f"{name!r} cannot be a gene's column; use --columns=gene_identifier")
     return tuple(names)
 
 

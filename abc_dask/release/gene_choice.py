@@ -51,7 +51,9 @@ class GeneChoice:
             for one in given
         ]
         if column is not None and not any(isinstance(part, UserList) for part in parts):
-            raise UsageError("--genes-column names a column of --genes-file; give both")
+            raise UsageError(
+                "--genes-column names a column of the file that --genes-file names; give both"
+            )
         return cls(tuple(parts), skip_unknown)
 
     def choose(self, names: GeneNames) -> ChosenGenes:

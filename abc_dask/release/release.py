@@ -208,5 +208,5 @@ class Release:
                 other = Release.open(self.download_base, version)
                 found = [entry for entry in other.manifest.files if entry.name in asked]
                 if len(found) == len(asked) and all(map(other.is_present, found)):
-                    return f", or read release {version}, which has them all: --release {version}"
+                    return f", or read release {version}, which has them all: --release={version}"
         return ""

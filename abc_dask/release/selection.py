@@ -113,7 +113,9 @@ class CellChoice:
         """
         is_file = isinstance(cells, str | Path)
         if column is not None and not is_file:
-            raise UsageError("--cells-column names a column of --cells-from; give both")
+            raise UsageError(
+                "--cells-column names a column of the file that --cells-from names; give both"
+            )
         if cells is None:
             return None if where is None else cls(where)
         if isinstance(cells, str | Path):

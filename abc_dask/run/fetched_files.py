@@ -16,9 +16,7 @@ from abc_dask.release.release import Release
 def require_fetch(*, fetch: bool, discard: bool) -> None:
     """Raise `UsageError` if files are to be removed that were not to be fetched."""
     if discard and not fetch:
-        raise UsageError(
-            "discard removes files that were fetched; pass fetch=True (--fetch) as well"
-        )
+        raise UsageError("--discard removes files that were fetched; pass --fetch as well")
 
 
 class FetchedFiles:

@@ -110,7 +110,7 @@ def extract_part(
         If a block cannot be made; the share's other blocks are made nevertheless.
     """
     if of < 1 or not 0 <= index < of:
-        raise UsageError(f"--index {index} --of {of}: indices go from 0 to {max(of, 1) - 1}")
+        raise UsageError(f"--index {index}, --of {of}: indices go from 0 to {max(of, 1) - 1}")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads} is not a positive number")
     staging = Staging.beside(Path(output).expanduser().absolute())

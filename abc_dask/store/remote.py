@@ -112,7 +112,7 @@ class RemoteFolder:
             raise StoreError(f"{where} ends before {start + size:,}; copy the store there again")
         if body.status == 200:
             raise DownloadError(
-                f"{where}: the server sends no ranges; make the store with --layout objects"
+                f"{where}: the server sends no ranges; make the store with --layout=objects"
             )
         said = body.headers.get("Content-Range", "")
         match = _CONTENT_RANGE.fullmatch(said)

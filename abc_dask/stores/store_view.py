@@ -191,7 +191,7 @@ def _annotations(
         if name not in described:
             raise UsageError(
                 f"{store.name} has no annotation {name!r}{nearest(name, described)}; "
-                "what a store keeps is chosen by store build --annotate"
+                "what a store keeps is chosen when it is built (--annotate)"
             )
         annotation = Annotation.from_description(described[name])
         values = store.annotation(name)

@@ -119,7 +119,7 @@ def test_genes_that_share_a_symbol_need_identifiers_as_columns(atlas):
     symbols = atlas.genes["gene_symbol"]
     twice = symbols[symbols.duplicated(keep=False)]
     both = list(twice[twice == twice.iloc[0]].index)
-    with pytest.raises(GeneError, match="name the columns by --columns gene_identifier"):
+    with pytest.raises(GeneError, match="name the columns by columns='gene_identifier'"):
         atlas.expression(both)
     assert list(atlas.expression(both, columns="gene_identifier").columns) == both
 

@@ -127,7 +127,7 @@ def test_nothing_else_is_replaced(shown_view, tmp_path, folder):
         build_folder(contents, link, overwrite=True)
     place = build_folder(contents, tmp_path / "page")
     before = place.stat().st_ino
-    with pytest.raises(ViewError, match="pass --overwrite"):
+    with pytest.raises(ViewError, match="pass overwrite=True"):
         build_folder(contents, place)
     build_folder(contents, place, overwrite=True)
     assert place.stat().st_ino != before

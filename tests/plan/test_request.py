@@ -29,5 +29,5 @@ def test_of_what_users_say():
 
 
 def test_a_block_size_that_is_none():
-    with pytest.raises(UsageError, match="--block-size"):
+    with pytest.raises(UsageError, match="block_size"):
         Request.of("Tac2", block_size="many")

@@ -189,7 +189,7 @@ def test_columns_that_are_not_there(made, taxonomic, tmp_path):
         view.annotate("cell_label")
     with pytest.raises(UsageError, match="has a column 'dataset_label' already"):
         atlas.expression(GENES, annotate=["dataset_label"])
-    with pytest.raises(ViewError, match="no longer at .*gone; name it with --download-base"):
+    with pytest.raises(ViewError, match="no longer at .*gone; name it with download_base"):
         moved = open_view(view.path)
         moved.info["atlas"]["download_base"] = str(tmp_path / "gone")
         moved.annotate("class")

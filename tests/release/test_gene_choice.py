@@ -198,8 +198,8 @@ def test_all_unknown_names_with_the_nearest(tmp_path):
     )
     assert "Qqq, Slc17a77 (nearest: Slc17a7" in told
     assert "read as other names: slc17A6 as Slc17a6" in told
-    assert f"of {tmp_path / 'list.txt'}; if a column has them, name it with --genes-column" in told
-    assert told.endswith("leave them out with --skip-unknown")
+    assert f"of {tmp_path / 'list.txt'}; if a column has them, name it with genes_column" in told
+    assert told.endswith("leave them out with skip_unknown=True")
     assert "\n" not in told
 
 
@@ -257,7 +257,9 @@ def test_what_is_no_gene(tmp_path, name):
 
 
 def test_a_column_without_a_list():
-    with pytest.raises(UsageError, match="--genes-column names a column of --genes-file"):
+    with pytest.raises(
+        UsageError, match="genes_column names a column of the file that genes names"
+    ):
         GeneChoice.of(["Tac2"], "gene")
 
 

@@ -207,7 +207,7 @@ def test_a_file_of_the_users(tmp_path):
     assert values(tables, "class_name").astype(object).fillna("").tolist() == ["B", "", "", "A"]
     np.testing.assert_array_equal(values(tables, "bootstrapping"), [1, np.nan, np.nan, 0.5])
     mine.write_text("name,class_name\nc3,A\n")
-    with pytest.raises(TableError, match="--join .*mine.csv has no column cell_label or cell_id"):
+    with pytest.raises(TableError, match="join .*mine.csv has no column cell_label or cell_id"):
         tables_of(tmp_path / "again", brain(), joined=[mine]).find(["class_name"])
 
 

@@ -175,7 +175,7 @@ def test_an_older_release_that_is_complete_is_named(tmp_path):
     release = Release.open(tmp_path)
     assert release.version == "20250531"
     for entries in (release.manifest.files, release.manifest.files[:1]):
-        with pytest.raises(MissingFileError, match=r"has them all: --release 20240330$"):
+        with pytest.raises(MissingFileError, match=r"has them all: release='20240330'$"):
             release.require(entries)
     complete.path(complete.manifest.files[0]).unlink()
     with pytest.raises(MissingFileError) as caught:

@@ -103,8 +103,8 @@ def test_unknown_labels_are_told_with_the_nearest(plain_atlas, table, tmp_path):
     file.write_text(f"{known}\n{known[:-1]}!\nelsewhere\n")
     message = (
         f"2 of the 3 cells listed in .*cells.txt are not in .* .by cell_label.: '{known[:-1]}!' "
-        f".nearest: '.*'., 'elsewhere'; correct them, or leave them out with --skip-unknown; "
-        "if a column has them, name it with --cells-column"
+        f".nearest: '.*'., 'elsewhere'; correct them, or leave them out with skip_unknown=True; "
+        "if a column has them, name it with cells_column"
     )
     with pytest.raises(UsageError, match=message) as caught:
         atlas.plan(GENES, cells=file)
@@ -118,12 +118,14 @@ def test_a_named_column_of_cells(plain_atlas, table, tmp_path):
     atlas = Atlas(plain_atlas.download_base)
     file = tmp_path / "cells.csv"
     pd.DataFrame({"my cells": table.index[:5], "n": 1}).to_csv(file, index=False, sep=";")
-    with pytest.raises(UsageError, match="4 of the 9 cells .* name it with --cells-column"):
+    with pytest.raises(UsageError, match="4 of the 9 cells .* name it with cells_column"):
         atlas.plan(GENES, cells=file)
     for column in ("my cells", "1"):
         plan = atlas.plan(GENES, cells=file, cells_column=column, skip_unknown=column == "1")
         assert plan.n_asked == 5
-    with pytest.raises(UsageError, match="--cells-column names a column of --cells-from"):
+    with pytest.raises(
+        UsageError, match="cells_column names a column of the file that cells names"
+    ):
         atlas.plan(GENES, cells=list(table.index[:5]), cells_column="n")
 
 
@@ -181,7 +183,7 @@ def test_refusals(plain_atlas, tmp_path):
     cases = [
         ({"where": "clas == 'a'"}, UsageError, "no column 'clas' .*nearest: class"),
         ({"where": "class =="}, UsageError, "is no condition"),
-        ({"where": "x > 1e9"}, UsageError, "no cell of .* fits --where 'x > 1e9'"),
+        ({"where": "x > 1e9"}, UsageError, "no cell of .* fits where 'x > 1e9'"),
         ({"cells": ["nobody"]}, UsageError, "none of the 1 cell listed is in .*'nobody'"),
         ({"cells": []}, UsageError, "list of cells is empty"),
         ({"cells": tmp_path / "none.csv"}, MissingFileError, "none.csv is missing"),

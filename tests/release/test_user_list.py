@@ -146,7 +146,7 @@ def test_standard_input(monkeypatch):
     [
         ("x,gene\n1,Tac2\n2\n", None, r"list\.csv: line 3 has 1 of at least 2 columns"),
         ('gene,p\n"Tac2,1\n', None, r"list\.csv: line 2: unexpected end of data"),
-        ("gene,gene,p\nTac2,Sst,1\n", None, "the column 'gene' stands twice; name one with --g"),
+        ("gene,gene,p\nTac2,Sst,1\n", None, "the column 'gene' stands twice; name one with g"),
         ("gene,p\nTac2,1\n", "genes", "no column 'genes'; nearest: gene"),
         ("gene,p\nTac2,1\n", "0", "no column '0'"),
         ("gene,p\nTac2,1\n", "7", "line 2 has 2 of at least 7 columns"),
@@ -164,12 +164,12 @@ def test_refusals(tmp_path, content, column, message):
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(TableError, match=message) as caught:
         UserList.read(str(file), GENES, column).looked_up(KNOWN.__contains__)
-    assert str(caught.value).startswith(f"--genes-file {file}")
+    assert str(caught.value).startswith(f"genes {file}")
     assert "\n" not in str(caught.value)
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(MissingFileError, match=r"--cells-from .*none\.csv is missing"):
+    with pytest.raises(MissingFileError, match=r"cells .*none\.csv is missing"):
         UserList.read(str(tmp_path / "none.csv"), CELLS)
     with pytest.raises(TableError, match="cannot be read: Is a directory"):
         UserList.read(str(tmp_path), CELLS)

@@ -48,7 +48,7 @@ def test_annotate_is_the_published_table(atlas, published):
 def test_chosen_cells(atlas, published, where):
     expected = published.query(where)
     if expected.empty:
-        with pytest.raises(UsageError, match="no cell of .* fits --where"):
+        with pytest.raises(UsageError, match="no cell of .* fits where"):
             atlas.annotate(COLUMNS, where=where)
         return
     frame = atlas.annotate(COLUMNS, where=where).compute()
@@ -65,7 +65,7 @@ def test_written_tables(atlas, published, tmp_path, suffix):
     expected = published.query("x > 5")
     assert frame.index.tolist() == expected.index.tolist()
     assert_same(frame, expected)
-    with pytest.raises(ViewError, match="exists; pass --overwrite"):
+    with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         atlas.cell_rows(COLUMNS).write(path)
     with pytest.raises(UsageError, match="not a name that ends in .csv, .parquet"):
         atlas.cell_rows(COLUMNS).write(tmp_path / "cells.txt")

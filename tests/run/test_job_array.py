@@ -107,9 +107,9 @@ def test_finalize_replaces_only_when_told(atlas, planned):
     output, plan = planned
     extract_part(output, 0, 1)
     finalize(output)
-    with pytest.raises(ViewError, match="exists; pass --overwrite"):
+    with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         finalize(output)
-    with pytest.raises(ViewError, match="exists; pass --overwrite"):
+    with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         write_plan(plan, output, "parquet")
     write_plan(plan, output, "parquet", overwrite=True)
     extract_part(output, 0, 1)
@@ -174,7 +174,7 @@ def test_plans_that_are_not_there_or_damaged(planned, tmp_path):
 def test_shares_that_are_none(planned, index, of):
     with pytest.raises(UsageError, match=r"indices go from 0 to"):
         extract_part(planned[0], index, of)
-    with pytest.raises(UsageError, match=r"--threads 0 is not a positive number"):
+    with pytest.raises(UsageError, match=r"threads 0 is not a positive number"):
         extract_part(planned[0], 0, 1, threads=0)
 
 

@@ -150,7 +150,7 @@ def test_refusals(atlas, made, tmp_path):
 def test_a_store_is_replaced_only_when_told(atlas, tmp_path):
     output = tmp_path / "s.zarr"
     atlas.build_store(output, block_cells=512)
-    with pytest.raises(ViewError, match="exists; pass --overwrite"):
+    with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         atlas.build_store(output, block_cells=1024)
     again = atlas.build_store(output, block_cells=1024, overwrite=True)
     assert again.info.block_cells == 1024

@@ -84,7 +84,7 @@ def test_what_is_missing_is_named(atlas, plain, tmp_path):
     assert extract_part(output, 3, n_blocks) == (1, 0)
     finalize(output)
     assert_same_store(output, plain)
-    with pytest.raises(ViewError, match="exists; pass --overwrite"):
+    with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         write_store_plan(atlas.plan_store(**OPTIONS), output)
 
 

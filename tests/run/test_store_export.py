@@ -82,7 +82,7 @@ def test_refusals(store, tmp_path):
     with pytest.raises(GeneError, match="nearest: Tac2"):
         export_store(store, tmp_path / "x.h5ad", genes=["Tca2"])
     export_store(store, tmp_path / "x.h5ad", genes=["Slc32a1"])
-    with pytest.raises(ViewError, match="exists; pass --overwrite"):
+    with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         export_store(store, tmp_path / "x.h5ad")
     export_store(store, tmp_path / "x.h5ad", genes=["Tac2"], overwrite=True)
     assert anndata.read_h5ad(tmp_path / "x.h5ad").n_vars == 1

@@ -152,7 +152,7 @@ def test_replacing(plain_atlas, tmp_path):
     genes = ["Tac2"]
     for out in (tmp_path / "x.h5ad", tmp_path / "x.zarr"):
         atlas.subset(out, where="x > 9", genes=genes)
-        with pytest.raises(ViewError, match="exists; pass --overwrite"):
+        with pytest.raises(ViewError, match="exists; pass overwrite=True"):
             atlas.subset(out, where="x > 8", genes=genes)
         got = atlas.subset(out, where="x > 8", genes=genes, overwrite=True).to_anndata()
         assert set(got.obs_names) == chosen_labels(plain_atlas, "x > 8")

@@ -91,13 +91,15 @@ def test_columns_that_the_store_lacks_come_from_its_atlas(atlas, store):
 def test_refusals(store, tmp_path):
     with pytest.raises(GeneError, match="Tac22.*nearest: Tac2"):
         view_of_store(store, Request.of("Tac22"))
-    with pytest.raises(UsageError, match=r"no annotation 'clas'.*chosen by store build --annotate"):
+    with pytest.raises(
+        UsageError, match=r"no annotation 'clas'.*chosen when it is built .annotate"
+    ):
         view_of_store(store, Request.of("Tac2", annotate="clas"))
     with pytest.raises(UsageError, match="has no annotation 'subclass'"):
         view_of_store(store, Request.of("Tac2", where="subclass == 'a'"))
     view = view_of_store(store, Request.of("Tac2"))
     view.extract(tmp_path / "v.parquet")
-    with pytest.raises(ViewError, match="exists; pass --overwrite"):
+    with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         view.extract(tmp_path / "v.parquet")
 
 

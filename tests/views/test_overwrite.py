@@ -80,7 +80,7 @@ def test_files_of_others_are_never_replaced(tmp_path, number):
     path = tmp_path / name
     make(path)
     before = path.read_bytes()
-    with pytest.raises(ViewError, match="exists; pass --overwrite"):
+    with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         refuse_existing(path, overwrite=False)
     with pytest.raises(ViewError, match="was not made by abc-dask, and is not replaced"):
         refuse_existing(path, overwrite=True)

@@ -234,7 +234,7 @@ def test_an_interruption_stays_one(tmp_path):
 def test_existing_output_is_refused_or_replaced(atlas, whole, tmp_path):
     output = tmp_path / "v.parquet"
     atlas.extract(["Tac2"], output)
-    with pytest.raises(ViewError, match="v.parquet exists; pass --overwrite to replace it"):
+    with pytest.raises(ViewError, match="v.parquet exists; pass overwrite=True to replace it"):
         atlas.extract(REFERENCE_GENES, output, block_size=BLOCK)
     assert open_view(output).columns == ("Tac2",)
     view = atlas.extract(REFERENCE_GENES, output, block_size=BLOCK, overwrite=True)

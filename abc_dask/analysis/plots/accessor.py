@@ -202,7 +202,7 @@ class ViewPlots(GroupPlots):
             elif not annotation.colors:
                 raise UsageError(
                     f"the atlas has no colours for the terms of {annotation.name!r} "
-                    f"(no column {annotation.name}_color); pass --palette distinct"
+                    f"(no column {annotation.name}_color); pass --palette=distinct"
                 )
             else:
                 colors[annotation.name] = dict(annotation.colors)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from abc_dask.disk.files import replacing, sweep
 from abc_dask.errors import UsageError, ViewError
+from abc_dask.extras import install_line
 from abc_dask.messages import enumerate_names
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ try:
     from matplotlib.figure import Figure
 except ImportError as error:
     raise UsageError(
-        f"pictures need matplotlib ({error}); install it with: pip install 'abc_dask[plot]'"
+        f"pictures need matplotlib ({error}); install it with: {install_line('plot')}"
     ) from None
 
 SUFFIXES = (".png", ".pdf", ".svg")

@@ -150,7 +150,7 @@ def checked_colors(terms: Sequence[str], colors: Mapping[str, str], *, of: str) 
     wrong = [term for term in terms if not _HEXADECIMAL.fullmatch(str(colors.get(term, "")))]
     if wrong:
         named = enumerate_names([repr(term) for term in wrong], most=3)
-        raise UsageError(f"{of}: no colour such as '#2B93DF' for {named}; pass --palette distinct")
+        raise UsageError(f"{of}: no colour such as '#2B93DF' for {named}; pass --palette=distinct")
     return [colors[term] for term in terms]
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from abc_dask.config import setting
 from abc_dask.errors import ClusterError, UsageError
+from abc_dask.extras import install_line
 from abc_dask.messages import enumerate_names, format_bytes
 from abc_dask.run.cluster.interrupts import heeded_interrupts
 from abc_dask.run.cluster.jobqueue import JobRequest, configured, job_cluster
@@ -154,7 +155,7 @@ def _kind(asked: ClusterOptions) -> str:
     for option in _OF_JOBS if kind == LOCAL or asked.get("scheduler") else _OF_LOCAL:
         if named.get(option):
             flag = f"--{option.replace('_', '-')}"
-            where = "a batch system (--cluster)" if option in _OF_JOBS else "--cluster local"
+            where = "a batch system (--cluster)" if option in _OF_JOBS else "--cluster=local"
             raise UsageError(f"{flag} is of {where}")
     return kind
 
@@ -169,9 +170,11 @@ def job_request(output: Path | None, asked: ClusterOptions) -> JobRequest:
     """
     kind = _kind(asked)
     if kind == LOCAL:
-        raise UsageError(f"no batch system: name one by --cluster {'|'.join(CLUSTERS)}")
+        raise UsageError(
+            f"no batch system: name one by --cluster: {enumerate_names(list(CLUSTERS))}"
+        )
     if output is None:
-        raise UsageError(f"--cluster {kind} works for an output on a file system that jobs share")
+        raise UsageError(f"--cluster={kind} works for an output on a file system that jobs share")
     folder = partial_path(output)
     if not re.fullmatch(r"[\w./+=@,:-]+", str(folder), re.ASCII):
         raise UsageError(
@@ -355,7 +358,7 @@ def _require_dashboard() -> None:
     from importlib.util import find_spec
 
     if find_spec("bokeh") is None:
-        raise UsageError("--dashboard needs bokeh: pip install 'abc_dask[dashboard]'")
+        raise UsageError(f"--dashboard needs bokeh: {install_line('dashboard')}")
 
 
 def _say_dashboard(cluster: Any) -> None:

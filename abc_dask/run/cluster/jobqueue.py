@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from abc_dask.config import setting
 from abc_dask.errors import ClusterError, UsageError
+from abc_dask.extras import install_line
 from abc_dask.messages import enumerate_names
 from abc_dask.run.cluster.credentials import read_credentials, write_credentials
 from abc_dask.run.cluster.queues import CLUSTERS, check_keys, lifetime, read_cluster_config
@@ -93,7 +94,7 @@ def import_jobqueue() -> Any:
             import dask_jobqueue
         except ImportError:
             raise UsageError(
-                "a cluster of batch jobs needs dask-jobqueue: pip install 'abc_dask[jobqueue]'"
+                f"a cluster of batch jobs needs dask-jobqueue: {install_line('jobqueue')}"
             ) from None
     return dask_jobqueue
 
@@ -213,7 +214,7 @@ def _plain_errors(kind: str) -> Iterator[None]:
         what = enumerate_names([f"jobqueue.{kind}.{key}" for key in ("cores", "memory")])
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"--cluster {kind}: {reason}; set {what} in a file for --cluster-config "
+            f"--cluster={kind}: {reason}; set {what} in a file for --cluster-config "
             "or in your dask configuration"
         ) from None
 

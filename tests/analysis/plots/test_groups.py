@@ -94,7 +94,7 @@ def test_texts_of_tables_can_be_read(shape, name):
 
 def test_refusals_of_tables():
     mean, _ = statistics(401, 1)
-    with pytest.raises(UsageError, match=r"401 groups are too many .* coarser --by"):
+    with pytest.raises(UsageError, match=r"401 groups are too many .* coarser by"):
         group_figures.heatmap_figure(mean)
     with pytest.raises(UsageError, match="there is no group to draw"):
         group_figures.heatmap_figure(mean.iloc[:0])

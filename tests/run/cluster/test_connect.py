@@ -94,7 +94,7 @@ def test_own_cluster_is_closed_and_not_the_default():
 def test_dashboard_is_on_loopback_with_the_way_to_it(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with (
-        pytest.raises(UsageError, match=r"--dashboard needs bokeh: pip install 'abc_dask\[dash"),
+        pytest.raises(UsageError, match=r"dashboard=True needs bokeh: pip install 'bokeh>="),
         connected(dashboard=True),
     ):
         pass
@@ -231,18 +231,18 @@ def test_memory_is_bounded_by_the_block_not_by_the_matrix(tmp_path, scale):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"cluster": "torque"}, "--cluster 'torque' is unknown; there are: local, slurm, pbs"),
+        ({"cluster": "torque"}, "cluster 'torque' is unknown; there are: local, slurm, pbs"),
         ({"cluster": "slurm", "scheduler": "tls://h:1"}, "give one"),
-        ({"cluster": "slurm", "workers": 2}, "--workers is of --cluster local"),
-        ({"cluster": "slurm", "memory_limit": "1 GB"}, "--memory-limit is of --cluster local"),
-        ({"jobs": 2}, "--jobs is of a batch system"),
-        ({"cluster": "local", "walltime": "1"}, "--walltime is of a batch system"),
-        ({"scheduler": "tls://h:1", "adapt": "1:2"}, "--adapt is of a batch system"),
+        ({"cluster": "slurm", "workers": 2}, "workers is of cluster='local'"),
+        ({"cluster": "slurm", "memory_limit": "1 GB"}, "memory_limit is of cluster='local'"),
+        ({"jobs": 2}, "jobs is of a batch system"),
+        ({"cluster": "local", "walltime": "1"}, "walltime is of a batch system"),
+        ({"scheduler": "tls://h:1", "adapt": "1:2"}, "adapt is of a batch system"),
         ({"cluster": "slurm", "jobs": 2, "adapt": "1:2"}, "give one of them"),
-        ({"cluster": "slurm", "jobs": 0}, "--jobs 0 is not a positive number"),
-        ({"cluster": "slurm", "adapt": "3:2"}, "--adapt '3:2' is not MIN:MAX"),
-        ({"cluster": "slurm", "adapt": "3"}, "--adapt '3' is not MIN:MAX"),
-        ({"cluster": "slurm", "adapt": "0:0"}, "--adapt '0:0' is not MIN:MAX"),
+        ({"cluster": "slurm", "jobs": 0}, "jobs 0 is not a positive number"),
+        ({"cluster": "slurm", "adapt": "3:2"}, "adapt '3:2' is not MIN:MAX"),
+        ({"cluster": "slurm", "adapt": "3"}, "adapt '3' is not MIN:MAX"),
+        ({"cluster": "slurm", "adapt": "0:0"}, "adapt '0:0' is not MIN:MAX"),
         ({"cluster": "slurm"}, "set jobqueue.slurm.cores, jobqueue.slurm.memory in a file"),
         ({"cluster": "htcondor", "walltime": "1"}, "dask-jobqueue has none for htcondor"),
     ],

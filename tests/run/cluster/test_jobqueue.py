@@ -54,7 +54,7 @@ def test_ctrl_c_stays_what_it_is():
 
 def test_extra_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(UsageError, match=r"pip install 'abc_dask\[jobqueue\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'dask-jobqueue>="):
         import_jobqueue()
 
 

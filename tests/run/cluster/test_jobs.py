@@ -27,7 +27,9 @@ def test_what_is_hopeless(tmp_path):
     report = "Command exited with non-zero exit code.\nstdout:\n\nstderr:\nsbatch: error: no\n"
     for _ in range(3):
         jobs.was_refused(RuntimeError(report))
-    with pytest.raises(ClusterError, match=r"^slurm takes no job: sbatch: error: no; see --print"):
+    with pytest.raises(
+        ClusterError, match=r"^slurm takes no job: sbatch: error: no; see abc_dask.run"
+    ):
         jobs.check(tmp_path)
     jobs.waiting = {"7"}
     jobs.check(tmp_path)  # some live: not hopeless

@@ -276,5 +276,5 @@ def test_a_host_that_does_not_exist(atlas, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("limit", ["10 B", "250 MB", "300MB", "0.001", "nonsense"])
 def test_a_memory_limit_with_which_nothing_gets_on(atlas, tmp_path, limit):
-    with pytest.raises(UsageError, match=f"--memory-limit '?{limit}.*(at least 400|not a size)"):
+    with pytest.raises(UsageError, match=f"memory_limit '?{limit}.*(at least 400|not a size)"):
         atlas.extract(["Tac2"], tmp_path / "v", memory_limit=limit)
