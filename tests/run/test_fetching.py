@@ -249,7 +249,7 @@ def test_no_gene_table_of_its_own(served, tmp_path):
     with (
         hs.Server(files=files) as server,
         dask.config.set({"abc-dask.base-url": server.url}),
-        pytest.raises(GeneError, match="no gene table of its own .* name one with --gene-direct"),
+        pytest.raises(GeneError, match="no gene table of its own .* name one with gene_direct"),
     ):
         Atlas.remote(tmp_path / "base").extract(["Tac2"], tmp_path / "v", fetch=True)
 
