@@ -19,7 +19,16 @@ _VALUES = (
     *("adapt", "add-to", "annotate", "block-cells", "block-size", "by", "cells-column", "cluster"),
     *("cluster-config", "columns", "dataset", "download-base", "format", "gene-directory"),
     *("genes", "genes-column", "index", "jobs", "join", "layer", "layout", "memory-limit"),
-    *("metadata", "min-cells", "normalization", "of", "palette", "release", "scheduler"),
+    *(
+        "metadata",
+        "min-cells",
+        "normalization",
+        "of",
+        "palette",
+        "precompute",
+        "release",
+        "scheduler",
+    ),
     *("taxonomy", "threads", "threads-per-worker", "versus", "walltime", "where", "workers"),
 )
 
