@@ -43,6 +43,10 @@ class Atlas(Makers):
     taxonomy : str, optional
         Directory of the taxonomy, whose term sets are joined by cluster_alias and whose
         order terms have; the only one whose name starts like that of the metadata.
+    store : path or str, optional
+        A gene-major store of the same matrices, a folder or an address (setting
+        ``abc-dask.store``). `expression` and `extract` take genes from it where it holds all that
+        is asked for; where not, the files are read, and a warning says why.
 
     Raises
     ------
@@ -110,6 +114,10 @@ class Atlas(Makers):
         """
         from abc_dask.run.dataframe import expression_frame
 
+        if self._store is not None:
+            request = Request.of(genes, normalization, **asked)
+            if (view := self._store.view(self._inputs, request)) is not None:
+                return view.expression()
         return expression_frame(self.plan(genes, normalization, **asked))
 
     def extract(
@@ -211,6 +219,10 @@ class Atlas(Makers):
             cells_column=cells_column,
             skip_unknown=skip_unknown,
         )
+        if self._store is not None:
+            found = self._store.view(self._inputs, request)
+            if found is not None:
+                return found.extract(path, format, overwrite=overwrite)
         if runs_here(**cluster):
             # the first task would wait for it; meanwhile tables are read
             Thread(target=load_loops, daemon=True).start()

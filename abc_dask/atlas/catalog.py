@@ -25,6 +25,8 @@ from abc_dask.release.selection import CellChoice
 if TYPE_CHECKING:
     import pandas as pd
 
+    from abc_dask.stores.answers import StoreBeside
+
 
 class Catalog(CellColumns):
     """What there is in a release; `abc_dask.Atlas` adds what is done with it."""
@@ -41,6 +43,7 @@ class Catalog(CellColumns):
         join: Iterable[str | Path] | str | Path = (),
         layer: str = "X",
         orthologs: bool = False,
+        store: str | Path | None = None,
     ) -> None:
         self._choose(
             Release.open(download_base, release),
@@ -51,6 +54,7 @@ class Catalog(CellColumns):
             join=join,
             layer=layer,
             orthologs=orthologs,
+            store=store,
         )
 
     def _choose(
@@ -64,7 +68,9 @@ class Catalog(CellColumns):
         join: Iterable[str | Path] | str | Path = (),
         layer: str = "X",
         orthologs: bool = False,
+        store: str | Path | None = None,
     ) -> None:
+        self._store_named = store
         self.release = release
         self.metadata = metadata_directory(release.manifest, metadata)
         self._inputs = Inputs(
@@ -92,6 +98,7 @@ class Catalog(CellColumns):
         join: Iterable[str | Path] | str | Path = (),
         layer: str = "X",
         orthologs: bool = False,
+        store: str | Path | None = None,
     ) -> Self:
         """Open an atlas that need not be on disk yet: its manifest and tables are fetched.
 
@@ -117,6 +124,7 @@ class Catalog(CellColumns):
             join=join,
             layer=layer,
             orthologs=orthologs,
+            store=store,
         )
         fetch(atlas.release, atlas._inputs.tables)
         return atlas
@@ -192,6 +200,15 @@ class Catalog(CellColumns):
             for rows in align_rows(self._inputs, assignments, None, (), None)
         ]
         return pd.DataFrame(rows).set_index("name")
+
+    @cached_property
+    def _store(self) -> StoreBeside | None:
+        named = setting("store") if self._store_named is None else self._store_named
+        if named is None:
+            return None
+        from abc_dask.stores.answers import StoreBeside
+
+        return StoreBeside.of(named, required=self._store_named is not None)
 
     @property
     def download_base(self) -> Path:
@@ -325,6 +342,8 @@ class Catalog(CellColumns):
             "cells": f"{self._inputs.cells.n_cells:,}",
             "feature matrices": f"{len(matrices):,}, {matrices['present'].sum():,} present",
         }
+        if (named := self._store_named or setting("store")) is not None:
+            rows["store"] = str(named)
         return html_table(rows)
 
 

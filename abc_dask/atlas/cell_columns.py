@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import dask.dataframe as dd
     import pandas as pd
 
+    from abc_dask.atlas.plots import AtlasPlots
     from abc_dask.run.cell_rows import CellRows
 
 
@@ -53,6 +54,21 @@ class CellColumns:
         ]
         index = pd.Index(list(routes), name="column")
         return pd.DataFrame(rows, index=index, columns=["source", "joined_by"])
+
+    def __getitem__(self, column: str) -> dd.Series:
+        """Return one column of annotations of all cells, lazily; tab completion lists them."""
+        return self.annotate([column])[column]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return what may stand in brackets."""
+        return list(self.columns.index)
+
+    @property
+    def plot(self) -> AtlasPlots:
+        """Pictures of all cells: ``atlas.plot.umap("class")``; needs the extra ``plot``."""
+        from abc_dask.atlas.plots import AtlasPlots
+
+        return AtlasPlots(self._inputs)
 
     def terms(self, column: str) -> pd.DataFrame:
         """Return the terms of a column, with the number of cells of each and its colour.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.release.annotation import Annotation
+from abc_dask.store.dataframe import opened
 from abc_dask.store.gene_store import GeneStore, open_store
 from abc_dask.views.reader import ViewBlock, label_index
 
@@ -36,6 +37,8 @@ class StoreReader:
         ``log2`` or ``raw``.
     annotations : tuple of Annotation
         Columns of the store's cells.
+    block_bytes : int or None
+        Bytes of values of a block; None: all cells are one, since a gene's values lie together.
     """
 
     store: GeneStore
@@ -44,6 +47,7 @@ class StoreReader:
     rows: NDArray[np.int64] = field(repr=False)
     normalization: str
     annotations: tuple[Annotation, ...] = ()
+    block_bytes: int | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -77,16 +81,35 @@ class StoreReader:
         return self.store.read_values(positions, self.normalization, self.rows).T
 
     def blocks(self) -> list[ViewBlock]:
-        """Return all cells as one block: a gene's values lie together."""
-        described = (self.genes, self.columns, self.rows, self.normalization, self.annotations)
-        return [StoreBlock(self.store.name, *described)]
+        """Return all cells as one block, or in several."""
+        step = max(1, self.n_cells)
+        if self.block_bytes is not None:
+            step = max(1, self.block_bytes // (max(1, len(self.genes)) * self.dtype.itemsize))
+        return [
+            StoreBlock(
+                self.store.name,
+                self.store.digest,
+                start,
+                self.genes,
+                self.columns,
+                self.rows[start : start + step],
+                self.normalization,
+                self.annotations,
+            )
+            for start in range(0, self.n_cells, step) or [0]
+        ]
 
 
 @dataclass(frozen=True)
 class StoreBlock:
-    """All cells of a `StoreReader`, as a task carries them; attributes are those."""
+    """Cells of a `StoreReader`, from `start`, as a task carries them; attributes are those.
+
+    `sha256` is the digest of the store: another one under this path is refused.
+    """
 
     path: str
+    sha256: str
+    start: int
     genes: tuple[int, ...]
     columns: tuple[str, ...]
     rows: NDArray[np.int64] = field(repr=False)
@@ -94,21 +117,16 @@ class StoreBlock:
     annotations: tuple[Annotation, ...]
 
     @property
-    def start(self) -> int:
-        """First row."""
-        return 0
-
-    @property
     def stop(self) -> int:
         """Behind the last row."""
-        return len(self.rows)
+        return self.start + len(self.rows)
 
     def frame(self, columns: Sequence[str]) -> pd.DataFrame:
         """Read columns, index cell_label."""
         import pandas as pd
 
         reader = StoreReader(
-            open_store(self.path),
+            opened(open_store, self.path, self.sha256),
             self.genes,
             self.columns,
             self.rows,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Opener = Callable[[str], Any]
 
 # Bytes of values of a partition, if nothing else is asked for.
-_PARTITION = 64 << 20
+PARTITION_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def expression(
 
     names = tuple(genes)
     block = store.info.block_cells
-    wanted = partition_cells or _PARTITION // max(1, len(names) * store.dtype.itemsize)
+    wanted = partition_cells or PARTITION_BYTES // max(1, len(names) * store.dtype.itemsize)
     step = max(1, -(-wanted // block)) * block
     parts = [
         Part(
@@ -102,15 +102,21 @@ def read_part(part: Part) -> pd.DataFrame:
     StoreError
         If the store is another one now, or damaged.
     """
-    store = _opened(part.opener, part.path, part.sha256)
+    store = opened(part.opener, part.path, part.sha256)
     span = slice(part.first, part.stop)
     frame: pd.DataFrame = store.read(list(part.genes), part.normalization, where=span)
     return frame
 
 
 @lru_cache(maxsize=4)
-def _opened(opener: Opener, path: str, sha256: str) -> Any:
-    """Open a store once a process: its tables serve all partitions."""
+def opened(opener: Opener, path: str, sha256: str) -> Any:
+    """Open a store once a process: its tables serve all partitions.
+
+    Raises
+    ------
+    StoreError
+        If it is not the one of this digest.
+    """
     store = opener(path)
     if store.digest != sha256:
         raise StoreError(f"{path} is another store than when this table was made; make it again")

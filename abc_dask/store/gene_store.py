@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.errors import GeneError, StoreError
+from abc_dask.columns import GENE_SYMBOL
+from abc_dask.errors import GeneError, StoreError, UsageError
 from abc_dask.messages import names_of, plural
 from abc_dask.store.axes import chosen_cells, label_index
 from abc_dask.store.counts import log2_values
@@ -52,6 +53,21 @@ class GeneStore(DescribedStore):
     """Cells x genes, of which any gene is read alone; parameters as `DescribedStore`."""
 
     # --- values --------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> pd.Series[Any]:
+        """Return a gene's log2 values or a column of cells; tab completion lists them."""
+        import pandas as pd
+
+        if name in self.columns:
+            return pd.Series(self.annotation(name), index=label_index(self.labels), name=name)
+        found: pd.Series[Any] = self.read(name)[name]
+        return found
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return what may stand in brackets: symbols, identifiers, columns of cells."""
+        genes = self.genes
+        known = (self.columns, genes[GENE_SYMBOL].tolist(), genes.index.tolist())
+        return [name for names in known for name in names if name]
 
     def counts(self, gene: str | int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Read what X holds of one gene: counts, or values where it holds no counts.
@@ -156,7 +172,12 @@ class GeneStore(DescribedStore):
         return np.dtype(self.info.source_dtype)
 
     def read(
-        self, genes: str | Sequence[str], normalization: str = "log2", where: Any = None
+        self,
+        genes: str | Sequence[str],
+        normalization: str = "log2",
+        where: Any = None,
+        *,
+        annotate: str | Sequence[str] = (),
     ) -> pd.DataFrame:
         """Read genes of all cells, or of some.
 
@@ -166,11 +187,13 @@ class GeneStore(DescribedStore):
         normalization : str
         where : array of bool, shape (n_cells,), or of int, or slice, optional
             Cells that are wanted: a mask, positions in the store, or a range of them.
+        annotate : str or sequence of str
+            Columns of cells to add: some of `columns`.
 
         Returns
         -------
         pandas.DataFrame
-            Index cell_label, a column a gene, named as it was asked for.
+            Index cell_label, a column a gene, named as it was asked for; then the annotations.
 
         Raises
         ------
@@ -184,7 +207,13 @@ class GeneStore(DescribedStore):
         values = self.read_values(self.find_genes(names), normalization, where)
         span, kept = chosen_cells(where, self.n_cells)
         labels = self.labels[span] if kept is None else self.labels.take(pa.array(kept))
-        return pd.DataFrame(values.T, index=label_index(labels), columns=names, copy=False)
+        frame = pd.DataFrame(values.T, index=label_index(labels), columns=names, copy=False)
+        columns = names_of(annotate)
+        if both := sorted({*columns} & {*names}):
+            raise UsageError(f"{both[0]!r} is asked for as a gene and as an annotation")
+        at = span if kept is None else kept
+        beside = {column: self.annotation(column)[at] for column in columns}
+        return frame.assign(**beside) if beside else frame
 
     def read_values(
         self, positions: Sequence[int], normalization: str = "log2", where: Any = None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from abc_dask.analysis.markers import Markers
     from abc_dask.analysis.pseudobulk import Pseudobulk
     from abc_dask.analysis.summary import Summary
+    from abc_dask.explore.server import Explorer
     from abc_dask.run.cluster.connect import ClusterOptions
 
 Found = TypeVar("Found")
@@ -245,6 +246,23 @@ class GeneStore(gene_store.GeneStore):
                 normalization=normalization,
                 lists=lists,
             )
+
+    def explore(
+        self,
+        *,
+        genes: Iterable[str] | None = None,
+        annotate: Iterable[str] | None = None,
+        where: str | None = None,
+        port: int = 0,
+    ) -> Explorer:
+        """Show all cells in an interactive page, in a notebook as an inline frame.
+
+        Any gene is read when it is asked for. Parameters, result and errors are those of
+        `abc_dask.View.explore`; columns are the store's own.
+        """
+        from abc_dask.explore import show
+
+        return show(self, genes=genes, annotate=annotate, where=where, port=port)
 
 
 def write_table(

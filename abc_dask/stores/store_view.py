@@ -6,10 +6,10 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,11 +29,16 @@ from abc_dask.release.selection import CellChoice, Selection
 from abc_dask.run.extraction import check_output, run_info
 from abc_dask.run.store_reader import StoreReader
 from abc_dask.run.store_work import CELL_ROW
+from abc_dask.store.dataframe import PARTITION_BYTES
 from abc_dask.store.gene_store import GeneStore
 from abc_dask.view import View, open_view
 from abc_dask.views.formats import content_of
+from abc_dask.views.frame import lazy_frame
 from abc_dask.views.publish import commit
 from abc_dask.views.staging import Staging
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,18 @@ class StoreView(View):
             run = run_info(self.info["matrices"], content, 0, seconds)
             commit(staging, format, self.reader, self.info | run)
         return open_view(path)
+
+    def expression(self) -> dd.DataFrame:
+        """Return genes and annotations as a lazy Dask DataFrame, in the order of the store.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            As `abc_dask.Atlas.expression` returns it.
+        """
+        reader = replace(self.reader, rows=np.sort(self.reader.rows), block_bytes=PARTITION_BYTES)
+        names = [annotation.name for annotation in self.annotations]
+        return lazy_frame(reader, [*self.columns, *names])
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.release.annotation import Annotation
-from abc_dask.views.attach import find_annotations
 from abc_dask.views.parquet_view import PartsReader
 from abc_dask.views.places import placed
 from abc_dask.views.reader import Reader, View, label_index
@@ -94,7 +93,7 @@ def joined_reader(
     if on_disk and isinstance(own, PartsReader):
         own = replace(own, order=np.arange(own.n_cells))
     names = [columns] if isinstance(columns, str) else list(columns)
-    found = find_annotations(view, names, download_base=download_base)
+    found = view.find_annotations(names, download_base=download_base)
     beside = tuple(annotation for annotation in found if annotation.table)
     if not beside:
         return own
