@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 import warnings
 
 import dask
@@ -13,7 +14,7 @@ from abc_dask.errors import GeneError, StoreError, UsageError
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 
 GENES = list(REFERENCE_GENES[:4])
-ANNOTATE = ["class", "x"]
+ANNOTATE = ["class", "x", "y"]
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,17 @@ def test_the_setting(plain_atlas, other, store, tmp_path):
         assert "store" not in made.info
     with dask.config.set({"abc-dask.store": 7}), pytest.raises(UsageError, match=r"abc-dask.store"):
         Atlas(plain_atlas.download_base).expression(["Tac2"])
+
+
+def test_a_store_in_a_frame_of_a_notebook(store):
+    page = store.explore(genes=GENES, where="x > 2")
+    try:
+        shown = page._repr_html_()
+        assert shown.startswith("<iframe")
+        assert page.url in shown
+        with urllib.request.urlopen(page.url) as answer:
+            assert b"<html" in answer.read().lower()
+    finally:
+        page.close()
+    with pytest.raises(OSError, match=r"refused"):
+        urllib.request.urlopen(page.url)
