@@ -163,7 +163,6 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "normalization": ("log2 or raw", _normalization),
     "store": ("the path or address of a store", _text),
     "cache-directory": ("the path of a folder", _text),
-    "store": ("the path or address of a store", _text),
     "block-size": _BYTES,
     "read.retries": _FROM_0,
     "read.backoff": _NUMBER,

@@ -8,8 +8,10 @@ import warnings
 import dask
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
-from abc_dask import Atlas
+from abc_dask import Atlas, open_view
+from abc_dask.cli import cli
 from abc_dask.errors import GeneError, StoreError, UsageError
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 
@@ -113,6 +115,10 @@ def test_the_setting(plain_atlas, other, store, tmp_path):
         with pytest.warns(UserWarning, match=r"was made of [\d,]+ cells, not [\d,]+: the matrix f"):
             made = Atlas(other).extract(["Tac2"], tmp_path / "w.parquet")
         assert "store" not in made.info
+        words = ["extract", "Tac2", "--download-base", str(plain_atlas.download_base)]
+        done = CliRunner().invoke(cli, [*words, "-o", str(tmp_path / "x.parquet")])
+        assert done.exit_code == 0, done.stderr
+        assert open_view(tmp_path / "x.parquet").info["store"]["sha256"] == store.digest
     with dask.config.set({"abc-dask.store": 7}), pytest.raises(UsageError, match=r"abc-dask.store"):
         Atlas(plain_atlas.download_base).expression(["Tac2"])
 
