@@ -18,7 +18,8 @@ PACKAGE = Path(abc_dask.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["atlas", "testing"],
+    ["atlas", "tutorials"],
+    ["testing"],
     ["stores"],
     ["view"],
     ["explore"],

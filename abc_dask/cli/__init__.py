@@ -32,6 +32,7 @@ from abc_dask.terminal import Stream
 
 _COMMANDS = {
     "demo": "abc_dask.cli.demo",
+    "tutorials": "abc_dask.cli.tutorials",
     "releases": "abc_dask.cli.releases",
     "datasets": "abc_dask.cli.releases",
     "diff": "abc_dask.cli.releases",
