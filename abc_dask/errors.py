@@ -62,6 +62,10 @@ class MissingFileError(ReleaseError):
     """Files that the manifest lists are not on disk."""
 
 
+class UnknownNameError(UsageError, MissingFileError):
+    """A folder, release, dataset, table or file that was named is not there."""
+
+
 class DamagedFileError(AbcDaskError):
     """A file's bytes or structure contradict what it claims to be."""
 
@@ -94,7 +98,7 @@ class TableError(AbcDaskError):
     """A metadata or gene table lacks columns, repeats labels, or does not fit."""
 
 
-class GeneError(AbcDaskError):
+class GeneError(UsageError):
     """A gene is unknown, ambiguous or asked for twice."""
 
 
@@ -102,8 +106,16 @@ class ViewError(AbcDaskError):
     """A view exists already, is not finished, is damaged, or cannot be written."""
 
 
+class PathError(UsageError, ViewError):
+    """A path that was named is no view, or an output that is there already or must stay."""
+
+
 class StoreError(AbcDaskError):
     """A gene-major store is not one, is damaged or unfinished, or cannot be written."""
+
+
+class NoStoreError(UsageError, StoreError):
+    """A path that was named is no gene-major store."""
 
 
 class ClusterError(AbcDaskError):

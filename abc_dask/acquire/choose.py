@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from abc_dask.errors import ReleaseError
+from abc_dask.errors import UnknownNameError
 from abc_dask.messages import enumerate_names, nearest
 from abc_dask.release.manifest import CELL_METADATA, FileEntry, Manifest
 
@@ -49,13 +49,13 @@ def select(
 def _select_one(manifest: Manifest, pattern: str) -> list[FileEntry]:
     dataset, *rest = pattern.strip("/").split("/")
     if len(rest) > 2:
-        raise ReleaseError(f"{pattern!r} has too many parts; expected DATASET[/KIND[/TAG]]")
+        raise UnknownNameError(f"{pattern!r} has too many parts; expected DATASET[/KIND[/TAG]]")
     manifest.require_dataset(dataset)
     found = [entry for entry in manifest.files if entry.dataset_label == dataset]
     if rest:
         kinds = list(dict.fromkeys(entry.kind for entry in found))
         if rest[0] not in kinds:
-            raise ReleaseError(
+            raise UnknownNameError(
                 f"dataset {dataset} of release {manifest.version} has no kind {rest[0]!r}; "
                 f"there are: {enumerate_names(kinds)}"
             )
@@ -63,7 +63,7 @@ def _select_one(manifest: Manifest, pattern: str) -> list[FileEntry]:
     if rest[1:]:
         tags = [entry.tag for entry in found]
         if rest[1] not in tags:
-            raise ReleaseError(
+            raise UnknownNameError(
                 f"{dataset}/{rest[0]} of release {manifest.version} has no tag {rest[1]!r}"
                 f"{nearest(rest[1], tags)}"
             )
@@ -81,7 +81,7 @@ def _of_normalization(
     lost = {e.tag for e in entries} - {e.tag for e in kept}
     if lost:
         known = sorted({str(e.normalization) for e in entries if e.tag in lost})
-        raise ReleaseError(
+        raise UnknownNameError(
             f"{pattern}: {enumerate_names(sorted(lost), most=5)} not in normalization "
             f"{normalization!r}; there is: {enumerate_names(known)}"
         )

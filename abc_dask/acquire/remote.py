@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from xml.parsers import expat
 
 from abc_dask.acquire.folders import Folder
-from abc_dask.errors import DownloadError, ManifestError, ReleaseError
+from abc_dask.errors import DownloadError, ManifestError, ReleaseError, UnknownNameError
 from abc_dask.messages import nearest
 from abc_dask.net.client import Client
 from abc_dask.net.retries import Attempts, TransientError, UnreachableError
@@ -237,7 +237,7 @@ def read_manifest(version: str, *, settings: HttpSettings | None = None) -> tupl
     """
     settings = settings or HttpSettings.from_config()
     if not _VERSION.fullmatch(version):
-        raise ReleaseError(f"{version!r} is not a release name, such as '20250531'")
+        raise UnknownNameError(f"{version!r} is not a release name, such as '20250531'")
     url = settings.url(f"{_PREFIX}{version}/{MANIFEST_NAME}")
     with Client(settings) as client:
         try:
@@ -246,7 +246,7 @@ def read_manifest(version: str, *, settings: HttpSettings | None = None) -> tupl
             # S3 says 403 for what is not there where listing is not allowed
             if error.status not in {403, 404}:
                 raise
-            raise ReleaseError(
+            raise UnknownNameError(
                 f"{settings.base_url} has no release {version!r}{_known(version, settings)}"
             ) from None
     manifest = Manifest.from_json(content, source=url)

@@ -13,7 +13,7 @@ import click
 from abc_dask.cli.command import command, echo, show
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.text import extraction_text, matrices_text, next_steps
-from abc_dask.errors import ViewError
+from abc_dask.errors import PathError, ViewError
 from abc_dask.messages import format_bytes, plural
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _make_atlas(base: Path, scale: float, say: Callable[[str], None], *, progres
         say(f"atlas    {base} is there already")
         return
     if base.exists() and any(base.iterdir()):
-        raise ViewError(f"{base} is there and not an atlas; name another --output")
+        raise PathError(f"{base} is there and not an atlas; name another --output")
     began = time.perf_counter()
     try:
         base.mkdir(parents=True, exist_ok=True)

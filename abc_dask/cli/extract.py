@@ -145,7 +145,7 @@ def _from_store(
 ) -> None:
     """Extract from a store; what is said of files and clusters has no meaning there."""
     from abc_dask.plan.request import Request
-    from abc_dask.store.gene_store import open_store
+    from abc_dask.stores.gene_store import require_store
     from abc_dask.stores.store_view import view_of_store
 
     no_use = ("dataset", "metadata", "gene_directory", "taxonomy", "fetch", "plan_only")
@@ -157,7 +157,7 @@ def _from_store(
     names = ("normalization", "columns", *_CHOICES)
     annotate = list(options["annotate"])
     request = Request.of(genes, annotate=annotate, **{name: options[name] for name in names})
-    made = view_of_store(open_store(options["store"]), request)
+    made = view_of_store(require_store(options["store"]), request)
     view = made.extract(output, options["format_"], overwrite=options["overwrite"])
     show_view(view)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from abc_dask.cli.command import echo
@@ -60,6 +61,22 @@ def _said(names: Iterable[str], find: Callable[[str], str]) -> list[str]:
     if read and not is_quiet():
         echo(f"abc-dask: note: read {', '.join(read)}", err=True)
     return found
+
+
+def open_finished(path: str) -> View:
+    """Open a view.
+
+    Raises
+    ------
+    UsageError
+        If it is a store.
+    """
+    from abc_dask.store.folder import is_store
+    from abc_dask.view import open_view
+
+    if "://" in path or is_store(Path(path).expanduser()):
+        raise UsageError(f"{path} is a store, not a view; see abc-dask store info {quote(path)}")
+    return open_view(path)
 
 
 def open_genes(path: str, genes: Sequence[str], option: str = "--genes") -> View:

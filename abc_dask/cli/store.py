@@ -138,9 +138,9 @@ def _plan_only(atlas: Atlas, output: str, options: dict[str, Any]) -> None:
 def verify(path: str) -> None:
     """Read all of a store again and compare every byte with what was written."""
     from abc_dask.messages import plural
-    from abc_dask.store.gene_store import open_store
+    from abc_dask.stores.gene_store import require_store
 
-    opened = open_store(path)
+    opened = require_store(path)
     opened.verify()
     show(
         lambda: f"{opened.name}: {plural(opened.n_genes, 'gene')} as written",
@@ -171,9 +171,9 @@ def precompute(path: str, *, by: tuple[str, ...], **cluster: Any) -> None:
 @click.argument("path", metavar="STORE.zarr")
 def info(path: str) -> None:
     """Show what a store holds and where it is from."""
-    from abc_dask.store.gene_store import open_store
+    from abc_dask.stores.gene_store import require_store
 
-    opened = open_store(path)
+    opened = require_store(path)
     show(lambda: store_text(opened), lambda: _record(opened))
 
 
@@ -194,9 +194,9 @@ def export(
     """Write all genes of a store, or some, as one AnnData (X is CSC)."""
     from abc_dask.messages import plural
     from abc_dask.run.store_export import export_store
-    from abc_dask.store.gene_store import open_store
+    from abc_dask.stores.gene_store import require_store
 
-    opened = open_store(path)
+    opened = require_store(path)
     names = genes_of(opened, genes) or None
     written = export_store(
         opened,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from abc_dask.analysis.summary import Summary
 from abc_dask.disk.files import replacing, sweep
-from abc_dask.errors import UsageError, ViewError
+from abc_dask.errors import PathError, UsageError, ViewError
 from abc_dask.messages import enumerate_names, plural, text_table
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.parquet_view import SCHEMA_KEY
@@ -41,7 +41,7 @@ def check_table(output: str | Path, *, overwrite: bool) -> Path:
             f"{enumerate_names(_SUFFIXES)}"
         )
     if place.is_dir():
-        raise ViewError(f"{place} is a folder; name a file")
+        raise PathError(f"{place} is a folder; name a file")
     refuse_existing(place, overwrite=overwrite)
     return place
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from abc_dask.cli.command import group, show, show_written
+from abc_dask.cli.opened import open_finished
 from abc_dask.cli.options import annotate
 
 
@@ -19,9 +20,7 @@ def view() -> None:
 @click.argument("out", metavar="OUT")
 def info(out: str) -> None:
     """Show what a view holds and where it is from."""
-    from abc_dask.view import open_view
-
-    opened = open_view(out)
+    opened = open_finished(out)
     from abc_dask.cli.text import extraction_text
 
     show(lambda: extraction_text(opened), lambda: opened.provenance)
@@ -32,9 +31,8 @@ def info(out: str) -> None:
 def verify(out: str) -> None:
     """Hash every file again; on damage name the part and exit with 1."""
     from abc_dask.messages import format_bytes, plural
-    from abc_dask.view import open_view
 
-    opened = open_view(out)
+    opened = open_finished(out)
     opened.verify()
     files = opened.info["files"]
     size = format_bytes(sum(file["size"] for file in files))
@@ -59,7 +57,5 @@ def export(
     In h5ad and Zarr, annotations are in obs, x and y in obsm (X_umap, or spatial), and the
     atlas's colours in uns, where scanpy looks for them.
     """
-    from abc_dask.view import open_view
-
-    path = open_view(out).export(target, format_, annotate=list(annotate), **options)
+    path = open_finished(out).export(target, format_, annotate=list(annotate), **options)
     show_written(path)

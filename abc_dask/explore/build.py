@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from abc_dask._version import __version__
 from abc_dask.analysis.plots.colors import distinct_colors
 from abc_dask.disk.files import sha256
-from abc_dask.errors import ViewError
+from abc_dask.errors import PathError
 from abc_dask.explore.contents import Contents
 from abc_dask.explore.encode import (
     exact_file,
@@ -155,18 +155,18 @@ def build_folder(
 def refuse_existing(place: Path, *, overwrite: bool) -> None:
     """Raise `ViewError` unless nothing, an empty folder, or an explorer to replace is there."""
     if place.is_symlink():
-        raise ViewError(f"{place} is a symbolic link; name the folder it points to")
+        raise PathError(f"{place} is a symbolic link; name the folder it points to")
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not overwrite:
-        raise ViewError(f"{place} exists; pass --overwrite to replace it, or name another folder")
+        raise PathError(f"{place} exists; pass --overwrite to replace it, or name another folder")
     try:
         record = json.loads((place / RECORD).read_bytes())
         ours = isinstance(record, dict) and record.get("format") == FORMAT
     except (OSError, ValueError, RecursionError):
         ours = False
     if not ours:
-        raise ViewError(f"{place} is not an explorer's folder, and is not replaced")
+        raise PathError(f"{place} is not an explorer's folder, and is not replaced")
 
 
 def prepare(

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import ReleaseError, TableError
+from abc_dask.errors import TableError, UnknownNameError
 from abc_dask.messages import enumerate_names, nearest, plural
 from abc_dask.release.manifest import FileEntry, Manifest
 
@@ -51,13 +51,13 @@ def choose_gene_table(manifest: Manifest, metadata: str, named: str | None) -> F
     known = gene_tables(manifest, directory)
     if tag:
         if tag not in known:
-            raise ReleaseError(f"{directory} has no gene table {tag!r}{nearest(tag, known)}")
+            raise UnknownNameError(f"{directory} has no gene table {tag!r}{nearest(tag, known)}")
         return known[tag]
     if len(known) == 1 or "gene" in known:
         return known.get("gene") or next(iter(known.values()))
     if named is None:
         return None
-    raise ReleaseError(
+    raise UnknownNameError(
         f"{directory} has no gene table"
         if not known
         else f"{directory} has several gene tables; name one: "

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from abc_dask.errors import ManifestError, ReleaseError
+from abc_dask.errors import ManifestError, UnknownNameError
 from abc_dask.messages import enumerate_names, nearest
 from abc_dask.terminal import quoted
 
@@ -226,7 +226,7 @@ class Manifest:
     def require_dataset(self, dataset_label: str) -> None:
         """Raise `ReleaseError` with the nearest names unless the release has this dataset."""
         if dataset_label not in self.datasets:
-            raise ReleaseError(
+            raise UnknownNameError(
                 f"release {self.version} has no dataset {dataset_label!r}"
                 f"{nearest(dataset_label, self.datasets)}"
             )
@@ -264,8 +264,8 @@ def find_file(manifest: Manifest, name: str) -> FileEntry:
         return found[0]
     if found:
         several = enumerate_names([f"{name}/{e.normalization or e.extension}" for e in found])
-        raise ReleaseError(f"{name} is {len(found)} files of the release; name one: {several}")
-    raise ReleaseError(f"release {manifest.version} has no file {name!r}{nearest(name, names)}")
+        raise UnknownNameError(f"{name} is {len(found)} files of the release; name one: {several}")
+    raise UnknownNameError(f"release {manifest.version} has no file {name!r}{nearest(name, names)}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.errors import ReleaseError
+from abc_dask.errors import ReleaseError, UnknownNameError
 from abc_dask.messages import enumerate_names, nearest
 from abc_dask.release.cell_table import CellTable, directories_of
 from abc_dask.release.manifest import FeatureMatrix, Manifest
@@ -31,7 +31,7 @@ def metadata_directory(manifest: Manifest, metadata: str | None = None) -> str:
         names = directories_of(metadata)
         for name in names:
             if name not in known:
-                raise ReleaseError(
+                raise UnknownNameError(
                     f"release {manifest.version} has no cell_metadata in {name!r}"
                     f"{nearest(name, known)}"
                 )
@@ -41,8 +41,8 @@ def metadata_directory(manifest: Manifest, metadata: str | None = None) -> str:
     if _DEFAULT_METADATA in known:
         return _DEFAULT_METADATA
     if not known:
-        raise ReleaseError(f"release {manifest.version} has no cell_metadata table")
-    raise ReleaseError(
+        raise UnknownNameError(f"release {manifest.version} has no cell_metadata table")
+    raise UnknownNameError(
         f"release {manifest.version} has several metadata directories; "
         f"name one with --metadata: {enumerate_names(known)}"
     )
@@ -79,13 +79,13 @@ def resolve_matrix(
     if len(found) == 1:
         return found[0]
     if found:
-        raise ReleaseError(
+        raise UnknownNameError(
             f"feature matrix {label!r} is in several datasets; name one with --dataset: "
             f"{enumerate_names([m.dataset_label for m in found])}"
         )
     if named:
         known = sorted({m.normalization for m in named})
-        raise ReleaseError(
+        raise UnknownNameError(
             f"feature matrix {name} has no normalization {normalization!r}; "
             f"there is: {enumerate_names(known)}"
         )

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from abc_dask.disk.files import cannot_read, require_utf8
-from abc_dask.errors import DamagedFileError, ManifestError, MissingFileError, ReleaseError
+from abc_dask.errors import (
+    DamagedFileError,
+    ManifestError,
+    MissingFileError,
+    ReleaseError,
+    UnknownNameError,
+)
 from abc_dask.messages import enumerate_names, format_bytes, html_table, nearest, plural
 from abc_dask.release.manifest import FileEntry, Manifest
 from abc_dask.release.origin import origin
@@ -72,19 +78,19 @@ class Release:
         base = Path(download_base).expanduser()
         require_utf8(base.absolute())
         if not base.is_dir():
-            raise ReleaseError(
+            raise UnknownNameError(
                 f"download_base {str(base)!r} is not a folder; "
                 "give the folder that holds releases/<version>/manifest.json"
             )
         known = list_releases(base)
         if not known:
-            raise ReleaseError(
+            raise UnknownNameError(
                 f"download_base {str(base)!r} holds no release: there is no "
                 f"releases/<version>/{MANIFEST_NAME} under it"
             )
         version = known[-1] if release is None else str(release)
         if version not in known:
-            raise ReleaseError(
+            raise UnknownNameError(
                 f"release {version!r} is not under {str(base)!r}{nearest(version, known)}"
             )
         path = base / "releases" / version / MANIFEST_NAME

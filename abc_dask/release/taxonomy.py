@@ -9,7 +9,7 @@ import pandas as pd
 
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import ReleaseError, TableError
+from abc_dask.errors import TableError, UnknownNameError
 from abc_dask.messages import enumerate_names, nearest
 from abc_dask.release.csv_table import cached_table
 from abc_dask.release.linked_tables import CLUSTER_ALIAS
@@ -84,7 +84,7 @@ class Taxonomy:
         known = [d for d in manifest.datasets if cls.is_in(manifest, d)]
         if directory is not None:
             if directory not in known:
-                raise ReleaseError(
+                raise UnknownNameError(
                     f"release {manifest.version} has no taxonomy {directory!r}"
                     f"{nearest(directory, known)}"
                 )

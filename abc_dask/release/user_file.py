@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from abc_dask.errors import MissingFileError, TableError
+from abc_dask.errors import TableError, UnknownNameError
 
 _GZIP = b"\x1f\x8b"
 
@@ -50,7 +50,7 @@ def text_lines(file: str, option: str) -> Iterator[tuple[str, Iterator[str]]]:
 
     Raises
     ------
-    MissingFileError
+    UnknownNameError
         If it is not there.
     TableError
         If it cannot be read, or is not text.
@@ -62,7 +62,7 @@ def text_lines(file: str, option: str) -> Iterator[tuple[str, Iterator[str]]]:
             raw.seek(0)
             yield source, iter(io.TextIOWrapper(raw, encoding=encoding))
     except FileNotFoundError:
-        raise MissingFileError(f"{option} {source} is missing") from None
+        raise UnknownNameError(f"{option} {source} is missing") from None
     except (EOFError, zlib.error) as error:
         raise TableError(f"{option} {source} is damaged gzip: {error}") from None
     except OSError as error:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from abc_dask.columns import CELL_LABEL
 from abc_dask.disk.files import cannot_write, replacing
 from abc_dask.disk.kept_table import read_cached, read_cached_rows, write_cached
-from abc_dask.errors import UsageError, ViewError
+from abc_dask.errors import PathError, UsageError, ViewError
 from abc_dask.messages import enumerate_names
 from abc_dask.plan.alignment import selection_digest
 from abc_dask.plan.inputs import Inputs
@@ -237,7 +237,7 @@ def require_table(path: str | Path, *, overwrite: bool) -> Path:
     if output.suffix not in _SUFFIXES:
         raise UsageError(f"{path} is not a name that ends in {enumerate_names(_SUFFIXES)}")
     if output.exists() and not (overwrite and output.is_file()):
-        raise ViewError(f"{output} exists; pass --overwrite, or another name")
+        raise PathError(f"{output} exists; pass --overwrite, or another name")
     return output
 
 

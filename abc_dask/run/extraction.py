@@ -15,7 +15,7 @@ import numpy as np
 from abc_dask._version import FORMAT_VERSION, __version__, build
 from abc_dask.disk.files import require_utf8
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import ReleaseError, ViewError
+from abc_dask.errors import PathError, ReleaseError, ViewError
 from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
 from abc_dask.progress import Progress
 from abc_dask.release.annotation import is_missing
@@ -58,7 +58,7 @@ def check_output(
     require_utf8(path)
     format = format_of(path, format, known=known)
     if path.name in {"", ".", ".."}:
-        raise ViewError(f"{str(output)!r} is not a name for a view")
+        raise PathError(f"{str(output)!r} is not a name for a view")
     refuse_existing(path, overwrite=overwrite)
     return path, format
 

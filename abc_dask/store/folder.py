@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from abc_dask.disk.files import cannot_read
-from abc_dask.errors import StoreError
+from abc_dask.errors import NoStoreError, StoreError
 from abc_dask.store.arrays import Folder
 
 # Files that are open at a time.
@@ -114,7 +114,12 @@ class LocalFolder:
 
     def _missing(self, path: str) -> StoreError:
         if not self._path.exists():
-            return StoreError(f"{self._path} is missing; `abc-dask store build` makes a store")
+            return NoStoreError(f"{self._path} is missing; `abc-dask store build` makes a store")
+        if path == "zarr.json":
+            return NoStoreError(
+                f"{self._path} is not a store (it has no zarr.json); `abc-dask store build` "
+                "makes one"
+            )
         return StoreError(f"{self._path / path} is missing; make the store anew, or copy it again")
 
 

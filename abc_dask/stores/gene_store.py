@@ -365,9 +365,9 @@ def require_store(path: str | Path) -> GeneStore:
     UsageError
         If the path is a finished view.
     """
-    from abc_dask.views.description import VIEW
+    from abc_dask.views.description import is_view
 
-    if (Path(path).expanduser() / VIEW).is_file():
+    if "://" not in str(path) and is_view(Path(path).expanduser()):
         raise UsageError(f"{path} is a view of a few genes; this needs a store (abc-dask store)")
     return open_store(path)
 

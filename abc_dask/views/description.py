@@ -14,7 +14,7 @@ from typing import Any
 
 from abc_dask._version import FORMAT_VERSION
 from abc_dask.disk.files import unreadable
-from abc_dask.errors import ViewError
+from abc_dask.errors import PathError, ViewError
 from abc_dask.messages import enumerate_names, format_bytes, html_table, plural, shortened
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.origin import release_text
@@ -46,7 +46,8 @@ def load_info(path: Path) -> dict[str, Any]:
         of_parquet = source.name == VIEW_FILE
         info: Any = json.loads(read_description(source) if of_parquet else source.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise ViewError(f"{path} is not a finished view (there is no {source}); {hint}") from None
+        kind = ViewError if partial.exists() else PathError
+        raise kind(f"{path} is not a finished view (there is no {source}); {hint}") from None
     except (OSError, ValueError, RecursionError) as error:
         if other := unreadable(source, error):
             raise other from None

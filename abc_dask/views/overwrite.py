@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from abc_dask.disk.files import cannot_read
-from abc_dask.errors import ViewError
+from abc_dask.errors import PathError
 from abc_dask.views.description import CELLS, is_view, partial_path, sidecar_path
 from abc_dask.views.staging import REPLACED, SIDECAR
 
@@ -37,9 +37,9 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     """
     for folder in output.parents:
         if is_view(folder):
-            raise ViewError(f"{output} lies within the view {folder}; name another output")
+            raise PathError(f"{output} lies within the view {folder}; name another output")
         if manifest := _listing(folder, output):
-            raise ViewError(f"{output} is a file of the atlas ({manifest}); name another output")
+            raise PathError(f"{output} is a file of the atlas ({manifest}); name another output")
     try:
         mode = output.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -47,9 +47,9 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     except OSError as error:
         raise cannot_read(output, error) from None
     if not overwrite:
-        raise ViewError(f"{output} exists; pass --overwrite to replace it, or name another output")
+        raise PathError(f"{output} exists; pass --overwrite to replace it, or name another output")
     if reason := _why_not(output, mode):
-        raise ViewError(f"{output} {reason}")
+        raise PathError(f"{output} {reason}")
 
 
 def _why_not(output: Path, mode: int) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from abc_dask.disk.checked_parquet import read_seal
 from abc_dask.disk.files import cannot_write, sha256, write_by, write_whole
-from abc_dask.errors import ViewError
+from abc_dask.errors import PathError
 from abc_dask.views.description import VIEW, provenance_of, sealed_info, tree
 from abc_dask.views.formats import EXPORTS, WRITERS, format_of
 from abc_dask.views.integrity import require_whole
@@ -118,7 +118,7 @@ def export(
     path = Path(target).expanduser().absolute()
     named = format_of(path, format, known=EXPORTS)
     if path == view.path:
-        raise ViewError(f"{path} is the view itself; name another target")
+        raise PathError(f"{path} is the view itself; name another target")
     refuse_existing(path, overwrite=overwrite)
     require_whole(view.path, view.info)
     reader, info = handed_over(view, annotate, download_base)

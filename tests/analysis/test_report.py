@@ -163,13 +163,13 @@ def test_refusals(view, tmp_path):
     place = tmp_path / "r.html"
     write_report(view, place, by=[], color=[])
     mine = place.read_text()
-    assert "exists; pass --overwrite" in fails(view.path, "-o", place, code=1)
+    assert "exists; pass --overwrite" in fails(view.path, "-o", place, code=2)
     assert "nearest: class" in fails(view.path, "-o", place, "--overwrite", "--by", "clas")
     assert "no column 'nothing'" in fails(
         view.path, "-o", place, "--overwrite", "--color", "nothing"
     )
     assert place.read_text() == mine
-    assert "is not a finished view" in fails(tmp_path / "V", "-o", tmp_path / "a.html", code=1)
+    assert "is not a finished view" in fails(tmp_path / "V", "-o", tmp_path / "a.html", code=2)
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
 
 

@@ -191,7 +191,7 @@ def test_command_line(view, frame, tmp_path):
         expected = oracle(frame, ["neurotransmitter"], "mean", "group")
         np.testing.assert_allclose(mean[GENES].to_numpy(), expected.to_numpy(), rtol=1e-12)
         again = run(cli, [*command, "mean", "--output", str(out)])
-        assert again.exit_code == 1
+        assert again.exit_code == 2
         assert "exists; pass --overwrite" in again.stderr
     lacking = int(frame["neurotransmitter"].isna().sum())
     assert f"missing  {lacking} cells without neurotransmitter: the group (missing)" in done.output

@@ -63,7 +63,7 @@ def test_genes(run, base):
     assert re.search(r"Tac2 +Tac2 +ENSMUSG00000025400", found.output)
     assert found.output.count("Slc6a") == 8
     unknown = run("genes", "--download-base", base, "Tac2", "Tca2")
-    assert unknown.exit_code == 1
+    assert unknown.exit_code == 2
     assert "ENSMUSG00000025400" in unknown.output
     assert "contains 'Tca2'; nearest: Tac2" in unknown.stderr
     as_json = json.loads(run("genes", "--download-base", base, "Tac2", "--json").output)
@@ -82,7 +82,7 @@ def test_genes_says_which_are_ambiguous(run, base):
 @pytest.mark.parametrize("format", ["parquet", "zarr", "csv"])
 def test_extract_format_by_suffix_and_option(run, base, plain_atlas, tmp_path, format):
     by_suffix = tmp_path / f"out.{format}"
-    done = run("extract", *REFERENCE_GENES, "--download-base", base, "--output", by_suffix)
+    done = run("extract", *REFERENCE_GENES, "--download-base", base, "--output", by_suffix, "-v")
     assert done.exit_code == 0, done.output
     assert f"{plain_atlas.n_cells:,} asked, {plain_atlas.n_cells:,} found, 0 missing" in done.output
     assert "rows without metadata left out" in done.output
@@ -132,14 +132,14 @@ def test_view_commands(run, base, tmp_path):
     assert "is as it was written" in verified.output
     exported = run("view", "export", out, tmp_path / "out.csv")
     assert exported.exit_code == 0
-    fails(run("view", "export", out, tmp_path / "out.csv"), 1, "exists; pass --overwrite")
+    fails(run("view", "export", out, tmp_path / "out.csv"), 2, "exists; pass --overwrite")
     fails(run("view", "export", out, tmp_path / "out.xls"), 2, "unknown format 'xls'")
     part = next(out.glob("00000*.parquet"))
     content = bytearray(part.read_bytes())
     content[100] ^= 1
     part.write_bytes(content)
     fails(run("view", "verify", out), 1, f"damaged: {part.name} was changed")
-    fails(run("view", "info", tmp_path), 1, "is not a finished view")
+    fails(run("view", "info", tmp_path), 2, "is not a finished view")
 
 
 def test_errors_of_place_and_release(run, base, tmp_path):
@@ -148,21 +148,21 @@ def test_errors_of_place_and_release(run, base, tmp_path):
     def extract(*options, gene="Tac2", place=base, output=out):
         return run("extract", gene, "--download-base", place, "--output", output, *options)
 
-    fails(extract(place=tmp_path / "nowhere"), 1, "download_base .* is not a folder")
-    fails(extract(place=tmp_path), 1, "holds no release")
-    fails(extract("--release", "20250513"), 1, "release '20250513' .*nearest: 20250531")
-    fails(extract("--metadata", "WMB-10"), 1, "no cell_metadata in 'WMB-10'; nearest: WMB-10X")
-    fails(extract("--dataset", "WMB-10Xv9"), 1, "no dataset 'WMB-10Xv9'; nearest: WMB-10Xv")
-    fails(extract("--gene-directory", "WMB"), 1, "no dataset 'WMB'")
+    fails(extract(place=tmp_path / "nowhere"), 2, "download_base .* is not a folder")
+    fails(extract(place=tmp_path), 2, "holds no release")
+    fails(extract("--release", "20250513"), 2, "release '20250513' .*nearest: 20250531")
+    fails(extract("--metadata", "WMB-10"), 2, "no cell_metadata in 'WMB-10'; nearest: WMB-10X")
+    fails(extract("--dataset", "WMB-10Xv9"), 2, "no dataset 'WMB-10Xv9'; nearest: WMB-10Xv")
+    fails(extract("--gene-directory", "WMB"), 2, "no dataset 'WMB'")
     fails(extract("--format", "xlsx"), 2, "unknown format 'xlsx'.*parquet, zarr, csv")
     fails(extract("--block-size", "much"), 2, "--block-size 'much' is not a number of bytes")
     fails(extract("--workers", "0"), 2, "--workers 0 is not a positive number")
-    fails(extract("--genes-file", tmp_path / "no"), 1, "--genes-file .* is missing")
+    fails(extract("--genes-file", tmp_path / "no"), 2, "--genes-file .* is missing")
     fails(run("extract", "--download-base", base, "--output", out), 2, "no gene is given")
-    fails(extract(gene="Tac"), 1, "gene 'Tac' is unknown; nearest: Tac2")
+    fails(extract(gene="Tac"), 2, "gene 'Tac' is unknown; nearest: Tac2")
     fails(extract(output="/proc/x.parquet"), 1, "cannot be written")
     assert extract().exit_code == 0
-    fails(extract(), 1, "out.parquet exists; pass --overwrite")
+    fails(extract(), 2, "out.parquet exists; pass --overwrite")
     usage = run("extract", "Tac2", "--output", out)
     assert usage.exit_code == 2
     assert "--download-base" in usage.stderr

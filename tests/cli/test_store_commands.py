@@ -67,7 +67,7 @@ def test_summarize_writes_every_format(run, store, table, terms):
         assert "cells    400 in 4 groups" in said
         assert "genes    300" in said
         assert f"t.{suffix} written" in said
-        assert "exists; pass --overwrite" in run(*words, "-o", f"t.{suffix}", code=1).output
+        assert "exists; pass --overwrite" in run(*words, "-o", f"t.{suffix}", code=2).output
         run(*words, "-o", f"t.{suffix}", "--overwrite", "--quiet")
     counts = table.astype(np.float64)
     log2 = np.log2(counts.div(counts.sum(axis=1), axis=0) * 1e6 + 1).astype(np.float32)
@@ -196,7 +196,7 @@ def test_an_interrupted_table_goes_on_where_it_was(run, store, monkeypatch, tmp_
     assert not (tmp_path / "t.h5ad.partial").exists()
     means = anndata.read_h5ad("t.h5ad").X
     np.testing.assert_array_equal(means, open_store(store.name).summarize("class")["mean"])
-    assert "t.h5ad exists; pass --overwrite" in run(*words, code=1).output
+    assert "t.h5ad exists; pass --overwrite" in run(*words, code=2).output
     run(*words, "--overwrite")
 
 
@@ -222,4 +222,4 @@ def test_a_view_is_no_store(run, tmp_path):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "_view.json").write_text("{}")
     assert "is a view of a few genes" in run("markers", "v", "--by", "class", code=2).output
-    assert "nothing is missing" in run("markers", "nothing", "--by", "class", code=1).output
+    assert "nothing is missing" in run("markers", "nothing", "--by", "class", code=2).output

@@ -232,7 +232,7 @@ def test_lists_on_the_command_line(plain_atlas, table, tmp_path):
     ]
     out = tmp_path / "v.parquet"
     bad = CliRunner().invoke(cli, ["extract", *base, *lists, "-o", str(out)])
-    assert bad.exit_code == 1
+    assert bad.exit_code == 2
     assert "gene 'Nope1' is unknown" in bad.stderr
     assert len(bad.stderr.splitlines()) == 1
     done = CliRunner().invoke(

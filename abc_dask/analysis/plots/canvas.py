@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abc_dask.disk.files import replacing, sweep
-from abc_dask.errors import UsageError, ViewError
+from abc_dask.errors import PathError, UsageError, ViewError
 from abc_dask.extras import install_line
 from abc_dask.messages import enumerate_names
 
@@ -132,9 +132,9 @@ def picture_path(path: str | Path) -> Path:
 def check_place(place: Path) -> None:
     """Raise `ViewError` unless a file can come to this place."""
     if not place.parent.is_dir():
-        raise ViewError(f"{place} cannot be written: there is no folder {place.parent}")
+        raise PathError(f"{place} cannot be written: there is no folder {place.parent}")
     if place.is_dir():
-        raise ViewError(f"{place} is a folder; name a file")
+        raise PathError(f"{place} is a folder; name a file")
 
 
 def _metadata(kind: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
