@@ -54,7 +54,7 @@ def columns(column: str | None, **options: Any) -> None:
 
 
 @command()
-@names_argument("names", metavar="[COLUMN]...")
+@names_argument("columns", metavar="[COLUMN]...")
 @atlas_options
 @cells_options
 @click.option("--skip-unknown", is_flag=True, help="Leave out cells that are unknown.")
@@ -62,7 +62,7 @@ def columns(column: str | None, **options: Any) -> None:
 @click.option("-o", "--output", metavar="T.csv|T.parquet", help="What to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
 def table(
-    names: tuple[str, ...],
+    columns: tuple[str, ...],
     count_by: tuple[str, ...],
     output: str | None,
     overwrite: bool,  # noqa: FBT001 - a flag
@@ -72,7 +72,7 @@ def table(
     from abc_dask.messages import plural
     from abc_dask.run.cell_rows import require_table, write_counts
 
-    asked = list(names)
+    asked = list(columns)
     if bool(asked) == bool(count_by):
         raise UsageError("name the columns of the table, or give --count-by")
     if asked and output is None:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from abc_dask import terminal
 from abc_dask.cli.common import common_options, is_quiet, log_text, wants_json
+from abc_dask.cli.complete import add_completion
 from abc_dask.cli.parameters import PairOption
 from abc_dask.cli.usage import did_you_mean
 from abc_dask.disk.files import require_utf8
@@ -31,9 +33,12 @@ class Command(click.Command):
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         add_common_options(self)
+        add_completion(self)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments of the command."""
+        if ctx.resilient_parsing:  # a line that is being typed
+            return super().parse_args(ctx, args)
         for argument in args:
             require_utf8(argument)
         for parameter in self.params:
@@ -64,11 +69,20 @@ class Group(click.Group):
         self._default = default
         add_common_options(self)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return commands and options; files where a path may stand in place of a command."""
+        found = super().shell_complete(ctx, incomplete)
+        if found or self._default is None:
+            return found
+        return [CompletionItem(incomplete, type="file")]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; a misspelt one is an error that names the likeliest."""
         name = args[0]
+        if ctx.resilient_parsing and self._default is None:
+            return super().resolve_command(ctx, args)
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             meant = did_you_mean(name, self.list_commands(ctx))
             if self._default is None or (meant and not _is_path(name)):
