@@ -179,9 +179,17 @@ def info(path: str) -> None:
 
 @store.command()
 @click.argument("path", metavar="STORE.zarr")
-@click.argument("output", metavar="OUT.h5ad|.zarr")
+@click.argument("output", metavar="OUT.h5ad|.zarr|.h5")
 @names_option("--genes", metavar="GENE,...", help="Only these genes, in this order.")
 @normalization
+@click.option(
+    "--format",
+    type=click.Choice(["anndata", "cell-type-mapper"]),
+    default="anndata",
+    show_default=True,
+    help="All values, by the suffix of OUT; or the statistics that the store keeps (store "
+    "precompute), in HDF5 as cell_type_mapper takes them for MapMyCells.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 def export(
     path: str,
@@ -189,15 +197,19 @@ def export(
     *,
     genes: tuple[str, ...],
     normalization: str,
+    format: str,
     overwrite: bool,
 ) -> None:
-    """Write all genes of a store, or some, as one AnnData (X is CSC)."""
+    """Write all genes of a store, or some, as one AnnData (X is CSC), or for cell_type_mapper."""
     from abc_dask.messages import plural
     from abc_dask.run.store_export import export_store
     from abc_dask.stores.gene_store import require_store
 
     opened = require_store(path)
     names = genes_of(opened, genes) or None
+    if format == "cell-type-mapper":
+        _export_for_mapper(opened, output, names, normalization, overwrite=overwrite)
+        return
     written = export_store(
         opened,
         output,
@@ -210,6 +222,21 @@ def export(
     counts = f"{plural(opened.n_cells, 'cell')}, {plural(n_genes, 'gene')}"
     record = {"written": str(written), "cells": opened.n_cells, "genes": n_genes}
     show_made(lambda: f"{written}: {counts}, {normalization}", lambda: record)
+
+
+def _export_for_mapper(
+    opened: GeneStore, output: str, names: list[str] | None, normalization: str, *, overwrite: bool
+) -> None:
+    from abc_dask.run.mapper_export import export_for_mapper, written_text
+
+    if normalization != "log2":
+        raise UsageError("cell_type_mapper takes statistics of log2 values")
+    found = export_for_mapper(
+        opened, output, genes=names, overwrite=overwrite, progress=not is_quiet()
+    )
+    n_asked = opened.n_genes if names is None else len(names)
+    record = {"written": output, "clusters": found[0], "genes": found[1]}
+    show_made(lambda: written_text(output, *found, n_asked), lambda: record)
 
 
 def show_store(made: GeneStore) -> None:

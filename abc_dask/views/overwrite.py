@@ -86,6 +86,7 @@ def _is_ours(path: Path) -> bool:
     """Tell whether a file says that this package made it."""
     look = {
         ".csv": _is_our_csv,
+        ".h5": _is_our_h5ad,
         ".h5ad": _is_our_h5ad,
         ".parquet": _is_our_parquet,
         ".html": _is_our_page,
@@ -120,7 +121,7 @@ def _is_our_h5ad(path: Path) -> bool:
     import h5py
 
     with h5py.File(path) as file:
-        return "uns/abc_dask" in file
+        return "uns/abc_dask" in file or _MARK.decode() in file.attrs
 
 
 def _is_our_parquet(path: Path) -> bool:
