@@ -81,7 +81,7 @@ def test_every_number(store, tmp_path):
 def test_some_genes_in_their_order(store, tmp_path):
     path = tmp_path / "stats.h5"
     assert export_for_mapper(store, path, genes=["e", "a"]) == (6, 2)
-    with pytest.raises(ViewError, match="exists; pass --overwrite"):
+    with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         export_for_mapper(store, path)
     export_for_mapper(store, path, genes=["e", "a"], overwrite=True)
     with h5py.File(path) as file:
