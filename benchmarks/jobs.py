@@ -31,15 +31,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from abc_dask import open_view
+from abc_dask._version import build
 from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.plan.plan import Plan, PlannedMatrix, RowBlock
 from abc_dask.progress import Progress
 from abc_dask.release.gene_names import Gene
-from abc_dask.run import blocks as running
 from abc_dask.run.extraction import begin, complete
-from abc_dask.run.part import Receipt, part_content, receipt_path, trusted_receipts
+from abc_dask.run.part import part_content, trusted_receipts
 from abc_dask.run.read_block import BlockTask, Partition, tasks_of
+from abc_dask.run.receipts import Receipt, receipt_path
+from abc_dask.run.tasks import run_tasks
 from abc_dask.testing import write_atlas
 from abc_dask.views.parquet_view import part_file_name, write_part
 from abc_dask.views.staging import PARTS, RECEIPTS, Staging
@@ -178,7 +180,7 @@ def sleep_through(
     progress = Progress(plan.n_cells, "sleep", unit="cell", enabled=False)
     began = time.perf_counter()
     work, digest = Sleeping(seconds), f"{time.time_ns():x}"
-    done = running.run_tasks(work, todo, str(folder), digest, client, progress=progress)
+    done = run_tasks(work, todo, str(folder), digest, client, progress=progress)
     took = time.perf_counter() - began
     assert len(done) == count
     best = -(-count // workers) * seconds
@@ -340,7 +342,7 @@ def pretend(plan: Plan, staging: Staging) -> int:
     labels, values = pa.array([], pa.string()), np.zeros((10, 0), np.float32)
     nothing = Partition(labels, values, 0)
     content = part_content(tasks_of(plan)[0], nothing, staging.folder)
-    write_part(content, template)
+    write_part(content, template, plan.columns)
     written = template.read_bytes()
     template.unlink()
     digest = hashlib.sha256(written).hexdigest()
@@ -368,6 +370,7 @@ def receipt_of(
     block: RowBlock, fingerprint: Fingerprint, plan: str, name: str, size: int, digest: str
 ) -> Receipt:
     return Receipt(
+        build=build(),
         plan=plan,
         block=block.number,
         name=name,

@@ -27,6 +27,7 @@ LOWERED = {
     "matrix.chunk_index._BATCH_BYTES": 1 << 10,
     "matrix.chunk_rows._GAP": 64,
     "matrix.chunk_table._CONTIGUOUS": 64,
+    "matrix.chunk_guard._REMEMBERED": 2,
     "matrix.kernels.PIECE_VALUES": 64,
     "matrix.kernels._SKIPPED": 16,
     "matrix.plain_rows._BUFFER": 1 << 10,
@@ -38,7 +39,6 @@ LOWERED = {
     "release.h5ad_files._ROW_GROUP": 16,
     "release.user_file._STEP": 64,
     "release.user_list._CHUNK": 4,
-    "run.blocks._WINDOW": 2,
     "run.cell_rows._PARTITION": 16,
     "run.csr_anndata._CHUNK": 16,
     "run.csr_anndata._SHARD": 64,
@@ -46,6 +46,7 @@ LOWERED = {
     "run.read_rows._PIECE": 64,
     "run.store_export._CHUNK": 16,
     "run.store_export._SHARD": 64,
+    "run.tasks._WINDOW": 2,
     "views.as_anndata.CHUNK_CELLS": 16,
     "views.as_anndata.CHUNK_VALUES": 32,
     "views.as_anndata.MOST_SHARDS": 2,
@@ -74,11 +75,12 @@ LEFT = {
         analysis.plots.map_labels.MOST_LISTED analysis.report._MOST_PICTURES
         disk.files._LONGEST_STEM
         matrix.chunk_index._LARGEST_HEADER matrix.h5py_reader._LARGEST_CHUNK_CACHE
-        matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK matrix.hdf5._OVERHEAD
+        matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK matrix.inflation._OVERHEAD
+        matrix.inflation.HARMLESS matrix.inflation._LZF_RATIO matrix.chunk_guard._RATIO
         release.annotation.MOST_TERMS
         release.condition._LONGEST release.condition._DEEPEST release.manifest._LARGEST_SIZE
         release.gene_names._MOST_TOLD release.selection._MOST_TOLD release.user_file._HEAD
-        run.cluster.connect._LEAST_MEMORY
+        run.cluster.connect._LEAST_MEMORY run.tasks._FETCH
         release.user_list._HEAD views.parquet_view._DICTIONARY_BYTES views.overwrite._HEAD
     """,
     "what decides in which order files are looked at, or names are compared": """
@@ -89,12 +91,11 @@ LEFT = {
         analysis.plots.canvas.DPI analysis.plots.legends._LINES
         analysis.plots.map_labels._GRID analysis.plots.map_labels._LETTERS
         analysis.report._DPI analysis.order_loops._BITS
-        analysis.store_loops._TOGETHER matrix.chunk_index._USUAL_K run.shards._DIGITS
+        analysis.store_loops._TOGETHER matrix.chunk_index._USUAL_K
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES
         plan.subset._NAN_BYTES
-        plan.subset._NAN_BYTES
-        release.column_types._EXACT views.parquet_view._STEP
+        release.column_types._EXACT views.content._STEP
     """,
     "jobs of a batch system that are asked for or looked at in one call": """
         run.cluster.guard._BATCH run.cluster.jobs._BATCH

@@ -26,8 +26,9 @@ from abc_dask.errors import ResourceError, UsageError, ViewError
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
 from abc_dask.views import parquet_view as parts
 from abc_dask.views.as_anndata import grid_of
+from abc_dask.views.content import content_digest
 from abc_dask.views.description import info_digest, sidecar_path
-from abc_dask.views.parquet_view import ROW_GROUP, content_digest
+from abc_dask.views.parquet_view import ROW_GROUP
 from abc_dask.views.view_file import VIEW_FILE, read_order
 from tests.descriptions import describe, described, edit
 from tests.oracle import assert_same, expected_table

@@ -67,13 +67,28 @@ class GeneTask:
     is_precomputed: bool = False
 
     @property
+    def label(self) -> str:
+        """What dashboards and logs call it."""
+        return type(self.work).__name__.lower()
+
+    @property
     def where(self) -> str:
         """What it reads, for messages."""
         return f"{self.store}, genes {self.genes[0]:,} to {self.genes[-1]:,}"
 
     @property
-    def weight(self) -> int:
-        """Genes that it reads."""
+    def unit(self) -> str:
+        """What messages call one."""
+        return "shard"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The store, where it is a folder that its worker must see."""
+        return () if "://" in self.store else (self.store,)
+
+    @property
+    def amount(self) -> int:
+        """Genes that it reads, which progress counts."""
         return len(self.genes)
 
 

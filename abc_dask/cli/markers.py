@@ -170,7 +170,7 @@ def _run(
     store = require_store(source)
     options |= {"by": list(by), "genes": genes_of(store, options["genes"]) or None}
     if output is None:
-        with computing(None, {}, what=kind, progress=not is_quiet(), **cluster) as compute:
+        with computing(None, None, what=kind, progress=not is_quiet(), **cluster) as compute:
             echo(said(make(store, compute=compute, **options)))
         return
     text = write_table(

@@ -7,7 +7,6 @@ zlib's time and no more than ISA-L's, never writes more than it is told to, and 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -73,32 +72,6 @@ def decode(raw: Bytes, filters: Sequence[Filter], mask: int, n_bytes: int) -> By
     return raw
 
 
-def require_bounded(raw: Bytes, filters: Sequence[Filter], mask: int, most: int) -> None:
-    """Undo filters that only HDF5 can undo all of, as far as they are known here.
-
-    Raises
-    ------
-    ValueError
-        If Deflate gives more than `most` bytes in one of the steps.
-    """
-    applied = [one for i, one in enumerate(filters) if not mask >> i & 1]
-    for code, values in applied[::-1]:
-        if code == DEFLATE:
-            try:
-                content = zlib.decompressobj().decompress(raw.tobytes(), most + 1)
-            except zlib.error:
-                raise ValueError("it is not deflate") from None
-            if len(content) > most:
-                raise ValueError(f"it inflates to more than {most:,} bytes")
-            raw = np.frombuffer(content, np.uint8)
-        elif code == FLETCHER32:
-            raw = raw[:-4]
-        elif code == SHUFFLE:
-            raw = _unshuffle(raw, values[0]) if values and values[0] > 0 else raw
-        else:
-            return
-
-
 def _unshuffle(raw: Bytes, itemsize: int) -> Bytes:
     from abc_dask.matrix.codec_loops import unshuffle
 
@@ -153,12 +126,12 @@ def _unblosc(raw: Bytes, length: int) -> Bytes:
 def _unzstd(raw: Bytes, length: int) -> Bytes:
     from numcodecs.zstd import decompress
 
-    if _zstd_length(raw.tobytes()[:18]) not in {length, None}:
+    if zstd_length(raw.tobytes()[:18]) not in {length, None}:
         raise ValueError(f"its Zstandard header does not say {length:,} bytes")
     return _array(decompress, raw, "Zstandard")
 
 
-def _zstd_length(head: bytes) -> int | None:
+def zstd_length(head: bytes) -> int | None:
     """Read the content's length of a Zstandard frame, None where it is not said (RFC 8878)."""
     if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
         raise ValueError("it is not Zstandard")

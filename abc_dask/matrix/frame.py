@@ -45,7 +45,7 @@ class Frame:
         """
         if isinstance(node, h5py.Group):
             return cls(node, source)
-        check_dataset(node, source)
+        check_dataset(node, source, whole=True)
         if node.ndim != 1 or not node.dtype.names:
             raise DamagedFileError(f"{source.name}: {node.name} is no table")
         if any(node.dtype[name].kind == "O" for name in node.dtype.names):
@@ -107,7 +107,7 @@ class Frame:
             return self._encoded(node)
         if _is_text(node):
             return pa.array(self.text(name), pa.string(), from_pandas=True), None
-        check_dataset(node, self.source)
+        check_dataset(node, self.source, whole=True)
         if node.ndim != 1 or node.dtype.kind not in "biuf":
             return None
         old = attribute_reference(node, self.node)
@@ -120,14 +120,14 @@ class Frame:
         if "codes" in node:
             terms = strings(node, "categories", self.source).tolist()
             codes = member(node, "codes")
-            check_dataset(codes, self.source)
+            check_dataset(codes, self.source, whole=True)
             return _coded(codes, terms, self.source), terms
         if "values" not in node or "mask" not in node:
             return None
         values, mask = member(node, "values"), member(node, "mask")
         if not isinstance(values, h5py.Dataset):
             return None
-        check_dataset(mask, self.source)
+        check_dataset(mask, self.source, whole=True)
         if mask.ndim != 1 or mask.dtype.kind != "b" or mask.shape != values.shape:
             raise DamagedFileError(
                 f"{self.source.name}: {node.name} has a mask of another kind or length"
@@ -135,7 +135,7 @@ class Frame:
         hidden = mask[:]
         if _is_text(values):
             return pa.array(strings(node, "values", self.source), pa.string(), mask=hidden), None
-        check_dataset(values, self.source)
+        check_dataset(values, self.source, whole=True)
         return (_numbers(values[:], hidden), None) if values.dtype.kind in "biuf" else None
 
     def _field(self, name: str, uns: h5py.Group | None) -> tuple[pa.Array, list[str] | None]:

@@ -185,7 +185,7 @@ def look_at(path: str | Path, layer: str = "X") -> tuple[MatrixFile, dict[str, C
             layout, shape = _sparse_layout(x, path)
             arrays = [member(x, name) for name in ("data", "indices", "indptr")]
         looked = {
-            array.name: check_dataset(array, source, whole=array.name == "/X/indptr")
+            array.name: check_dataset(array, source, whole=array.name.endswith("/indptr"))
             for array in arrays
         }
         data = arrays[0]

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.matrix.chunk_guard import ChunkGuard
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.matrix.hdf5 import opened
 from abc_dask.matrix.kernels import PIECE_VALUES, wanted_pieces
@@ -52,6 +53,8 @@ class MatrixReader:
         self.matrix = matrix
         self.bytes_read = 0
         self._matrix = file[matrix.layer]
+        arrays = [self._matrix] if matrix.layout == "dense" else self._matrix.values()
+        self._guards = {array.name: ChunkGuard(array) for array in arrays}
 
     def rows(
         self, rows: RowRange, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
@@ -98,6 +101,7 @@ class MatrixReader:
         else whole rows, since a contiguous file has no cheaper way.
         """
         x = self._matrix
+        guard = self._guards[x.name]
         width = x.chunks[1] if x.chunks else x.shape[1]
         narrow = len(positions) * width < x.shape[1]
         step = max(1, most // max(1, len(positions) * width if narrow else x.shape[1]))
@@ -107,9 +111,11 @@ class MatrixReader:
             last = min(first + step, stop)
             if narrow:
                 block = np.empty((last - first, len(positions)), dtype=x.dtype)
-                for k, position in enumerate(positions):
-                    block[:, k] = x[first:last, int(position)]
+                for k, position in enumerate(positions.tolist()):
+                    guard.require((first, last), (position, position + 1))
+                    block[:, k] = x[first:last, position]
             else:
+                guard.require((first, last), (0, x.shape[1]))
                 block = x[first:last, :]
                 self.bytes_read += block.nbytes
                 block = block[:, positions]
@@ -117,6 +123,8 @@ class MatrixReader:
             yield first, block
 
     def _slice(self, name: str, low: int, high: int) -> NDArray[Any]:
-        values: NDArray[Any] = self._matrix[name][low:high]
+        array = self._matrix[name]
+        self._guards[array.name].require((low, high))
+        values: NDArray[Any] = array[low:high]
         self.bytes_read += values.nbytes
         return values

@@ -22,7 +22,8 @@ from abc_dask.disk.files import Fingerprint, unreadable
 from abc_dask.errors import AbcDaskError, DamagedFileError
 from abc_dask.extras import install_line
 from abc_dask.matrix.chunk_index import ChunkIndex, read_chunk_index
-from abc_dask.matrix.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode, require_bounded
+from abc_dask.matrix.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode
+from abc_dask.matrix.inflation import most_bytes, require_bounded
 from abc_dask.matrix.source import Bytes, FileSource, Source, read_at
 
 # Deflate packs at most 1032:1 (zlib's technical notes); zstd and blosc more, on zeros.
@@ -38,9 +39,6 @@ _HEAP = b"GCOL\x01"
 _HEAP_LEAST = 4096
 
 _START = 1 << 20
-
-# Bytes of headers and checksums by which a packed chunk may be longer than a decoded one.
-_OVERHEAD = 1 << 12
 
 # What stands for a text in an array: its length, heap, and number within the heap.
 _REFERENCE = 16
@@ -154,7 +152,7 @@ def _require_bounded(array: h5py.Dataset, index: ChunkIndex, label: str, *, whol
     What is packed is never much longer than it was before.
     """
     length = chunk_bytes(array)
-    most = length + length // 8 + _OVERHEAD
+    most = most_bytes(length)
     if index.n_chunks and int(index.sizes.max()) > most:
         raise DamagedFileError(
             f"{label} has a chunk of {int(index.sizes.max()):,} bytes, which should hold "
@@ -169,7 +167,7 @@ def _require_bounded(array: h5py.Dataset, index: ChunkIndex, label: str, *, whol
             if can_decode(filters):
                 decode(np.frombuffer(raw, np.uint8), filters, int(mask), length)
             else:
-                require_bounded(np.frombuffer(raw, np.uint8), filters, int(mask), most)
+                require_bounded(np.frombuffer(raw, np.uint8), filters, int(mask), length)
         except ValueError as error:
             where = ", ".join(str(at) for at in origin)
             raise DamagedFileError(

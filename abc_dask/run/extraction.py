@@ -19,12 +19,15 @@ from abc_dask.errors import PathError, ReleaseError, ViewError
 from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
 from abc_dask.progress import Progress
 from abc_dask.release.annotation import is_missing
-from abc_dask.run.blocks import Work, run_tasks
-from abc_dask.run.part import Receipt, make_part, trusted_receipts
+from abc_dask.run.part import make_part, trusted_receipts
 from abc_dask.run.read_block import tasks_of
+from abc_dask.run.receipts import Receipt, require_here
+from abc_dask.run.tasks import run_tasks
+from abc_dask.run.work import Work
+from abc_dask.views.content import Written, require_unique
 from abc_dask.views.formats import FORMATS, format_of
 from abc_dask.views.overwrite import refuse_existing
-from abc_dask.views.parquet_view import PartsReader, WrittenParts
+from abc_dask.views.parquet_view import PartsReader
 from abc_dask.views.publish import commit, publish
 from abc_dask.views.staging import PARTS, Staging
 
@@ -226,14 +229,9 @@ def in_order(plan: Plan, found: dict[int, Receipt], staging: Staging) -> list[Re
     """
     receipts = [found[block.number] for block in plan.blocks]
     for receipt, block in zip(receipts, plan.blocks, strict=True):
-        part = staging.folder / PARTS / receipt.name
+        part = require_here(staging.folder, receipt)
         if receipt.rows != block.n_cells:
             raise ViewError(f"{part} has {receipt.rows:,} rows, expected {block.n_cells:,}")
-        if not part.is_file() or part.stat().st_size != receipt.size:
-            raise ViewError(
-                f"{part} was written by a worker but is not here; "
-                "the output must lie on a file system that all workers share"
-            )
     return receipts
 
 
@@ -324,12 +322,14 @@ def _finish(
     )
     if annotations:
         info = info | {"annotations": [a.describe() for a in annotations]}
-    if format == "parquet":
-        rows = {receipt.name: receipt.rows for receipt in receipts}
-        staging.sweep(set(rows))
-        digests = {receipt.name: receipt.sha256 for receipt in receipts}
-        publish(staging, parts, format, info, WrittenParts(rows, order, digests))
-    else:
-        paths = tuple(parts / receipt.name for receipt in receipts)
-        reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype), annotations)
+    paths = tuple(parts / receipt.name for receipt in receipts)
+    reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype), annotations)
+    if format != "parquet":
         commit(staging, format, reader, info)
+        return
+    require_unique(reader.labels(), staging.folder)
+    rows = {receipt.name: receipt.rows for receipt in receipts}
+    staging.sweep(set(rows))
+    digests = {receipt.name: receipt.sha256 for receipt in receipts}
+    content = sum(int(receipt.content, 16) for receipt in receipts)
+    publish(staging, parts, format, info, Written(content, rows, order, digests))

@@ -11,9 +11,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +25,11 @@ from abc_dask.errors import StoreError, ViewError
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.progress import Progress
 from abc_dask.records import dumps, loads
-from abc_dask.run.blocks import run_tasks
+from abc_dask.run.receipts import find_receipts
 from abc_dask.run.store_plan import StorePlan
 from abc_dask.run.store_tasks import SUFFIX, StoreTask, is_done, make_piece, pack_task
 from abc_dask.run.store_work import StoreWork
+from abc_dask.run.tasks import run_tasks
 from abc_dask.store.assemble import OLDER_GENES, Shard, gather
 from abc_dask.store.build import described, shard_tasks, values_of
 from abc_dask.store.folder import is_store
@@ -39,7 +39,7 @@ from abc_dask.store.older import Older
 from abc_dask.store.packing import WideCountsError
 from abc_dask.store.tasks import Values, blocks_of
 from abc_dask.views.overwrite import refuse_existing
-from abc_dask.views.staging import FINISHED, MATRICES, PARTS, READERS, RECEIPTS, Staging
+from abc_dask.views.staging import FINISHED, MATRICES, PARTS, RECEIPTS, Staging
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -292,13 +292,8 @@ class Making:
 
     def trusted(self, tasks: Sequence[StoreTask]) -> set[int]:
         """Return the numbers of the tasks whose work is there, as their receipts say."""
-
-        def look(task: StoreTask) -> bool:
-            return is_done(task, self.staging.folder, self.digest)
-
-        with ThreadPoolExecutor(READERS) as pool:
-            good = list(pool.map(look, tasks))
-        return {task.number for task, is_good in zip(tasks, good, strict=True) if is_good}
+        folder = self.staging.folder
+        return set(find_receipts(folder, self.digest, tasks, partial(is_done, staging=folder)))
 
     def finish(self, precompute: Precompute, *, kept: int, seconds: float) -> None:
         """Write all but the genes, and publish."""

@@ -69,6 +69,16 @@ class BlockTask:
         return f"{self.matrix.matrix.path} rows {self.block.start:,} to {self.block.stop:,}"
 
     @property
+    def unit(self) -> str:
+        """What messages call one."""
+        return "block"
+
+    @property
+    def amount(self) -> int:
+        """Cells of it, which progress counts."""
+        return self.block.n_cells
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """The matrix file and the tables kept of it."""
         matrix = self.matrix

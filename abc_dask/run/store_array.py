@@ -9,7 +9,6 @@ from pathlib import Path
 from abc_dask.errors import StoreError, ViewError
 from abc_dask.messages import enumerate_names, plural
 from abc_dask.progress import Progress
-from abc_dask.run.blocks import run_here
 from abc_dask.run.make_store import (
     Making,
     Precompute,
@@ -23,6 +22,7 @@ from abc_dask.run.make_store import (
 from abc_dask.run.store_plan import StorePlan
 from abc_dask.run.store_tasks import StoreTask, make_piece
 from abc_dask.run.store_work import StoreWork, save_work
+from abc_dask.run.work import run_here
 from abc_dask.store.packing import WideCountsError
 from abc_dask.views.staging import Staging
 

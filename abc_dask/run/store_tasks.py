@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from abc_dask._version import build
-from abc_dask.disk.files import Fingerprint, cannot_write, replacing, sha256
+from abc_dask.disk.files import sha256
 from abc_dask.records import dumps, loads
-from abc_dask.run.part import Receipt, receipt_path
+from abc_dask.run.receipts import Receipt, with_receipt
 from abc_dask.store.assemble import Shard, ShardTask, assemble_shard
 from abc_dask.store.packing import pack_block
 from abc_dask.store.tasks import PackTask, Segment
@@ -43,6 +42,11 @@ class StoreTask:
     def label(self) -> str:
         """What dashboards and logs call it."""
         return f"store-{self.kind}"
+
+    @property
+    def unit(self) -> str:
+        """What messages call one."""
+        return "block" if self.kind == "pack" else "shard"
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -87,33 +91,15 @@ def make_piece(task: StoreTask, staging: str, plan: str) -> Receipt:
     ViewError
         If nothing can be written.
     """
-    began = time.perf_counter()
-    folder = Path(staging)
-    path = folder / PARTS / task.part
-    try:
-        with replacing(path) as temporary:
-            if isinstance(task.work, PackTask):
-                pack_block(task.work, temporary)
-            else:
-                temporary.write_bytes(dumps(assemble_shard(task.work)))
-            size, digest = temporary.stat().st_size, sha256(temporary)
-        receipt = Receipt(
-            build=build(),
-            plan=plan,
-            block=task.number,
-            name=path.name,
-            size=size,
-            sha256=digest,
-            rows=task.amount,
-            content="0",
-            fingerprint=Fingerprint(size, 0),
-            bytes_read=0,
-            seconds=time.perf_counter() - began,
-        )
-        receipt.save(receipt_path(folder, task.number))
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    return receipt
+
+    def write(path: Path) -> dict[str, Any]:
+        if isinstance(task.work, PackTask):
+            pack_block(task.work, path)
+        else:
+            path.write_bytes(dumps(assemble_shard(task.work)))
+        return {"rows": task.amount}
+
+    return with_receipt(task, staging, plan, task.part, write)
 
 
 def pack_task(task: PackTask) -> StoreTask:
@@ -134,25 +120,20 @@ def _is_there(task: ShardTask, shard: Shard) -> bool:
     return sizes == list(shard.sizes)
 
 
-def is_done(task: StoreTask, staging: Path, plan: str) -> bool:
-    """Return whether a task's work is there, as its receipt says.
+def is_done(task: StoreTask, receipt: Receipt, staging: Path) -> bool:
+    """Return whether a task's work is there, as a receipt says whose own file is whole.
 
     Parameters
     ----------
     task : StoreTask
+    receipt : Receipt
     staging : Path
         Folder of the unfinished store.
-    plan : str
-        Digest that the receipt must have.
     """
-    receipt = Receipt.load(receipt_path(staging, task.number))
-    if receipt is None or (receipt.plan, receipt.name) != (plan, task.part):
-        return False
-    path = staging / PARTS / receipt.name
+    if receipt.name != task.part or isinstance(task.work, PackTask):
+        return receipt.name == task.part
     try:
-        whole = path.stat().st_size == receipt.size and sha256(path) == receipt.sha256
-        if whole and isinstance(task.work, ShardTask):
-            whole = _is_there(task.work, loads(Shard, path.read_bytes()))
+        content = (staging / PARTS / receipt.name).read_bytes()
+        return _is_there(task.work, loads(Shard, content))
     except (OSError, ValueError):
         return False
-    return whole

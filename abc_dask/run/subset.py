@@ -26,9 +26,10 @@ from abc_dask.plan.subset import Genes, SubsetPlan
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.csr_anndata import CELL, write_store
 from abc_dask.run.extraction import begin, cell_order, in_order, make_parts, measured, run_info
-from abc_dask.run.part import Receipt, with_receipt
+from abc_dask.run.part import part_name, told
 from abc_dask.run.read_block import BlockTask
 from abc_dask.run.read_rows import Rows, read_rows_of
+from abc_dask.run.receipts import Receipt, with_receipt
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.staging import PARTS, Staging
 
@@ -112,12 +113,12 @@ class MakeRows:
             If the part cannot be written.
         """
 
-        def write(path: Path) -> tuple[int, int, int]:
+        def write(path: Path) -> dict[str, Any]:
             return patiently(lambda: self._write(task, path))
 
-        return with_receipt(task, staging, plan, "arrow", write)
+        return with_receipt(task, staging, plan, part_name(task, "arrow"), write)
 
-    def _write(self, task: BlockTask, target: Path) -> tuple[int, int, int]:
+    def _write(self, task: BlockTask, target: Path) -> dict[str, Any]:
         value = pa.from_numpy_dtype(np.dtype(self.genes.dtype))
         schema = pa.schema(
             [
@@ -136,7 +137,7 @@ class MakeRows:
             for rows, bytes_read in read_rows_of(task, self.genes):  # noqa: B007 - the last counts
                 file.write_batch(_batch(rows, schema))
                 n_rows += len(rows.sizes)
-        return n_rows, 0, bytes_read
+        return told(task, n_rows, bytes_read)
 
 
 def _batch(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:

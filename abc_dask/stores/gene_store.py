@@ -114,7 +114,7 @@ class GeneStore(gene_store.GeneStore):
         """
         from abc_dask.analysis.store_statistics import summarize_store
 
-        with computing(None, {}, what="summarize", progress=progress, **cluster) as compute:
+        with computing(None, None, what="summarize", progress=progress, **cluster) as compute:
             return summarize_store(
                 self,
                 by,
@@ -163,7 +163,7 @@ class GeneStore(gene_store.GeneStore):
         """
         from abc_dask.analysis.pseudobulk import sum_samples
 
-        with computing(None, {}, what="pseudobulk", progress=progress, **cluster) as compute:
+        with computing(None, None, what="pseudobulk", progress=progress, **cluster) as compute:
             return sum_samples(
                 self,
                 by,
@@ -232,7 +232,7 @@ class GeneStore(gene_store.GeneStore):
         from abc_dask.analysis.markers import find_markers
 
         lists = read_lists(self, cells, versus_cells)
-        with computing(None, {}, what="markers", progress=progress, **cluster) as compute:
+        with computing(None, None, what="markers", progress=progress, **cluster) as compute:
             return find_markers(
                 self,
                 by,
@@ -323,8 +323,8 @@ def write_table(
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         staging.begin(identity, digest, overwrite=overwrite)
         staging.begin_parts({})
-        parts = {"folder": staging.folder / "parts"}
-        with computing(place, parts, what=what, progress=progress, **cluster) as compute:
+        kept = staging.folder, digest
+        with computing(place, kept, what=what, progress=progress, **cluster) as compute:
             found: Any = make(compute)
         said = finish(found)
         finished = staging.finished()
@@ -336,7 +336,7 @@ def write_table(
 @contextlib.contextmanager
 def computing(
     output: Path | None,
-    kept: dict[str, Any],
+    kept: tuple[Path, str] | None,
     *,
     what: str,
     progress: bool | None,
@@ -352,7 +352,9 @@ def computing(
 
         def compute(tasks: Any) -> Any:
             at = client or stack.enter_context(connected(output=output, **cluster))
-            return run_shards(compute_task, tasks, at, what=what, progress=shown(progress), **kept)
+            return run_shards(
+                compute_task, tasks, at, what=what, kept=kept, progress=shown(progress)
+            )
 
         yield compute
 

@@ -50,7 +50,7 @@ def precompute_store(
     """
     from abc_dask.analysis.precompute import precompute
     from abc_dask.store.precomputed import copy_of_values
-    from abc_dask.views.staging import PARTS, Staging
+    from abc_dask.views.staging import Staging
 
     place, columns = Path(path).expanduser().absolute(), names_of(by)
     store = open_store(place)
@@ -60,8 +60,8 @@ def precompute_store(
         digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         staging.begin(request, digest, overwrite=False)
         staging.begin_parts({})
-        parts = {"folder": staging.folder / PARTS}
-        with computing(place, parts, what="precompute", progress=progress, **cluster) as compute:
+        kept = staging.folder, digest
+        with computing(place, kept, what="precompute", progress=progress, **cluster) as compute:
             finished = staging.finished()
             copy_of_values(place, finished)
             precompute(store, columns, finished, compute)
@@ -75,9 +75,8 @@ def adding_statistics(*, progress: bool) -> Callable[[Client | None], Precompute
     def add(client: Client | None, path: Path, by: Sequence[str], kept: Path) -> None:
         from abc_dask.analysis.precompute import precompute
 
-        kept.mkdir(exist_ok=True)
-        parts = {"folder": kept}
-        joined = computing(None, parts, what="precompute", progress=progress, client=client)
+        held = kept, kept.name  # which tells these columns from others
+        joined = computing(None, held, what="precompute", progress=progress, client=client)
         with joined as compute, open_store(path) as store:
             precompute(store, by, path, compute)
 

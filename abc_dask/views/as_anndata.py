@@ -14,6 +14,7 @@ import numpy as np
 
 from abc_dask.columns import CELL_LABEL, GENE_IDENTIFIER
 from abc_dask.views.anndata_store import AnnDataStore, new_store
+from abc_dask.views.content import ContentDigest, Written
 from abc_dask.views.description import provenance_of
 from abc_dask.views.places import colors, obsm
 from abc_dask.views.reader import Reader, annotation_columns, column_batches
@@ -73,13 +74,13 @@ def to_anndata(reader: Reader, info: dict[str, Any]) -> anndata.AnnData:
     )
 
 
-def write_h5ad(target: Path, reader: Reader, info: dict[str, Any]) -> None:
+def write_h5ad(target: Path, reader: Reader, info: dict[str, Any]) -> Written:
     """Write an h5ad file that `anndata.read_h5ad` opens; X dense, each chunk checksummed."""
     with new_store(target, "h5ad", level=4) as store:
-        write_view(store, reader, info)
+        return write_view(store, reader, info)
 
 
-def write_view(store: AnnDataStore, reader: Reader, info: dict[str, Any]) -> None:
+def write_view(store: AnnDataStore, reader: Reader, info: dict[str, Any]) -> Written:
     """Write a view into a new AnnData; X dense, cells x genes."""
     chunks, shards = grid_of(reader.n_cells, len(reader.columns))
     shape = (reader.n_cells, len(reader.columns))
@@ -88,7 +89,10 @@ def write_view(store: AnnDataStore, reader: Reader, info: dict[str, Any]) -> Non
     # whole shards, so that none is packed twice
     n_chunks = max(1, -(-reader.n_cells // chunks[0]) * (shards[1] // chunks[1]))
     step = shards[1] * max(1, _CHUNKS_AT_ONCE // n_chunks)
+    digest = ContentDigest(reader.labels())
     for first, values in column_batches(reader, multiple=shards[1]):
+        for column in values.T:
+            digest.add(column)
         for start in range(0, values.shape[1], step):
             some = values[:, start : start + step]
             array[:, first + start : first + start + some.shape[1]] = some
@@ -99,6 +103,7 @@ def write_view(store: AnnDataStore, reader: Reader, info: dict[str, Any]) -> Non
         texts=uns_texts(info),
         obsm=obsm(reader, info),
     )
+    return Written(digest.value)
 
 
 def grid_of(n_cells: int, n_genes: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -20,6 +20,7 @@ from abc_dask.columns import CELL_LABEL
 from abc_dask.disk.files import Fingerprint
 from abc_dask.errors import ViewError
 from abc_dask.release.annotation import Annotation
+from abc_dask.views.content import Written, content_digest
 from abc_dask.views.reader import Reader, ViewBlock, codes_of, label_index, naming, ordered_columns
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _cuts(path: Path, size: int, _state: Fingerprint) -> list[tuple[int, int]]:
     return [cut for cut in cuts if cut[0] < at]
 
 
-def write_csv(target: Path, reader: Reader, info: dict[str, Any]) -> None:  # noqa: ARG001 - one shape
+def write_csv(target: Path, reader: Reader, info: dict[str, Any]) -> Written:  # noqa: ARG001 - one shape
     """Write the reference workflow's table: cell_label, one column a gene, then annotations.
 
     Numbers are the shortest decimals that parse back to the same float; a missing value
@@ -167,6 +168,7 @@ def write_csv(target: Path, reader: Reader, info: dict[str, Any]) -> None:  # no
     beside = [a.arrow(reader.annotation(a)) for a in reader.annotations]
     # text that needs quotes is rare, and the reference workflow writes none otherwise
     texts = [labels, *(pa.array(a.terms, pa.string()) for a in reader.annotations if a.terms)]
+    content = 0
     special = any(pc.any(pc.match_substring_regex(t, r'[",\r\n]')).as_py() for t in texts)
     style = "needed" if special else "none"
     names = (CELL_LABEL, *reader.columns, *(a.name for a in reader.annotations))
@@ -179,6 +181,7 @@ def write_csv(target: Path, reader: Reader, info: dict[str, Any]) -> None:  # no
             step = max(1, min(_CSV_CELLS, _CSV_VALUES // len(names)))
             for first in range(0, reader.n_cells, step):
                 rows = slice(first, first + step)
+                content += content_digest(labels[rows], (column[rows] for column in values))
                 columns = [_decimals(column[rows]) for column in values]
                 others = [
                     column[rows].dictionary_decode()
@@ -187,6 +190,7 @@ def write_csv(target: Path, reader: Reader, info: dict[str, Any]) -> None:  # no
                     for column in beside
                 ]
                 writer.write_table(pa.table([labels[rows], *columns, *others], schema=schema))
+    return Written(content)
 
 
 def _decimals(values: NDArray[Any]) -> pa.Array:

@@ -11,15 +11,11 @@ import numpy as np
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names
 from abc_dask.views.as_anndata import write_h5ad
+from abc_dask.views.content import Written, content_digest
 from abc_dask.views.csv_view import CsvReader, write_csv
 from abc_dask.views.description import annotations_of, part_paths
 from abc_dask.views.integrity import require_sound
-from abc_dask.views.parquet_view import (
-    PartsReader,
-    WrittenParts,
-    content_digest,
-    write_parts,
-)
+from abc_dask.views.parquet_view import PartsReader, write_parts
 from abc_dask.views.reader import Reader, column_batches, load_order
 from abc_dask.views.zarr_view import VALUES, ZarrReader, write_zarr
 
@@ -78,7 +74,7 @@ def open_reader(path: Path, info: dict[str, Any]) -> Reader:
     return ZarrReader(path, columns, dtype, n_cells, annotations, digests)
 
 
-WRITERS: dict[str, Callable[[Path, Reader, dict[str, Any]], WrittenParts | None]] = {
+WRITERS: dict[str, Callable[[Path, Reader, dict[str, Any]], Written]] = {
     "parquet": write_parts,
     "zarr": write_zarr,
     "csv": write_csv,

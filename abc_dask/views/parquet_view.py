@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from abc_dask.columns import CELL_LABEL
 from abc_dask.disk.checked_parquet import SealError, opened_sealed, seal
 from abc_dask.disk.files import unreadable
 from abc_dask.release.annotation import Annotation
+from abc_dask.views.content import ContentDigest, Written
 from abc_dask.views.reader import (
     MATRIX_COLUMNS,
     Reader,
@@ -30,9 +31,6 @@ from abc_dask.views.reader import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_STEP = 0x9E3779B97F4A7C15
 
 SCHEMA_KEY = b"abc_dask"
 
@@ -173,39 +171,6 @@ def part_file_name(number: int, label: str | None, rows: str = "", suffix: str =
     return ".".join(filter(None, [f"{number:05d}", safe[:150], rows, suffix]))
 
 
-def content_digest(labels: pa.Array, values: Iterable[NDArray[Any]]) -> int:
-    """Hash labels and values so that neither order nor partitioning of rows matters.
-
-    Each row's label is hashed (pandas' keyed SipHash), then mixed with the bits of each
-    value in the order of the genes (the finaliser of SplitMix64); rows are summed modulo
-    2**64. For telling whether two views hold the same table, not against forgery.
-
-    Parameters
-    ----------
-    labels : pyarrow array of string, length n_cells
-    values : iterable of float arrays, shape (n_cells,)
-        One a gene, in their order; such as an array of genes x cells.
-
-    Returns
-    -------
-    int
-        0 to 2**64 - 1; digests of parts add up, modulo 2**64.
-    """
-    import pandas as pd
-
-    names = labels.to_numpy(zero_copy_only=False).astype(object)
-    state = pd.util.hash_array(names, categorize=False)
-    for number, column in enumerate(values):
-        # one NaN is as good as another, and so are the two zeros
-        clean = np.where(np.isnan(column), np.asarray(np.nan, column.dtype), column + 0)
-        bits = clean.astype(np.float64).view(np.uint64)
-        state = state ^ (bits + np.uint64((number + 1) * _STEP % 2**64))
-        for shift, factor in zip((30, 27), _MIX, strict=True):
-            state = (state ^ (state >> np.uint64(shift))) * factor
-        state = state ^ (state >> np.uint64(31))
-    return int(state.sum(dtype=np.uint64)) if len(state) else 0
-
-
 @dataclass(frozen=True)
 class PartContent:
     """What a part of a Parquet view holds, all from one matrix.
@@ -230,8 +195,14 @@ class PartContent:
     provenance: bytes
 
 
-def write_part(content: PartContent, path: Path) -> None:
-    """Write a part and read it back, checksums verified, before anyone counts on it."""
+def write_part(content: PartContent, path: Path, genes: Sequence[str]) -> int:
+    """Write a part and read it back, checksums verified, before anyone counts on it.
+
+    Returns
+    -------
+    int
+        Digest of labels and genes as they were read back (`abc_dask.views.content`).
+    """
     table = view_table(content)
     pq.write_table(
         table,
@@ -243,19 +214,47 @@ def write_part(content: PartContent, path: Path) -> None:
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         write_page_checksum=True,
     )
-    names = table.schema.names
+    seal(path)
+    rows, digest = read_back(path, genes)
+    if rows != len(table):
+        raise OSError(f"{rows:,} of {len(table):,} rows read back")
+    return digest
+
+
+def read_back(path: Path, genes: Sequence[str]) -> tuple[int, int]:
+    """Read all of a part, checksums verified.
+
+    Returns
+    -------
+    rows : int
+    digest : int
+        Of labels and genes (`abc_dask.views.content`).
+
+    Raises
+    ------
+    OSError
+        If it is not such a part, or damaged.
+    """
+    digests: list[ContentDigest] = []
     try:
-        seal(path)
         with opened_sealed(path, page_checksum_verification=True) as file:
-            for first in range(0, len(names), _COLUMNS):
-                batches = file.iter_batches(ROW_GROUP, columns=names[first : first + _COLUMNS])
-                rows = sum(len(batch) for batch in batches)
-                if rows != len(table):
-                    raise OSError(f"{rows:,} of {len(table):,} rows read back")
-    except (SealError, pa.ArrowException) as error:
-        if other := unreadable(path, error):
+            known = [CELL_LABEL, *genes]
+            others = [name for name in file.schema_arrow.names if name not in set(known)]
+            for first in range(0, len(known), _COLUMNS):
+                some = known[first : first + _COLUMNS]
+                for k, batch in enumerate(file.iter_batches(ROW_GROUP, columns=some)):
+                    if not first:
+                        digests.append(ContentDigest(batch[CELL_LABEL]))
+                    for name in some[int(not first) :]:
+                        digests[k].add(batch[name].to_numpy(zero_copy_only=False))
+            for first in range(0, len(others), _COLUMNS):
+                for _ in file.iter_batches(ROW_GROUP, columns=others[first : first + _COLUMNS]):
+                    pass
+    except (SealError, pa.ArrowException, KeyError, IndexError) as error:
+        if isinstance(error, pa.ArrowException) and (other := unreadable(path, error)):
             raise other from None
         raise OSError(f"what was written cannot be read back ({error})") from error
+    return sum(digest.rows for digest in digests), sum(digest.value for digest in digests) % 2**64
 
 
 def view_table(content: PartContent) -> pa.Table:
@@ -314,26 +313,7 @@ def _pandas_metadata(table: pa.Table) -> bytes:
     return json.dumps(text).encode()
 
 
-@dataclass(frozen=True)
-class WrittenParts:
-    """What the description of a Parquet view says of its parts.
-
-    Attributes
-    ----------
-    rows : dict of str to int
-        By the name of the part, in the plan's order.
-    order : array of int, shape (n_cells,)
-        Position in cell_metadata of every row of the parts put together.
-    digests : dict of str to str
-        SHA-256 by the name of the part, where it is known.
-    """
-
-    rows: dict[str, int]
-    order: NDArray[Any]
-    digests: dict[str, str] = field(default_factory=dict)
-
-
-def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> WrittenParts:
+def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> Written:
     """Write a folder of Parquet part files from a view of another format."""
     labels, matrices = reader.labels(), reader.matrices()
     annotations = [(a, reader.annotation(a)) for a in reader.annotations]
@@ -344,6 +324,7 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> WrittenPa
     a_row = max(1, len(reader.columns) * reader.dtype.itemsize)
     step = max(1, min(ROW_GROUP, _PART_BYTES // a_row))
     parts: dict[str, int] = {}
+    digest = 0
     with ordered_columns(reader, target) as values:
         for name, rows in groups.items():
             for first in range(0, max(1, len(rows)), step):
@@ -358,9 +339,9 @@ def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> WrittenPa
                     provenance,
                 )
                 part = part_file_name(len(parts), name[1])
-                write_part(content, target / part)
+                digest += write_part(content, target / part, reader.columns)
                 parts[part] = len(own)
-    return WrittenParts(parts, np.concatenate(list(groups.values())))
+    return Written(digest, parts, np.concatenate(list(groups.values())))
 
 
 def _rows_of_matrices(

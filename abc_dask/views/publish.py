@@ -6,18 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from abc_dask.disk.checked_parquet import read_seal
 from abc_dask.disk.files import cannot_write, sha256, write_by, write_whole
-from abc_dask.errors import PathError
+from abc_dask.errors import PathError, ViewError
+from abc_dask.views.content import Written, require_unique
 from abc_dask.views.description import VIEW, provenance_of, sealed_info, tree
 from abc_dask.views.formats import EXPORTS, WRITERS, format_of
 from abc_dask.views.integrity import require_whole
 from abc_dask.views.joined import handed_over
 from abc_dask.views.overwrite import refuse_existing
-from abc_dask.views.parquet_view import WrittenParts
 from abc_dask.views.reader import Reader, View, naming
 from abc_dask.views.staging import SIDECAR, Staging
 from abc_dask.views.view_file import ORDER, VIEW_FILE, order_entry, write_view_file
@@ -50,6 +49,7 @@ def commit(
     source = staging.finished()
     try:
         info = provenance_of(info)
+        require_unique(reader.labels(), staging.folder)
         publish(staging, source, format, info, WRITERS[format](source, reader, info))
     except OSError as error:
         raise cannot_write(staging.output, error) from error
@@ -60,7 +60,7 @@ def publish(
     source: Path,
     format: str,
     info: dict[str, Any],
-    parts: WrittenParts | None = None,
+    written: Written,
 ) -> None:
     """Describe a complete view and rename it to its path.
 
@@ -72,29 +72,40 @@ def publish(
     format : str
     info : dict
         Provenance.
-    parts : WrittenParts, optional
-        Of a Parquet view.
+    written : Written
+        What its writer tells of it.
+
+    Raises
+    ------
+    ViewError
+        If the provenance tells of another content.
     """
+    content = f"{written.content % 2**64:016x}"
+    expected = info.get("content") or content
+    if content != expected:
+        raise ViewError(
+            f"{staging.folder}: what was written has content {content}, expected {expected}; "
+            "remove the folder and run the command again"
+        )
     if format == "h5ad":
         staging.publish(source)
         return
-    known = parts or WrittenParts({}, np.empty(0))
     names = {staging.output.name: source}
     if source.is_dir():
         names = {name: source / name for name in tree(source) if name not in {VIEW, VIEW_FILE}}
     files = []
     for name in sorted(names):
-        digest = known.digests.get(name) or sha256(names[name])
+        digest = written.digests.get(name) or sha256(names[name])
         entry: dict[str, Any] = {"name": name, "size": names[name].stat().st_size, "sha256": digest}
-        if name in known.rows:
+        if name in written.rows:
             with naming(names[name]):
-                entry |= {"rows": known.rows[name], "seal": read_seal(names[name])}
+                entry |= {"rows": written.rows[name], "seal": read_seal(names[name])}
         files.append(entry)
-    info = info | {"format": format, "files": files}
-    if parts is not None:
-        content = sealed_info(info | {ORDER: order_entry(parts.order)})
-        schema = pq.read_schema(source / next(iter(parts.rows)))
-        write_by(lambda p: write_view_file(p, schema, content, parts.order), source / VIEW_FILE)
+    info = info | {"content": content, "format": format, "files": files}
+    if format == "parquet":
+        described = sealed_info(info | {ORDER: order_entry(written.order)})
+        schema = pq.read_schema(source / next(iter(written.rows)))
+        write_by(lambda p: write_view_file(p, schema, described, written.order), source / VIEW_FILE)
         staging.publish(source)
     elif source.is_dir():
         write_whole(source / VIEW, sealed_info(info))

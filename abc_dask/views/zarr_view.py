@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.anndata_store import new_store
 from abc_dask.views.as_anndata import write_view
+from abc_dask.views.content import Written
 from abc_dask.views.reader import (
     MATRIX_COLUMNS,
     Reader,
@@ -182,7 +183,7 @@ class ZarrBlock:
         return frame[list(columns)]
 
 
-def write_zarr(target: Path, reader: Reader, info: dict[str, Any]) -> None:
+def write_zarr(target: Path, reader: Reader, info: dict[str, Any]) -> Written:
     """Write a Zarr v3 store that `anndata.read_zarr` opens.
 
     X is dense, cells x genes, in chunks of one gene (of several, where cells are few),
@@ -190,4 +191,4 @@ def write_zarr(target: Path, reader: Reader, info: dict[str, Any]) -> None:
     chunk must not read as zero.
     """
     with new_store(target, "zarr", level=3) as store:
-        write_view(store, reader, info)
+        return write_view(store, reader, info)

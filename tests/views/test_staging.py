@@ -8,13 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from abc_dask import Atlas, open_view
+from abc_dask.disk.checked_parquet import seal
+from abc_dask.disk.files import sha256
 from abc_dask.errors import DamagedFileError, ViewError
+from abc_dask.run import extraction
 from abc_dask.testing import REFERENCE_GENES
+from abc_dask.views.parquet_view import PartsReader
 from abc_dask.views.staging import PARTS, RECEIPTS, Staging
 from tests.waiting import PATIENCE, wait_until
 
@@ -146,9 +154,24 @@ def _receipt_that_points_outside(folder):
     place.write_text(json.dumps(receipt | {"name": "../elsewhere"}))
 
 
+def _forged(folder):
+    """Another table and a receipt that fits the file, but tells of the old content."""
+    place = folder / RECEIPTS / "00002.json"
+    receipt = json.loads(place.read_text())
+    part = folder / PARTS / receipt["name"]
+    table = pq.read_table(part)
+    column = table.column_names.index(REFERENCE_GENES[0])
+    sevens = pa.array(np.full(len(table), 7, np.float32))
+    pq.write_table(table.set_column(column, REFERENCE_GENES[0], sevens), part)
+    seal(part)
+    told = {"size": part.stat().st_size, "sha256": sha256(part)}
+    place.write_text(json.dumps(receipt | told))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        _forged,
         _part_gone,
         _part_cut,
         _part_flipped,
@@ -164,6 +187,29 @@ def test_only_good_receipts_are_trusted(atlas, whole, unfinished, damage):
     n_blocks = view.provenance["counts"]["blocks"]
     assert view.provenance["run"]["blocks_kept_from_earlier_run"] == n_blocks - 1
     assert_equal_views(view, whole)
+
+
+@pytest.mark.parametrize("format", ["parquet", "zarr", "csv"])
+def test_what_is_committed_has_the_content_that_was_read(atlas, tmp_path, monkeypatch, format):
+    """Whatever receipts say: the writers hash what they write, and labels are looked at."""
+    output = tmp_path / f"v.{format}"
+    receipts = extraction.in_order
+
+    def other(plan, found, staging):
+        first, *rest = receipts(plan, found, staging)
+        return [replace(first, content=f"{int(first.content, 16) ^ 1:016x}"), *rest]
+
+    if format != "parquet":  # whose parts are in their final form, and were hashed by their writer
+        with monkeypatch.context() as patched:
+            patched.setattr(extraction, "in_order", other)
+            with pytest.raises(ViewError, match=r"what was written has content [0-9a-f]{16}, exp"):
+                atlas.extract(["Tac2"], output)
+    with monkeypatch.context() as patched:
+        patched.setattr(PartsReader, "labels", lambda _: pa.array(["a", "b", "a"]))
+        with pytest.raises(ViewError, match=r"a cell_label stands twice in the parts"):
+            atlas.extract(["Tac2"], output, overwrite=True)
+    view = atlas.extract(["Tac2"], output, overwrite=True)
+    assert view.content() == view.provenance["content"]
 
 
 def test_leftovers_are_swept(atlas, whole, unfinished):

@@ -24,7 +24,14 @@ from abc_dask.errors import ClusterError, UsageError
 from abc_dask.extras import install_line
 from abc_dask.messages import enumerate_names
 from abc_dask.run.cluster.credentials import read_credentials, write_credentials
-from abc_dask.run.cluster.queues import CLUSTERS, check_keys, lifetime, read_cluster_config
+from abc_dask.run.cluster.queues import (
+    CLUSTERS,
+    check_keys,
+    check_values,
+    lifetime,
+    read_cluster_config,
+)
+from abc_dask.terminal import quoted
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -120,17 +127,32 @@ def configured(config: str | None) -> Iterator[None]:
         If the file is not one, or has a setting that dask-jobqueue does not know.
     """
     import dask.config
-    import yaml
 
     if config is None:
         yield
         return
     settings = read_cluster_config(config)
-    source = Path(import_jobqueue().__file__).with_name("jobqueue.yaml")
-    known = yaml.safe_load(source.read_text("utf-8"))["jobqueue"]
-    check_keys(settings, known, config)
+    check_keys(settings, _known(), config)
     with dask.config.set(settings):
         yield
+
+
+def _known() -> dict[str, Any]:
+    """Return dask-jobqueue's own defaults."""
+    import yaml
+
+    source = Path(import_jobqueue().__file__).with_name("jobqueue.yaml")
+    known: dict[str, Any] = yaml.safe_load(source.read_text("utf-8"))["jobqueue"]
+    return known
+
+
+def _section(kind: str) -> dict[str, Any]:
+    """Return what is configured of a batch system, each value of a type that it can have."""
+    import dask.config
+
+    section: dict[str, Any] = dask.config.get(f"jobqueue.{kind}")
+    check_values(kind, section, _known()[kind])
+    return section
 
 
 def job_options(
@@ -145,9 +167,7 @@ def job_options(
     scheduler : str
         Host of the scheduler.
     """
-    import dask.config
-
-    section: dict[str, Any] = dask.config.get(f"jobqueue.{request.kind}")
+    section = _section(request.kind)
     extra = list(section.get("worker-extra-args") or [])
     prologue = list(section.get("job-script-prologue") or [])
     if section.get("worker-command", _WORKER) == _WORKER:
@@ -319,12 +339,11 @@ def _scheduler_class(*, dashboard: bool) -> Any:
 
 def _scheduler_options(request: JobRequest) -> dict[str, Any]:
     """Return the arguments of the scheduler, which listens on one address of this machine."""
-    import dask.config
     from distributed.utils import get_ip
 
     from abc_dask.run.cluster.local import DASHBOARD
 
-    section = dask.config.get(f"jobqueue.{request.kind}")
+    section = _section(request.kind)
     named = section.get("scheduler-options") or {}
     if not ({"host", "interface"} & set(named) or section.get("interface")):
         named = {**named, "host": get_ip()}
@@ -340,6 +359,9 @@ def _host_of(scheduler: dict[str, Any]) -> str:
     """Return the host by which workers reach a scheduler with these options."""
     from distributed.utils import get_ip, get_ip_interface
 
-    if scheduler.get("interface"):
-        return str(get_ip_interface(scheduler["interface"]))
+    if name := scheduler.get("interface"):
+        try:
+            return str(get_ip_interface(name))
+        except ValueError as error:
+            raise UsageError(f"scheduler-options: interface {quoted(name)}: {error}") from None
     return str(scheduler.get("host") or get_ip())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names
+from abc_dask.terminal import quoted
 
 # Name on the command line, and dask-jobqueue's class
 CLUSTERS = {
@@ -221,3 +222,90 @@ def check_keys(settings: Mapping[str, Any], known: Mapping[str, Any], path: obje
                 f"{path}: {name} is not a setting of dask-jobqueue; "
                 f"there are: {enumerate_names(sorted(keys), most=40)}"
             )
+        first, _, deeper = key.partition(".")
+        if deeper and not isinstance(keys[first.replace("_", "-")], Mapping):
+            raise UsageError(f"{path}: jobqueue.{kind}.{first} is not a section of settings")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_size(value: Any) -> bool:
+    from dask.utils import parse_bytes
+
+    try:
+        return isinstance(value, int | str) and value is not True and parse_bytes(value) > 0
+    except (ValueError, AttributeError):
+        return False
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_word(value: Any) -> bool:
+    return _is_text(value) or type(value) in {int, float}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(_is_word(one) for one in value)
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+_COUNT = "a whole number from 1", _is_count
+
+_SIZE = "a number of bytes, such as '16 GB'", _is_size
+
+_LIST = "a list of words, such as ['--nice']", _is_list
+
+# What the values of dask-jobqueue's settings must be, where its defaults do not tell.
+_VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "cores": _COUNT,
+    "processes": _COUNT,
+    "job-cpu": _COUNT,
+    "ncpus": _COUNT,
+    "mem": _COUNT,
+    "memory": _SIZE,
+    "disk": _SIZE,
+    "death-timeout": ("a number of seconds", lambda v: type(v) in {int, float} and v > 0),
+    # YAML takes 10:00:00 for the number 36000
+    "walltime": ("a time in quotes, such as '01:00:00'", _is_text),
+    "env-extra": _LIST,
+    "extra": _LIST,
+    "job-extra": _LIST,
+}
+
+_BY_TYPE: dict[type, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda v: isinstance(v, bool)),
+    list: _LIST,
+    dict: ("a section of settings", _is_section),
+}
+
+
+def check_values(kind: str, section: Any, known: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for a value of ``jobqueue.KIND`` of a type that it cannot have.
+
+    Parameters
+    ----------
+    kind : str
+        Key of `CLUSTERS`.
+    section : object
+        The settings, from wherever they come.
+    known : mapping
+        The same section of dask-jobqueue's defaults.
+    """
+    if not _is_section(section):
+        raise UsageError(f"jobqueue.{kind} {quoted(section)} is not a section of settings")
+    for name, value in section.items():
+        key = name.replace("_", "-")
+        expected, fits = _VALUES.get(key) or _BY_TYPE.get(
+            type(known.get(key)), ("text or a number", _is_word)
+        )
+        if kind == "htcondor" and key == "job-extra":
+            expected, fits = _BY_TYPE[dict]
+        if value is not None and not fits(value):
+            raise UsageError(f"jobqueue.{kind}.{name} {quoted(value)} is not {expected}")

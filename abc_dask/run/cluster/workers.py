@@ -38,12 +38,12 @@ def look_around(folder: str, paths: Sequence[str]) -> tuple[str, str]:
     Parameters
     ----------
     folder : str
-        Where parts are written.
+        Where parts are written; "" where none are.
     paths : sequence of str
         Files that are read.
     """
     shared = "the atlas, its kept tables and the output must lie where all workers see them"
-    for path in (folder, *paths):
+    for path in filter(None, (folder, *paths)):
         if not os.path.exists(path):  # noqa: PTH110 - a path is not more than its name here
             return build(), f"does not see {path}; {shared}"
         if not os.access(path, os.R_OK | (os.W_OK if path == folder else 0)):
@@ -68,11 +68,13 @@ class Workers:
     ----------
     client : distributed.Client
     folder : str
-        Where tasks write their parts.
+        Where tasks write their parts; "" where they do not.
     paths : sequence of str
         Files that they read.
     progress : Progress
         Where it is said that nothing goes on.
+    kept : str
+        What errors say of what is done, and of how to go on.
     has_jobs : bool
         Workers are batch jobs, for which somebody else waits.
     """
@@ -83,11 +85,12 @@ class Workers:
         folder: str,
         paths: Sequence[str],
         progress: Progress,
+        kept: str,
         *,
         has_jobs: bool,
     ) -> None:
         self._client, self._folder, self._paths = client, folder, list(paths)
-        self._progress, self._has_jobs = progress, has_jobs
+        self._progress, self.kept, self._has_jobs = progress, kept, has_jobs
         self._asked: Future[None] | None = None
         self._next = 0.0
         self._known: set[str] = set()  # workers that were asked
@@ -122,10 +125,7 @@ class Workers:
         limit = setting("cluster.worker-timeout")
         waits_on = setting("cluster.wait-for-workers")
         if now >= self._well + limit and not waits_on:
-            raise ClusterError(
-                f"{self._stuck}, for {limit:g} s; "
-                "finished blocks are kept, the same command completes the work"
-            )
+            raise ClusterError(f"{self._stuck}, for {limit:g} s; {self.kept}")
         if now >= self._told + _SILENT:
             self._told = now + (now - self._well)  # ever less often
             end = "" if waits_on else f", at most {limit:g} s"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+import yaml
+
+from abc_dask.errors import UsageError
+from abc_dask.run.cluster.connect import connected, job_script
 from abc_dask.run.cluster.queues import (
     CLUSTERS,
     JobState,
@@ -12,6 +17,7 @@ from abc_dask.run.cluster.queues import (
     status_command,
     walltime_seconds,
 )
+from tests.run.cluster.batch import write_config
 
 
 @pytest.mark.parametrize(
@@ -50,3 +56,49 @@ def test_what_batch_systems_say():
     qstat = "Job id  Name\n------ -----\n7.host  abc  me   0 Q long\n"
     assert read_status("pbs", "7", qstat) == [JobState("7", "7.host abc me 0 Q long")]
     assert read_status("lsf", "7", "\n") == []
+
+
+NOT_WORDS = "is not a list of words, such as ['--nice']"
+
+WRONG = {
+    "worker-extra-args": (5, NOT_WORDS),
+    "worker_extra_args": ("--nice", NOT_WORDS),
+    "job-script-prologue": ([["a"]], NOT_WORDS),
+    "env-extra": ("module load", NOT_WORDS),
+    "job-directives-skip": ({"a": 1}, "is not a section of settings"),
+    "cores": ("8", "is not a whole number from 1"),
+    "processes": (1.5, "is not a whole number from 1"),
+    "job-cpu": (True, "is not a whole number from 1"),
+    "memory": ("lots", "is not a number of bytes, such as '16 GB'"),
+    "walltime": (36_000, "is not a time in quotes, such as '01:00:00'"),
+    "death-timeout": ("soon", "is not a number of seconds"),
+    "scheduler-options": (5, "is not a section of settings"),
+    "interface": (["ib0"], "is not text or a number"),
+    "python": ({"a": 1}, "is not a section of settings"),
+    "name": ([1], "is not text or a number"),
+    "log-directory": (False, "is not text or a number"),
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_settings_of_a_wrong_type(tmp_path, key):
+    value, message = WRONG[key]
+    name = rf"jobqueue\.slurm\.{key.replace('_', '-')}"
+    settings = {"cores": 1, "memory": "1 GB"} | {key: value}
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({"jobqueue": {"slurm": settings}}))
+    with pytest.raises(UsageError, match=rf"{name}.* {re.escape(message)}"):
+        job_script(tmp_path / "v", cluster="slurm", cluster_config=config)
+
+
+def test_an_interface_that_is_not_there(tmp_path):
+    config = write_config(
+        tmp_path / "c.yaml",
+        "slurm",
+        "cores: 1, memory: 1 GB, scheduler-options: {interface: nowhere0}",
+    )
+    with (
+        pytest.raises(UsageError, match=r"scheduler-options: interface 'nowhere0': "),
+        connected(output=tmp_path / "v", cluster="slurm", cluster_config=config),
+    ):
+        pass

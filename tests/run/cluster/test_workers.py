@@ -13,20 +13,29 @@ import threading
 from pathlib import Path
 
 import dask.config
+import numpy as np
+import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
 import abc_dask
-from abc_dask import Atlas, open_view
+from abc_dask import Atlas, open_store, open_view
 from abc_dask._version import __version__, build
+from abc_dask.analysis.cell_groups import Grouping
+from abc_dask.analysis.gene_tasks import compute_task
+from abc_dask.analysis.gene_tasks import tasks_of as tasks_of_genes
+from abc_dask.analysis.store_statistics import Statistics
 from abc_dask.errors import ClusterError, UsageError
-from abc_dask.run.blocks import make_by
 from abc_dask.run.cluster.workers import look_around, other_build
 from abc_dask.run.extraction import begin
-from abc_dask.run.part import Receipt, make_part, receipt_path, trusted_receipts
+from abc_dask.run.part import make_part, trusted_receipts
 from abc_dask.run.read_block import tasks_of
-from abc_dask.views.staging import Staging
+from abc_dask.run.receipts import Receipt, receipt_path
+from abc_dask.run.shards import run_shards
+from abc_dask.run.work import make_by
+from abc_dask.views.staging import PARTS, Staging
+from tests.analysis.stores import store_of
 from tests.waiting import wait_until
 
 PACKAGE = Path(abc_dask.__file__).parent
@@ -108,6 +117,51 @@ def test_a_worker_with_another_package(atlas, tmp_path, kind):
         with pytest.raises(ClusterError, match=rf"the worker at tcp://.* {OTHERS[kind]}"):
             atlas.extract(["Tac2"], output, scheduler=cluster.scheduler_address)
     assert not output.exists()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    table = pd.DataFrame(np.eye(60, 200, dtype=np.float32)).rename(columns="g{}".format)
+    terms = {"class": pd.Categorical(list("ab") * 30)}
+    return open_store(store_of(tmp_path_factory.mktemp("store"), [table], terms).name)
+
+
+def test_statistics_of_a_store_with_another_package(store, tmp_path):
+    folder = folder_with(tmp_path, "code")
+    with (
+        scheduler_with(0) as cluster,
+        worker_process(cluster.scheduler_address, folder) as process,
+    ):
+        wait_until(lambda: cluster.scheduler.workers, process)
+        for make in (store.summarize, store.markers):
+            with pytest.raises(ClusterError, match=rf"the worker at tcp://.* {OTHERS['code']}"):
+                make("class", scheduler=cluster.scheduler_address)
+
+
+def kills(task):
+    """Compute a shard; the second one takes its worker with it."""
+    if task.number:
+        os._exit(9)
+    return compute_task(task)
+
+
+def test_a_shard_that_kills_its_workers(store, tmp_path):
+    tasks = tasks_of_genes(store, range(200), Grouping(("class",)), "log2", Statistics(("mean",)))
+    kept = (tmp_path, "plan")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        with pytest.raises(ClusterError, match=r"genes 128 to 199: every worker that took this sh"):
+            run_shards(kills, tasks, client, what="t", kept=kept)
+        assert [path.name for path in (tmp_path / PARTS).iterdir()] == ["00000.npz"]
+        here = run_shards(compute_task, tasks, client, what="t")
+        files = run_shards(compute_task, tasks, client, what="t", kept=kept)
+    for path, results in zip(files, here, strict=True):
+        with np.load(path) as file:
+            for name, array in results.items():
+                np.testing.assert_array_equal(file[name], array)
 
 
 GO_ON = threading.Event()

@@ -1,20 +1,22 @@
-"""Run the blocks of a plan on a cluster: tasks, receipts, progress, and what is lost.
+"""Run tasks on a cluster: blocks, shards; receipts, progress, and what is lost.
 
-Receipts come back, data does not. A block whose workers die is set aside while the others
-go on, and then tried once more with the cluster to itself: so it is known which block it
-is that kills, and all others are kept.
+Where there is a folder for what tasks make, receipts come back, and data does not; else the
+results themselves. A task whose workers die is set aside while the others go on, and then
+tried once more with the cluster to itself: so it is known which one it is that kills, and all
+others are kept.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from abc_dask._version import build
 from abc_dask.config import setting
@@ -22,84 +24,28 @@ from abc_dask.errors import AbcDaskError, ClusterError
 from abc_dask.messages import plural
 from abc_dask.progress import Progress
 from abc_dask.run.cluster.interrupts import raise_interrupt
-from abc_dask.run.cluster.workers import Workers, other_build
-from abc_dask.run.part import Receipt, receipt_path
+from abc_dask.run.cluster.workers import Workers
+from abc_dask.run.receipts import Receipt, receipt_path
+from abc_dask.run.work import Task, Work, make_by
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
-class Task(Protocol):
-    """What one worker does at a time: small, picklable."""
-
-    @property
-    def number(self) -> int:
-        """What its receipt is named after."""
-        ...
-
-    @property
-    def label(self) -> str:
-        """What dashboards and logs call it."""
-        ...
-
-    @property
-    def where(self) -> str:
-        """What messages call it."""
-        ...
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Files that its worker must see."""
-        ...
-
-
-T = TypeVar("T")
-
-# Makes what a task is for in a folder, for the plan of a digest.
-Work = Callable[[Any, str, str], Receipt]
-
-# Errors that can be pickled and say enough.
-Errors = tuple[type[Exception], ...]
-_PASSED: Errors = (AbcDaskError, MemoryError)
-
-# Tasks that the scheduler knows at a time: it stays small however many blocks there are.
+# Tasks that the scheduler knows at a time: it stays small however many there are.
 _WINDOW = 4096
 
 # Between looks at the jobs, in seconds.
 _LOOK = 0.5
 
-# Blocks known to kill workers after which no further one is tried.
+# Tasks known to kill workers after which no further one is tried.
 _FATAL = 3
 
-# Times that a block may be lost after it was made, before there is something else wrong.
+# Seconds that a worker has to hand over a result.
+_FETCH = 60
+
+# Times that a task may be lost after it was done, before there is something else wrong.
 _LOST = 5
-
-
-def safely(make: Callable[..., T], *given: Any, where: str, passed: Errors = _PASSED) -> T:
-    """Return what is made; any error becomes one that surely finds its way back.
-
-    Dask waits forever for a task whose exception cannot be pickled and read again.
-    """
-    try:
-        return make(*given)
-    except passed:
-        raise
-    except Exception as error:  # noqa: BLE001 - that is the point
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    # not within `except`, where it would carry the other one along
-    raise ClusterError(f"{where}: unexpected {said}")
-
-
-def make_safely(work: Work, task: Task, staging: str, plan: str) -> Receipt:
-    """Make a part, as `safely`."""
-    return safely(work, task, staging, plan, where=task.where)
-
-
-def make_by(driver: str, work: Work, task: Task, staging: str, plan: str) -> Receipt:
-    """Make a part where this process has the driver's build of the package."""
-    if other := other_build(build(), driver):
-        raise ClusterError(f"{task.where}: a worker has {other}; install the same one there")
-    return make_safely(work, task, staging, plan)
 
 
 def jobs_of(client: Client) -> Any:
@@ -119,9 +65,12 @@ class _Run:
     progress: Progress
     workers: Workers
     left: int
+    unit: str
     tries: int = 0
     told_lost: int = 0
-    done: dict[int, Receipt] = field(default_factory=dict)
+    # somebody may still refer to an earlier run's tasks of these names, such as a traceback
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+    done: dict[int, Any] = field(default_factory=dict)
     lost: dict[int, int] = field(default_factory=dict)
 
     def run(self, tasks: Iterable[Task], attempt: int = 1) -> Iterator[Task]:
@@ -144,17 +93,17 @@ class _Run:
                 for future in self._arrived(completed):
                     task = running.pop(future)
                     try:
-                        receipt = self._receipt(future, task)
+                        result = self._result(future, task)
                     except KilledWorker as error:
                         self.tries = error.allowed_failures + 1
                         yield task
                         continue
-                    if receipt is None:  # its worker went away with it
+                    if result is None:  # its worker went away with it
                         _add(self._submit([task], self._next_attempt(task)), running, completed)
                     else:
-                        self.done[receipt.block] = receipt
+                        self.done[task.number] = result
                         self.left -= 1
-                        self.progress.add(receipt.rows, self._state())
+                        self.progress.add(task.amount, self._state())
         except BaseException:
             self.client.cancel(list(running))
             raise
@@ -164,8 +113,8 @@ class _Run:
         self.lost[number] = self.lost.get(number, 0) + 1
         if self.lost[number] > _LOST:
             raise ClusterError(
-                f"{task.where}: the cluster lost this block {_LOST + 1} times; "
-                "finished blocks are kept, run the command again"
+                f"{task.where}: the cluster lost this {self.unit} {_LOST + 1} times; "
+                f"{self.workers.kept}"
             )
         return self.lost[number] + 2
 
@@ -173,7 +122,8 @@ class _Run:
         """Hand delayed tasks to the scheduler."""
         import dask
 
-        for task in tasks:  # one that was not trusted must not be taken for the new one
+        for task in tasks if self.staging else ():
+            # one that was not trusted must not be taken for the new one
             receipt_path(Path(self.staging), task.number).unlink(missing_ok=True)
         # bound to its arguments: Dask would look for collections in all their fields
         make_here = partial(make_by, build(), self.work)
@@ -189,10 +139,10 @@ class _Run:
         return dict(zip(futures, tasks, strict=True))
 
     def _key(self, task: Task, attempt: int) -> str:
-        """Name a task after its matrix and block, as dashboards and logs show it."""
+        """Name a task after what it does and its number, as dashboards and logs show it."""
         again = "" if attempt == 1 else f"-{attempt}"
         number = f"{task.number:05d}"
-        return f"{task.label}-{number}-{self.plan[:12]}{again}"
+        return f"{task.label}-{number}-{self.plan[:12]}-{self.token}{again}"
 
     def _arrived(self, completed: Any) -> list[Any]:
         """Wait for finished tasks, with an eye on the jobs."""
@@ -222,18 +172,15 @@ class _Run:
             return
         said = f"no worker for {limit:g} s: {cluster.jobs.alone()}"
         if not cluster.patient:
-            raise ClusterError(
-                f"{said}; --wait-for-workers waits on; "
-                "finished blocks are kept, the same command completes the work"
-            )
+            raise ClusterError(f"{said}; --wait-for-workers waits on; {self.workers.kept}")
         self.progress.note(said)
         cluster.jobs.alone_since = time.monotonic()
 
     def _state(self) -> str:
-        """Return how many blocks are done, and how the batch jobs stand if there are any."""
-        blocks = f"{len(self.done):,} of {plural(len(self.done) + self.left, 'block')}"
+        """Return how many tasks are done, and how the batch jobs stand if there are any."""
+        done = f"{len(self.done):,} of {plural(len(self.done) + self.left, self.unit)}"
         cluster = jobs_of(self.client)
-        return blocks if cluster is None else f"{blocks}; {cluster.jobs.text()}"
+        return done if cluster is None else f"{done}; {cluster.jobs.text()}"
 
     def _require_scheduler(self) -> None:
         """Wait a while for a scheduler that went away: tasks handed to it would wait forever."""
@@ -243,28 +190,28 @@ class _Run:
             if self.client.status == "closed" or time.monotonic() > deadline:
                 raise ClusterError(
                     f"the scheduler at {self.client.scheduler.address} went away and did not come "
-                    f"back within {timeout:g} s; finished blocks are kept, run the command again"
+                    f"back within {timeout:g} s; {self.workers.kept}"
                 )
             time.sleep(_LOOK / 5)
 
-    def _receipt(self, future: Any, task: Task) -> Receipt | None:
-        """Return a task's receipt; None if it was lost on the way.
+    def _result(self, future: Any, task: Task) -> Any:
+        """Return a task's receipt or result; None if it was lost on the way.
 
-        It lies in the folder of the view as well, and is taken from there: what is in the
+        A receipt lies in the folder as well, and is taken from there: what is in the
         memory of a worker goes away with it.
         """
         if future.status == "error":
             _raise(future, task)
-        receipt = Receipt.load(receipt_path(Path(self.staging), task.number))
-        if receipt is not None and receipt.plan == self.plan:
-            return receipt
+        if self.staging:
+            receipt = Receipt.load(receipt_path(Path(self.staging), task.number))
+            if receipt is not None and receipt.plan == self.plan:
+                return receipt
         if future.status != "finished":
             return None
         try:  # a shared file system may show new files late
-            fetched: Receipt = self.client.sync(future._result, callback_timeout=10)  # noqa: SLF001
+            return self.client.sync(future._result, callback_timeout=_FETCH)  # noqa: SLF001
         except (CancelledError, OSError, TimeoutError):
             return None
-        return fetched
 
 
 def _raise(future: Any, task: Task) -> None:
@@ -291,49 +238,6 @@ def _add(started: dict[Any, Task], running: dict[Any, Task], completed: Any) -> 
     completed.update(started)
 
 
-def run_here(
-    work: Work,
-    tasks: Sequence[Task],
-    staging: str,
-    plan: str,
-    *,
-    threads: int | None = None,
-    of: int,
-) -> None:
-    """Run tasks in threads of this process; all are tried before an error is raised.
-
-    Parameters
-    ----------
-    work, tasks, staging, plan
-        As for `run_tasks`.
-    threads : int, optional
-        Tasks at a time; the cores that this process may use where not given.
-    of : int
-        What an error says that there are in all.
-
-    Raises
-    ------
-    AbcDaskError
-        The first one that a task raised.
-    """
-    from dask.system import CPU_COUNT
-
-    def make(task: Task) -> Receipt | AbcDaskError:
-        try:
-            return make_safely(work, task, staging, plan)
-        except AbcDaskError as error:
-            return error
-
-    with ThreadPoolExecutor(threads or CPU_COUNT) as pool:
-        made = list(pool.map(make, tasks))
-    errors = [error for error in made if isinstance(error, AbcDaskError)]
-    if errors:
-        error = errors[0]
-        if len(errors) == 1:
-            raise error
-        raise type(error)(f"{error} ({len(errors):,} of {of:,} blocks failed)")
-
-
 def run_tasks(
     work: Work,
     todo: Sequence[Task],
@@ -342,16 +246,18 @@ def run_tasks(
     client: Client,
     *,
     progress: Progress,
-) -> dict[int, Receipt]:
-    """Run one delayed task a block; on an error of the data the rest is cancelled.
+) -> dict[int, Any]:
+    """Run delayed tasks; on an error of the data the rest is cancelled.
 
     Parameters
     ----------
     work : callable
-        What makes a part.
+        What does a task.
     todo : sequence of Task
+        All of one kind.
     staging : str
-        Folder of the unfinished view.
+        Folder of the unfinished output, where each task leaves a receipt; "" where results come
+        back instead.
     plan : str
         Digest of the plan.
     client : distributed.Client
@@ -360,21 +266,25 @@ def run_tasks(
     Returns
     -------
     dict
-        Receipts by block.
+        Receipts or results by the number of the task.
 
     Raises
     ------
     AbcDaskError
-        What a task raised, or a `ClusterError` that names the blocks of which every
+        What a task raised, or a `ClusterError` that names the tasks of which every
         worker died, or says why there are no workers.
     """
+    if not todo:
+        return {}
     read = sorted({path for task in todo for path in task.paths})
-    has_jobs = jobs_of(client) is not None
-    workers = Workers(client, staging, read, progress, has_jobs=has_jobs)
-    run = _Run(work, client, staging, plan, progress, workers, left=len(todo))
+    unit, has_jobs = todo[0].unit, jobs_of(client) is not None
+    kept = f"finished {unit}s are kept, the same command completes the work"
+    kept = kept if staging else "run it again"
+    workers = Workers(client, staging, read, progress, kept, has_jobs=has_jobs)
+    run = _Run(work, client, staging, plan, progress, workers, len(todo), unit)
     fatal = []
     try:
-        suspects = list(run.run(todo)) if todo else []
+        suspects = list(run.run(todo))
         run.left = len(suspects)
         for task in suspects:
             fatal += list(run.run([task], attempt=2))
@@ -383,18 +293,21 @@ def run_tasks(
     finally:
         cluster = jobs_of(client)
         if cluster is not None:
-            cluster.want(0)  # nodes are given back before the view is put together
+            cluster.want(0)  # nodes are given back before all is put together
     if fatal:
-        raise ClusterError(_deaths(fatal, len(suspects), run.tries))
+        raise ClusterError(_deaths(fatal, len(suspects), run))
     return run.done
 
 
-def _deaths(fatal: list[Task], suspected: int, tries: int) -> str:
+def _deaths(fatal: list[Task], suspected: int, run: _Run) -> str:
+    unit = run.unit
     others = "".join(f", {task.where}" for task in fatal[1:])
     untried = suspected - _FATAL if len(fatal) == _FATAL else 0
     stopped = f", {untried:,} more were not tried again" if untried > 0 else ""
+    kept = f"the other {unit}s are kept: " if run.staging else ""
+    smaller = " or a smaller --block-size" if unit == "block" else ""
     return (
-        f"{fatal[0].where}{others}: every worker that took this block died "
-        f"(twice {tries} tries{stopped}), perhaps for lack of memory; the other blocks are kept: "
-        "run again with more memory for each worker or a smaller --block-size"
+        f"{fatal[0].where}{others}: every worker that took this {unit} died "
+        f"(twice {run.tries} tries{stopped}), perhaps for lack of memory; {kept}"
+        f"run again with more memory for each worker{smaller}"
     )
