@@ -19,7 +19,7 @@ def test_a_traceback_ends_at_the_call():
     assert "# the call" in "\n".join(lines)
     assert "prepare" not in "\n".join(lines)
     assert not any("abc_dask/plan" in line for line in lines)
-    assert lines[-1].startswith("UsageError: --block-size 'many' is not a number of bytes")
+    assert lines[-1].startswith("UsageError: block_size 'many' is not a number of bytes")
 
 
 def test_an_error_that_was_raised_here_has_its_line():

@@ -15,6 +15,7 @@ import re
 import secrets
 import tempfile
 import threading
+import weakref
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
@@ -238,14 +239,17 @@ class Explorer:
         self._server.serve_forever(poll_interval=0.2)
 
     def start(self) -> Explorer:
-        """Answer in a thread, and return at once."""
-        threading.Thread(target=self.serve, name="abc-dask-explore", daemon=True).start()
+        """Answer in a thread, until closed or nobody has this object any more; return at once."""
+        thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.2,), name="abc-dask-explore", daemon=True
+        )
+        self._end = weakref.finalize(self, _end, self._server, thread, self._scratch)
+        thread.start()
         return self
 
     def close(self) -> None:
         """Stop answering and remove what was made."""
-        self._server.shutdown()
-        self.free()
+        self._end()
 
     def free(self) -> None:
         """Remove what was made, once nothing answers any more."""
@@ -264,6 +268,18 @@ class Explorer:
             f'<p><a href="{self.url}" target="_blank" rel="noopener">Open in a tab of its own</a>; '
             "both work where the browser runs on the same machine as Python.</p>"
         )
+
+
+def _end(
+    server: Server, thread: threading.Thread, scratch: tempfile.TemporaryDirectory[str]
+) -> None:
+    """Stop a server and remove what it served."""
+    if threading.current_thread() is thread:  # which cannot wait for itself
+        threading.Thread(target=_end, args=(server, thread, scratch), daemon=True).start()
+        return
+    server.shutdown()
+    server.server_close()
+    scratch.cleanup()
 
 
 def serve_in_background(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import urllib.request
 import warnings
 
@@ -135,3 +136,14 @@ def test_a_store_in_a_frame_of_a_notebook(store):
         page.close()
     with pytest.raises(OSError, match=r"refused"):
         urllib.request.urlopen(page.url)
+
+
+def test_the_page_ends_with_its_object(store):
+    page = store.explore(genes=GENES[:1])
+    url = page.url
+    with urllib.request.urlopen(url) as answer:
+        assert answer.status == 200
+    del page
+    gc.collect()
+    with pytest.raises(OSError, match=r"refused"):
+        urllib.request.urlopen(url)
