@@ -175,6 +175,7 @@ def prepare(
     *,
     exact: bool,
     name: str,
+    served: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
     """Write all but the genes into a new folder.
@@ -187,6 +188,8 @@ def prepare(
         Whether exact values of genes can be had.
     name : str
         Of the view or store, as the page's commands name it.
+    served : bool
+        Whether a process answers that can look for markers in a store.
     progress : callable, optional
 
     Raises
@@ -243,6 +246,7 @@ def prepare(
         "genes": len(genes),
         "exact": exact,
         "where": contents.where,
+        "markers": served and contents.kind == "store",
     }
     meta["identity"] = _identity(folder, meta)
     (folder / META).write_text(json.dumps(meta), encoding="utf-8")

@@ -1,8 +1,9 @@
-"""The page on this machine alone: a random port, a secret in the path, reading and nothing else.
+"""The page on this machine alone: a random port, a secret in the path, nothing to write.
 
 What a page elsewhere in the same browser could try is refused: a name of its own that it
 has point here (the Host is compared), guessing (the path has 128 random bits), reading the
-answer (no CORS, and Cross-Origin-Resource-Policy), and writing (there is nothing to write).
+answer (no CORS, and Cross-Origin-Resource-Policy), and starting work (only markers of a store
+are asked for by POST, by the page's own origin, and one run at a time).
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ import weakref
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from abc_dask.errors import AbcDaskError, UsageError
 from abc_dask.explore.build import META, Prepared, Progress, prepare
 from abc_dask.explore.contents import Contents
+
+if TYPE_CHECKING:
+    from abc_dask.explore.marker_runs import MarkerRuns
 
 HOST = "127.0.0.1"
 
@@ -32,6 +36,7 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".json": "application/json",
+    ".csv": "text/csv; charset=utf-8",
     ".bin": "application/octet-stream",
 }
 
@@ -51,6 +56,8 @@ _FRAMES = (
 
 _MADE = re.compile(r"(genes|exact)/(\d{1,9})\.bin")
 
+_RUN = re.compile(r"markers/(\d{1,9})\.(json|csv)")
+
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})")
 
 # Files of genes that are kept in memory.
@@ -65,10 +72,13 @@ class Served:
     Parameters
     ----------
     prepared : Prepared
+    runs : MarkerRuns, optional
+        Markers of selections.
     """
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: Prepared, runs: MarkerRuns | None = None) -> None:
         folder = prepared.folder
+        self.runs = runs
         self._prepared = prepared
         self._files = {
             path.relative_to(folder).as_posix(): path
@@ -82,6 +92,12 @@ class Served:
         """Return a file's bytes; None where there is no such file."""
         if name in self._files:
             return self._files[name].read_bytes()
+        asked = _RUN.fullmatch(name)
+        if asked and self.runs is not None:
+            run = self.runs.find(int(asked[1]))
+            if run is None or asked[2] == "csv":
+                return None if run is None else run.csv()
+            return json.dumps(run.describe()).encode()
         made = _MADE.fullmatch(name)
         if not made or int(made[2]) >= len(self._prepared.contents.genes):
             return None
@@ -105,15 +121,49 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = _TIMEOUT
     server: Server
 
-    def do_GET(self) -> None:
-        """Answer with a file, or some of its bytes."""
+    def _name(self) -> str | None:
+        """Return what is asked for; None where the answer is no already."""
         if self.headers.get("Host") not in self.server.hosts:
             self._answer(403, b"this server is asked by another name\n")
-            return
+            return None
         path = self.path.partition("?")[0]
         first, _, name = path.removeprefix("/").partition("/")
         if not secrets.compare_digest(first.encode(), self.server.token.encode()):
             self._answer(404, b"no such page\n")
+            return None
+        return name
+
+    def do_POST(self) -> None:
+        """Begin to look for markers of two selections, ``markers/METHOD``, or end that."""
+        self.close_connection = True  # a body that is refused is not read
+        name, runs = self._name(), self.server.served.runs
+        if name is None:
+            return
+        if self.headers.get("Origin") not in {f"http://{host}" for host in self.server.hosts}:
+            self._answer(403, b"only the page itself may ask for this\n")
+            return
+        if runs is None or not name.startswith("markers/"):
+            self._answer(405, b"there is nothing to write\n")
+            return
+        if name == "markers/cancel":
+            runs.cancel()
+            self._answer(200, b"{}", {"Content-Type": _TYPES[".json"]})
+            return
+        if self.headers.get("Content-Length") != str(runs.n_bytes):
+            self._answer(413, f"{runs.n_bytes} bytes are two selections\n".encode())
+            return
+        try:
+            run = runs.begin(name.partition("/")[2], self.rfile.read(runs.n_bytes))
+        except AbcDaskError as error:
+            self._answer(400, f"{error}\n".encode())
+            return
+        said = json.dumps(run.describe()).encode()
+        self._answer(202, said, {"Content-Type": _TYPES[".json"]})
+
+    def do_GET(self) -> None:
+        """Answer with a file, or some of its bytes."""
+        name = self._name()
+        if name is None:
             return
         name = name or "index.html"
         try:
@@ -188,6 +238,17 @@ class Server(http.server.ThreadingHTTPServer):
         """Stay silent: a browser that went away is no error of ours."""
 
 
+def _runs_of(prepared: Prepared) -> MarkerRuns | None:
+    """Return what finds markers, where a store is behind the page."""
+    from abc_dask.explore.store_contents import StoreContents
+
+    if not isinstance(prepared.contents, StoreContents):
+        return None
+    from abc_dask.explore.marker_runs import MarkerRuns
+
+    return MarkerRuns(prepared.contents, prepared.layout.order)
+
+
 class Explorer:
     """The page of a view or a store, served to this machine until it is closed.
 
@@ -219,9 +280,10 @@ class Explorer:
         try:
             folder = Path(self._scratch.name) / "page"
             self._prepared = prepare(
-                contents, folder, exact=True, name=contents.name, progress=progress
+                contents, folder, exact=True, served=True, name=contents.name, progress=progress
             )
-            self._server = Server(port, Served(self._prepared), framed=framed)
+            self._runs = _runs_of(self._prepared)
+            self._server = Server(port, Served(self._prepared, self._runs), framed=framed)
         except BaseException as error:
             self._scratch.cleanup()
             if isinstance(error, OSError | OverflowError) and port:
@@ -253,6 +315,8 @@ class Explorer:
 
     def free(self) -> None:
         """Remove what was made, once nothing answers any more."""
+        if self._runs is not None:
+            self._runs.cancel()
         self._server.server_close()
         self._scratch.cleanup()
 

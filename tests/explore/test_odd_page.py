@@ -57,7 +57,7 @@ def test_names_are_text_wherever_they_stand(page):
 
 def test_labels_and_tables_are_csv_whatever_is_in_them(page, odd):
     text = page.run(
-        "const m = await import('./saving.js'); return (await m.labelsCsv(app, 'shown')).text();"
+        "const m = await import('./select.js'); return (await m.labelsCsv(app, 'shown')).text();"
     )
     read = pd.read_csv(io.StringIO(text), dtype=str)
     assert sorted(read["cell_label"]) == sorted(odd.labels().to_pylist())
@@ -106,14 +106,14 @@ def test_sections_have_names_and_a_scale(page):
 
 
 def test_pictures_are_well_formed_and_whole(page):
-    svg = page.run("const m = await import('./saving.js'); return m.figure(app);")
+    svg = page.run("const m = await import('./figure.js'); return m.figure(app);")
     root = ET.fromstring(svg)
     words = "".join(root.itertext())
     assert "S.01" in words
     assert "<img src=x" in words
     assert not [e for e in root.iter() if e.tag.endswith(("script", "foreignObject"))]
     size = page.run(
-        "const m = await import('./saving.js'); const b = await m.figurePng(app);"
+        "const m = await import('./figure.js'); const b = await m.figurePng(app);"
         "const i = await createImageBitmap(b); return [i.width, i.height, b.type];"
     )
     assert size == [2 * int(root.get("width")), 2 * int(root.get("height")), "image/png"]

@@ -66,7 +66,7 @@ def on_screen(page, frame):
 
 def labels_of(page, which):
     text = page.run(
-        f"const m = await import('./saving.js'); return (await m.labelsCsv(app, '{which}')).text();"
+        f"const m = await import('./select.js'); return (await m.labelsCsv(app, '{which}')).text();"
     )
     header, *rows = csv.reader(io.StringIO(text))
     assert header == ["cell_label"]
@@ -212,7 +212,7 @@ def test_a_filter_stays_while_colours_change_and_is_a_condition(page, cells, sho
     )
     shown = page.run("=app.model.shown")
     condition = page.run(
-        "const { condition } = await import('./text.js');"
+        "const { condition } = await import('./commands.js');"
         "return condition(app.state.filters, app.columns, app.meta.where);"
     )
     contents = view_contents(shown_view, where=condition)
@@ -270,7 +270,7 @@ def test_search_by_symbol_identifier_case_and_nearest(page):
             "const q = document.getElementById('query'); q.focus();"
             f"q.value = {json.dumps(text)}; q.dispatchEvent(new Event('input'));"
         )
-        page.wait("document.querySelector('#found li') && !document.getElementById('found').hidden")
+        page.wait("app.finder && document.querySelector('#found li') && !document.getElementById('found').hidden")
         page.run("await new Promise((done) => setTimeout(done, 50))")
         return page.plain("document.getElementById('found').innerText")
 

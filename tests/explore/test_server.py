@@ -108,9 +108,19 @@ def test_only_files_of_the_page(served, name):
     assert ask(served, name)[0].status == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "HEAD"])
 def test_reading_and_nothing_else(served, method):
     assert ask(served, "meta.json", method=method)[0].status == 501
+
+
+@pytest.mark.parametrize("origin", [None, "null", "http://evil.example", "http://127.0.0.1"])
+def test_work_is_begun_by_the_page_alone(served, origin):
+    sent = {} if origin is None else {"Origin": origin}
+    assert ask(served, "markers/t", method="POST", headers=sent)[0].status == 403
+    own = {"Origin": served.url.rpartition("/")[0].rpartition("/")[0]}
+    # a view has nothing that could be asked
+    assert ask(served, "markers/t", method="POST", headers=own)[0].status == 405
+    assert ask(served, "markers/t", method="POST", headers=own, path="/wrong/")[0].status == 404
 
 
 def test_ranges(served):

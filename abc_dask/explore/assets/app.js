@@ -1,27 +1,26 @@
 // The page: what is loaded, what is shown, and how one follows the other.
 
-import { pairPalette, paper, rgb, termPalette, usualLimits, valuePalette, zeroColor } from './color.js';
+import { pairPalette, paper, rgb, stepEdge, termPalette, usualLimits, valuePalette } from './color.js';
 import { Columns } from './columns.js';
 import { DataError, Folder, labelsOf } from './data.js';
 import { button } from './dom.js';
 import { Drawing } from './draw.js';
-import { Finder } from './finder.js';
 import { boxesOf } from './geometry.js';
-import { legend } from './legend.js';
-import { Model } from './model.js';
-import { savePanel, selectPanel } from './saving.js';
+import { Model, testOf } from './model.js';
 import { Stage } from './stage.js';
-import { read, write } from './state.js';
-import { MOST_GENES, tablePanel } from './table.js';
+import { MOST_GENES, read, write } from './state.js';
 import { number, plural, short, termName } from './text.js';
 
 const $ = (id) => document.getElementById(id);
-const TABS = { colour: legend, select: selectPanel, table: tablePanel, save: savePanel };
+// Panels by the modules that make them, which are loaded when they are opened.
+const TABS = { colour: 'legend', select: 'select', table: 'table', save: 'saving' };
 const shade = (theme) => rgb(theme === 'dark' ? '#26292d' : '#efefef');
 
-const paired = (one, two) => {
-  const both = new Uint16Array(one.length);
-  for (let i = 0; i < both.length; i++) both[i] = one[i] | (two[i] << 8);
+// Codes of 16 bits: a column's own, below those of a second one.
+const wideCodes = (one, two) => {
+  if (one instanceof Uint16Array) return one;
+  const both = new Uint16Array(one);
+  if (two) for (let i = 0; i < both.length; i++) both[i] |= two[i] << 8;
   return both;
 };
 
@@ -34,7 +33,7 @@ const stepCounts = (codes) => {
 export class App extends Columns {
   constructor() {
     super();
-    Object.assign(this, { columns: new Map(), loading: new Map(), sizes: {}, active: 'A', loaded: 0, complete: false, genes: [], marks: {} });
+    Object.assign(this, { columns: new Map(), loading: new Map(), panels: {}, sizes: {}, active: 'A', loaded: 0, complete: false, genes: [], marks: {} });
     this.folder = new Folder(new URL('.', location.href));
     this.state = read(location.hash);
     this.dark = matchMedia('(prefers-color-scheme: dark)');
@@ -65,7 +64,6 @@ export class App extends Columns {
     await this.readFirst();
     await this.readGenes();
     await this.readRest();
-    this.finder ??= new Finder(this);
   }
 
   async readFirst() {
@@ -90,24 +88,22 @@ export class App extends Columns {
     }));
     this.geneOf = new Map(this.genes.map((gene) => [gene.id, gene]));
     const { state } = this;
-    const known = (c) => c && (c.gene ? this.geneOf.has(c.gene) : (c.term ? this.meta.terms : this.meta.numbers).some((o) => o.name === (c.term ?? c.number)));
-    if (!known(state.color)) state.color = this.meta.terms.length ? { term: this.meta.terms[0].name } : this.genes.length ? { gene: this.genes[0].id } : null;
+    if (!this.isKey(this.keyOf(state.color))) state.color = this.meta.terms.length ? { term: this.meta.terms[0].name } : this.genes.length ? { gene: this.genes[0].id } : null;
     if (state.second && !this.geneOf.has(state.second)) state.second = null;
     state.filters = Object.fromEntries(Object.entries(state.filters).filter(([k]) => this.isKey(k)));
   }
 
   isKey(key) {
-    const name = key.slice(2);
-    return key.startsWith('g:') ? this.geneOf.has(name) : (key.startsWith('t:') ? this.meta.terms : this.meta.numbers).some((o) => o.name === name);
+    const name = key?.slice(2), lists = { 't:': this.meta.terms, 'n:': this.meta.numbers };
+    return key?.startsWith('g:') ? this.geneOf.has(name) : Boolean(lists[key?.slice(0, 2)]?.some((o) => o.name === name));
   }
 
   async readRest() {
     const { meta, state, model } = this;
-    const wanted = new Set([this.keyOf(state.color), ...Object.keys(state.filters), ...[...state.A, ...state.B].flatMap((step) => Object.keys(step.filters))]);
-    if (state.second) wanted.add(`g:${state.second}`);
+    const wanted = [this.keyOf(state.color), `g:${state.second}`, ...[state, ...state.A, ...state.B].flatMap((step) => Object.keys(step.filters))];
     await Promise.all([
       ...meta.tiles.map((_, tile) => this.readPlaces(tile)),
-      ...[...wanted].filter((key) => key && this.isKey(key)).map((key) => this.column(key)),
+      ...wanted.filter((key) => this.isKey(key)).map((key) => this.column(key)),
     ]);
     this.folder.forget('xy.bin');
     model.boxes = boxesOf(model.places, meta.cells);
@@ -122,7 +118,8 @@ export class App extends Columns {
 
   keyOf(color) {
     if (!color) return null;
-    return color.term !== undefined ? `t:${color.term}` : color.gene !== undefined ? `g:${color.gene}` : `n:${color.number}`;
+    const [[kind, name]] = Object.entries(color);
+    return `${kind[0]}:${name}`;
   }
 
   nameOfKey(key) {
@@ -130,8 +127,9 @@ export class App extends Columns {
   }
 
   colourings() {
-    return [...this.meta.terms.map((c) => [`t:${c.name}`, c.name]), ...this.genes.slice(0, 500).map((g) => [g.key, g.title]), ...this.meta.numbers.map((c) => [`n:${c.name}`, c.name])]
-      .concat(this.state.color?.gene && this.geneOf?.get(this.state.color.gene)?.index >= 500 ? [[this.keyOf(this.state.color), this.nameOfKey(this.keyOf(this.state.color))]] : []);
+    const own = this.geneOf?.get(this.state.color?.gene);
+    const genes = this.genes.filter((gene, k) => k < 500 || gene === own);
+    return [...this.meta.terms.map((c) => [`t:${c.name}`, c.name]), ...genes.map((g) => [g.key, g.title]), ...this.meta.numbers.map((c) => [`n:${c.name}`, c.name])];
   }
 
   termNames() { return this.meta.terms.map((column) => column.name); }
@@ -156,10 +154,7 @@ export class App extends Columns {
     const began = performance.now();
     if (column && this.complete) {
       this.drawing.palette(this.paletteOf(column, other));
-      const wide = other && column.kind === 'value'
-        ? paired(column.codes, other.codes)
-        : column.codes instanceof Uint16Array ? column.codes : new Uint16Array(column.codes);
-      this.drawing.put(1, wide);
+      this.drawing.put(1, wideCodes(column.codes, other?.codes));
     }
     this.marks.recolour = performance.now() - began;
     this.repaint();
@@ -173,7 +168,7 @@ export class App extends Columns {
 
   show(column, tile) {
     this.drawing.palette(termPalette(column.colors, this.theme));
-    this.drawing.put(1, new Uint16Array(column.codes.subarray(0, this.meta.tiles[tile])));
+    this.drawing.put(1, wideCodes(column.codes.subarray(0, this.meta.tiles[tile])));
   }
 
   look() {
@@ -210,11 +205,9 @@ export class App extends Columns {
 
   async attempt(work) {
     try {
-      const done = await work();
-      return done;
+      return await work();
     } catch (error) {
-      this.fail(error, work);
-      return undefined;
+      return this.fail(error, work);
     }
   }
 
@@ -272,6 +265,11 @@ export class App extends Columns {
     else this.stage.redraw();
   }
 
+  // What is found behind the panel of selections has changed.
+  told() {
+    if (this.state.tab === 'select') this.panel();
+  }
+
   activate(set) {
     this.active = set;
     this.panel();
@@ -300,12 +298,11 @@ export class App extends Columns {
       const code = column.codes[cell];
       if (column.kind === 'term') lines.push(`${column.name}: ${termName(column.terms[code])}`);
       else {
-        const width = (column.about.high - column.about.low) / 254;
-        const low = column.about.low + width * (code - (column.about.zero ? 1 : 0));
-        lines.push(`${column.title}: ${code === 255 ? 'no value' : code === 0 && column.about.zero ? '0' : `${short(low)} to ${short(low + width)}`}`);
+        const [low, high] = [code, code + 1].map((step) => short(stepEdge(column.about, step)));
+        lines.push(`${column.title}: ${code === 255 ? 'no value' : code === 0 && column.about.zero ? '0' : `${low} to ${high}`}`);
       }
     }
-    const sets = ['A', 'B'].filter((set, k) => this.model.flags[cell] & [2, 4][k]);
+    const sets = ['A', 'B'].filter((set) => this.model.flags[cell] & testOf(set)[0]);
     return sets.length ? [...lines, `in ${sets.join(' and ')}`] : lines;
   }
 
@@ -332,13 +329,14 @@ export class App extends Columns {
 
   panel() {
     this.say();
-    const { tab } = this.state, name = TABS[tab] ? tab : 'colour';
+    const { tab } = this.state, name = Object.hasOwn(TABS, tab) ? tab : 'colour';
     for (const key of Object.keys(TABS)) {
       $(`tab-${key}`).setAttribute('aria-selected', String(key === name));
       $(`tab-${key}`).tabIndex = key === name ? 0 : -1;
     }
     $('panel').setAttribute('aria-labelledby', `tab-${name}`);
-    if (this.complete) $('panel').replaceChildren(...TABS[name](this).filter(Boolean));
+    if (this.complete && this.panels[name]) $('panel').replaceChildren(...this.panels[name](this).filter(Boolean));
+    else if (this.complete) this.attempt(async () => { this.panels[name] = (await import(`./${TABS[name]}.js`)).panel; this.panel(); });
     $('cells').setAttribute('aria-label', `${this.words()}, coloured by ${this.current()?.title ?? 'nothing yet'}`);
   }
 
@@ -373,6 +371,12 @@ function wire(app) {
     });
   });
   window.addEventListener('hashchange', () => location.reload());
+  for (const kind of ['focus', 'input']) {
+    $('query').addEventListener(kind, () => app.complete && !app.finder && app.attempt(async () => {
+      const { Finder } = await import('./finder.js');
+      app.finder ??= new Finder(app);
+    }));
+  }
 }
 
 export const app = new App();

@@ -13,6 +13,7 @@ export class Finder {
     this.field.addEventListener('focus', () => this.show());
     this.field.addEventListener('blur', () => setTimeout(() => this.close(), 150));
     this.field.addEventListener('keydown', (event) => this.key(event));
+    this.show();
   }
 
   async entries() {

@@ -1,13 +1,13 @@
 // The panel of colours: terms with counts and ticks, a gene's scale and histogram.
 
-import { MISSING, hex, pairColors, partOf, ramp, stepEdge, stepValue, valueColor, zeroColor } from './color.js';
+import { MISSING, hex, pairColors, ramp, stepEdge, valueColor, zeroColor } from './color.js';
 import { button, choice, h, s, tick } from './dom.js';
-import { counts, noTerm } from './model.js';
+import { counts, keeper, noTerm } from './model.js';
 import { number, short, termName } from './text.js';
 
 const MOST_ROWS = 400;
 
-export function legend(app) {
+export function panel(app) {
   const { state } = app, parts = [];
   parts.push(choice('Colour by', app.colourings(), app.keyOf(state.color), (key) => app.colourBy(key)));
   if (state.color?.gene) {
@@ -38,8 +38,7 @@ function slider(app) {
 function terms(app, column) {
   const filter = app.state.filters[column.key];
   const { all, shown } = counts(column, app.model.out, filter, app.model.n);
-  const listed = new Set(filter ? filter.only ?? filter.not : []);
-  const kept = (term) => listed.has(term) === Boolean(filter?.only) || !filter;
+  const kept = keeper(filter);
   const entries = column.terms.map((term, code) => [term, code, column.colors[code]]);
   const gap = noTerm(column.width);
   if (all[gap]) entries.push([null, gap, MISSING[app.theme]]);
@@ -177,31 +176,3 @@ function told(filter, column) {
   const few = names.length > 2 ? `${names.length} terms` : names.join(', ') || 'nothing';
   return filter.only ? `only ${few}` : `without ${few}`;
 }
-
-// Rows of a picture's legend: colours and names of what it shows most.
-export function figureRows(app, most = 24) {
-  const column = app.current(), { state, theme } = app;
-  if (column.kind === 'term') {
-    const { shown } = counts(column, app.model.out, state.filters[column.key], app.model.n);
-    const filter = state.filters[column.key];
-    const listed = new Set(filter ? filter.only ?? filter.not : []);
-    const rows = column.terms.map((term, code) => [term, column.colors[code], shown[code]])
-      .filter(([term, , n]) => n && (!filter || listed.has(term) === Boolean(filter.only)));
-    const gap = shown[noTerm(column.width)];
-    if (gap && (!filter || listed.has(null) === Boolean(filter.only))) rows.push(['(missing)', MISSING[theme], gap]);
-    const few = rows.length > most ? [...rows].sort((a, b) => b[2] - a[2]).slice(0, most) : rows;
-    const kept = rows.filter((r) => few.includes(r)).map(([name, color, n]) => [color, `${name} (${number(n)})`]);
-    return rows.length > most ? [...kept, [null, `and ${rows.length - most} more`]] : kept;
-  }
-  if (state.second && app.other()) {
-    const [a, b, both] = pairColors(theme);
-    return [[a, column.name], [b, app.other().name], [both, 'both'], [zeroColor(theme), 'neither']];
-  }
-  const limits = app.limits('limits');
-  const rows = [1, 0.75, 0.5, 0.25, 0].map((p) => [hex(ramp(p, theme)), short(limits[0] + p * (limits[1] - limits[0]))]);
-  if (column.about.zero) rows.push([zeroColor(theme), 'zero']);
-  if (column.about.missing) rows.push([MISSING[theme], `no value (${number(column.about.missing)})`]);
-  return rows;
-}
-
-export { partOf, stepValue };

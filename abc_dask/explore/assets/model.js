@@ -3,16 +3,16 @@
 import { cellsWithin } from './geometry.js';
 
 export const HIDDEN = 1, IN_A = 2, IN_B = 4;
-export const BITS = { A: IN_A, B: IN_B };
+// Flags that are looked at, and what they are, for cells of A, of B, or that are shown.
+export const testOf = (set) => ({ A: [IN_A, IN_A], B: [IN_B, IN_B] })[set] ?? [HIDDEN, 0];
 
 export const noTerm = (width) => (width === 1 ? 255 : 65535);
 
-// For each code of a column of terms whether a filter keeps it; the last one stands for missing.
-export function keptTerms(filter, terms) {
-  const named = new Set(filter.only ?? filter.not);
-  const kept = [...terms, null].map((term) => named.has(term) === Boolean(filter.only));
-  return Uint8Array.from(kept, Number);
-}
+// Whether a filter, or none, keeps a term; null is a missing one.
+export const keeper = (filter) => {
+  const named = new Set(filter?.only ?? filter?.not);
+  return (term) => named.has(term) === Boolean(filter?.only);
+};
 
 // For each of 256 steps of a gene whether a filter keeps it.
 export function keptSteps(filter, about) {
@@ -27,10 +27,9 @@ export function keptSteps(filter, about) {
 // A table from code to whether it is kept, for any column.
 export function keeps(column, filter) {
   if (column.kind === 'value') return keptSteps(filter, column.about);
-  const kept = keptTerms(filter, column.terms);
-  const table = new Uint8Array(column.width === 1 ? 256 : 65536);
-  table.set(kept.subarray(0, -1));
-  table[noTerm(column.width)] = kept.at(-1);
+  const kept = keeper(filter), table = new Uint8Array(noTerm(column.width) + 1);
+  table.set(column.terms.map(kept));
+  table[table.length - 1] = kept(null);
   return table;
 }
 
@@ -72,15 +71,11 @@ export class Model {
     const pairs = this.pairs(filters);
     this.out = fails(pairs, this.n);
     const { flags, out } = this;
-    let shown = 0;
+    this.shown = 0;
     for (let i = 0; i < this.n; i++) {
-      if (out[i]) flags[i] |= HIDDEN;
-      else {
-        flags[i] &= ~HIDDEN;
-        shown++;
-      }
+      flags[i] = (flags[i] & ~HIDDEN) | Number(out[i] > 0);
+      if (!out[i]) this.shown++;
     }
-    this.shown = shown;
   }
 
   pairs(filters) {
@@ -91,7 +86,7 @@ export class Model {
 
   // Make a selection anew from its steps; returns its number of cells.
   select(name, steps) {
-    const bit = BITS[name], { flags, n } = this;
+    const [bit] = testOf(name), { flags, n } = this;
     for (let i = 0; i < n; i++) flags[i] &= ~bit;
     for (const step of steps) {
       const out = fails(this.pairs(step.filters), n);
@@ -106,16 +101,9 @@ export class Model {
     return count;
   }
 
-  // The cells of a set: 'A', 'B', or what is shown.
-  *cellsOf(name) {
-    const [bit, wanted] = name in BITS ? [BITS[name], BITS[name]] : [HIDDEN, 0];
-    for (let i = 0; i < this.n; i++) if ((this.flags[i] & bit) === wanted) yield i;
-  }
-
   // Ranks within each tile of the cells of a set: [[tile, ranks], ...].
   byTile(name, tiles) {
-    const [bit, wanted] = name in BITS ? [BITS[name], BITS[name]] : [HIDDEN, 0];
-    const found = [];
+    const [bit, wanted] = testOf(name), found = [];
     let start = 0;
     tiles.forEach((count, tile) => {
       const ranks = [];

@@ -1,9 +1,9 @@
 // The picture under the hand: moving, zooming, lasso, rectangle, tooltip; mouse, touch, keyboard.
 
-import { Camera, NOWHERE, STEPS, nearestCell, pointSize, scaleBar, simplified } from './geometry.js';
+import { Camera, STEPS, nearestCell, pointSize, scaleBar, simplified } from './geometry.js';
+import { h, s } from './dom.js';
 import { short } from './text.js';
 
-const SVG = 'http://www.w3.org/2000/svg';
 const SLOW = 25; // milliseconds of a picture, above which the last one is moved instead
 const REST = 140;
 const MOST_CORNERS = 400;
@@ -191,12 +191,8 @@ export class Stage {
     const cell = nearestCell(x, y, Math.max(1e-9, x1 - x), Math.max(1e-9, ry), model.places, model.boxes, model.n, (i) => !model.out[i]);
     tip.hidden = cell < 0;
     if (cell < 0) return;
-    tip.replaceChildren(...app.tell(cell).map((line) => {
-      const row = document.createElement('div');
-      row.textContent = line;
-      return row;
-    }));
-    if (clicked) app.nameOf(cell).then((label) => { tip.prepend(Object.assign(document.createElement('b'), { textContent: label })); });
+    tip.replaceChildren(...app.tell(cell).map((line) => h('div', {}, line)));
+    if (clicked) app.nameOf(cell).then((label) => tip.prepend(h('b', {}, label)));
     const left = px + 14 + tip.offsetWidth > this.width ? px - 14 - tip.offsetWidth : px + 14;
     tip.style.left = `${Math.max(0, left)}px`;
     tip.style.top = `${Math.max(0, Math.min(py + 14, this.height - tip.offsetHeight))}px`;
@@ -251,12 +247,7 @@ export class Stage {
   // What lies over the cells: sections' names, the scale bar, outlines; as SVG elements.
   parts() {
     const { camera, width, height, app } = this, found = [];
-    const make = (name, attributes, text) => {
-      const element = document.createElementNS(SVG, name);
-      for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-      if (text !== undefined) element.textContent = text;
-      found.push(element);
-    };
+    const make = (...parts) => found.push(s(...parts));
     const { layout } = app.meta;
     for (const panel of layout.panels) {
       const left = width / 2 + (panel.x - camera.x) * camera.scale;
@@ -295,5 +286,3 @@ export class Stage {
     this.overlay.replaceChildren(...found);
   }
 }
-
-export const isNowhere = (places, cell) => places[2 * cell] === NOWHERE;

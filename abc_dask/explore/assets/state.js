@@ -1,5 +1,7 @@
 // What is shown, as the part of the address behind '#'.
 
+export const MOST_GENES = 24; // of a table
+
 export const DEFAULTS = Object.freeze({
   id: '', // which cells, so that an address of others is told
   color: null, // {term: name}, {gene: identifier} or {number: name}

@@ -1,28 +1,22 @@
 // Statistics of sets of cells by groups: those of `abc-dask summarize`.
 
-import { BITS, HIDDEN, noTerm } from './model.js';
+import { noTerm, testOf } from './model.js';
 
-// Group of each cell: its term, and behind the terms the missing ones.
-export function groupsOf(column) {
-  const gap = noTerm(column.width), last = column.terms.length;
-  return (code) => (code === gap ? last : code);
-}
-
-export function cellCounts(column, sets, flags, n) {
-  const group = groupsOf(column), size = column.terms.length + 1;
-  const found = sets.map(() => new Uint32Array(size));
-  sets.forEach((set, s) => {
-    const [bit, wanted] = set in BITS ? [BITS[set], BITS[set]] : [HIDDEN, 0];
-    for (let i = 0; i < n; i++) if ((flags[i] & bit) === wanted) found[s][group(column.codes[i])]++;
+// Cells of each set by group: a term, and behind the terms the missing ones.
+export function cellCounts({ terms, width, codes }, sets, flags, n) {
+  const gap = noTerm(width);
+  return sets.map((set) => {
+    const [bit, wanted] = testOf(set), found = new Uint32Array(terms.length + 1);
+    for (let i = 0; i < n; i++) if ((flags[i] & bit) === wanted) found[codes[i] === gap ? terms.length : codes[i]]++;
+    return found;
   });
-  return found;
 }
 
 // For each set: values that are there, those above zero, and the mean, by group.
 export function geneStatistics(values, column, sets, flags, n) {
   const size = column.terms.length + 1, gap = noTerm(column.width), codes = column.codes;
   return sets.map((set) => {
-    const [bit, wanted] = set in BITS ? [BITS[set], BITS[set]] : [HIDDEN, 0];
+    const [bit, wanted] = testOf(set);
     const count = new Uint32Array(size), positive = new Uint32Array(size);
     const sum = new Float64Array(size), lost = new Float64Array(size);
     for (let i = 0; i < n; i++) {

@@ -4,9 +4,9 @@ import { hex, ramp, stepValue, zeroColor } from './color.js';
 import { exactValues } from './data.js';
 import { button, choice, h, s, save } from './dom.js';
 import { cellCounts, geneStatistics } from './stats.js';
-import { csv, number, short, termName } from './text.js';
+import { MOST_GENES } from './state.js';
+import { csv, cut, number, short, termName } from './text.js';
 
-const MOST_GENES = 24;
 const MOST_DOTS = 60;
 
 // Numbers of all groups and sets: exact where the folder has exact values.
@@ -48,7 +48,7 @@ export function tableCsv(table) {
   return csv([head, ...table.rows.map((row) => [row.term ?? '', row.set, row.cells, ...row.statistics.flatMap((o) => [o.mean, o.fraction, o.count])])]);
 }
 
-export function tablePanel(app) {
+export function panel(app) {
   const { state } = app;
   if (!app.termNames().length || !app.genes.length) return [h('p', {}, 'A table needs a column of terms and a gene.')];
   const by = app.tableBy(), genes = app.tableGenes();
@@ -108,8 +108,6 @@ function dots(app, table) {
     h('p', { class: 'faint' }, `Area: share above zero; colour: mean, from 0 to each gene's highest.${rest > 0 ? ` ${number(rest / table.sets.length)} more groups stand in the table.` : ''}`));
 }
 
-const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-
 function grid(table) {
   const several = table.sets.length > 1;
   const head = h('tr', {}, h('th', { scope: 'col' }, table.by), several ? h('th', { scope: 'col' }, 'set') : null, h('th', { scope: 'col' }, 'cells'),
@@ -119,5 +117,3 @@ function grid(table) {
     ...row.statistics.flatMap((o) => [h('td', { title: o.count ? String(o.mean) : 'no value' }, short(o.mean)), h('td', { title: `${number(o.count)} values` }, o.count ? `${(100 * o.fraction).toFixed(1)} %` : '')])));
   return h('div', { class: 'scroll', tabindex: 0 }, h('table', { class: 'numbers' }, h('thead', {}, head), h('tbody', {}, ...body)));
 }
-
-export { MOST_GENES };

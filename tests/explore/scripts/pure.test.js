@@ -3,10 +3,12 @@ import test from 'node:test';
 import { stepEdge, stepValue, usualLimits, valuePalette } from './color.js';
 import { DataError, Folder, inflate, labelsOf, placesOf } from './data.js';
 import { boxesOf, Camera, cellsWithin, nearestCell, NOWHERE, scaleBar, simplified } from './geometry.js';
+import { condition, literal, shell } from './commands.js';
+import { packed } from './markers.js';
 import { counts, Model } from './model.js';
 import { distance, find } from './search.js';
 import { fresh, read, write } from './state.js';
-import { condition, csv, literal, shell } from './text.js';
+import { csv } from './text.js';
 
 let seed = 1;
 const random = () => (seed = (seed * 48271) % 2147483647) / 2147483647;
@@ -108,17 +110,17 @@ test('filters, counts and selections', () => {
   model.boxes = boxesOf(model.places, 6);
   const filters = { 't:kind': { not: ['a'] }, 'g:x': { steps: [5, 20, 0, 1] } };
   model.filter(filters);
-  assert.deepEqual([...model.cellsOf('shown')], [3, 4, 5]);
+  assert.deepEqual(model.byTile('shown', [6]), [[0, [3, 4, 5]]]);
   const { all, shown } = counts(kind, model.out, filters['t:kind'], 6);
   assert.deepEqual([all[0], all[1], all[255]], [2, 2, 2]);
   assert.deepEqual([shown[0], shown[1], shown[255]], [1, 1, 2]); // as if its own filter were not
   const square = [0, 0, 60, 0, 60, 60, 0, 60];
   assert.equal(model.select('A', [{ op: '+', shape: square, filters: {} }]), 5);
   assert.equal(model.select('B', [{ op: '+', shape: null, filters }, { op: '-', shape: square, filters: {} }]), 1);
-  assert.deepEqual([...model.cellsOf('A')], [0, 1, 2, 3, 4]);
+  assert.deepEqual(model.byTile('A', [6]), [[0, [0, 1, 2, 3, 4]]]);
   assert.deepEqual(model.byTile('A', [3, 3]), [[0, [0, 1, 2]], [1, [0, 1]]]);
   model.filter({ 't:kind': { only: [null] } });
-  assert.deepEqual([...model.cellsOf('shown')], [4, 5]);
+  assert.deepEqual(model.byTile('shown', [6]), [[0, [4, 5]]]);
 });
 
 test('names are found by beginning, part, and nearness', () => {
@@ -184,4 +186,14 @@ test('bytes become labels and places', async () => {
   assert.deepEqual([...placesOf(Uint8Array.of(1, 1, 0, 0, 0, 0, 0, 0))], [1, 0, 0, 1]);
   assert.deepEqual([...placesOf(Uint8Array.of(255, 255, 255, 255))], [NOWHERE, NOWHERE]);
   assert.deepEqual([...await inflate(Uint8Array.of(1, 2))], [1, 2]);
+});
+
+test('selections are sent as bits, the highest first', () => {
+  const flags = Uint8Array.from({ length: 21 }, () => whole(8));
+  const bits = packed(flags, 21), size = 3;
+  assert.equal(bits.length, 2 * size);
+  [2, 4].forEach((flag, k) => {
+    const text = [...bits.subarray(k * size, (k + 1) * size)].map((b) => b.toString(2).padStart(8, '0')).join('');
+    assert.equal(text, [...flags].map((f) => (f & flag ? '1' : '0')).join('').padEnd(24, '0'));
+  });
 });
