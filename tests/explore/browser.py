@@ -40,7 +40,9 @@ def found():
 
 
 class Browser:
-    """One process with pages; `with Browser(folder) as browser`."""
+    """One Chromium with tabs; `with Browser(folder) as browser`."""
+
+    kind = "chromium"
 
     def __init__(self, folder: Path, flags=()):
         to_browser, self._out = os.pipe()
@@ -113,16 +115,67 @@ class Browser:
         events, self._events = self._events, []
         return events
 
-    def page(self, url, *, width=1280, height=800, dark=False, touch=False):
-        return Page(self, url, width, height, dark, touch)
+    def page(self, url, **look):
+        """Open a tab of its own."""
+        return Page(self).show(url, **look)
 
 
-class Page:
-    """One tab: what it asked for, what it complained of, and hands on its mouse and keys."""
+class Tab:
+    """A tab: what it asked for, what it complained of, and hands on its mouse and keys."""
 
-    def __init__(self, browser, url, width, height, dark, touch):
-        self.browser = browser
+    def __init__(self):
         self.requests, self.complaints, self.received = [], [], 0
+
+    def show(self, url, *, width=1280, height=800, dark=False, touch=False):
+        """Load a page anew, whatever was shown before."""
+        self.resize(width, height, touch=touch)
+        self.prefer(dark=dark)
+        self.open("about:blank")
+        self.hear()
+        self.requests, self.complaints, self.received = [], [], 0
+        self.open(url)
+        return self
+
+    def run(self, code):
+        """Evaluate JavaScript in the page; `app` is the page's own."""
+        if code.startswith("="):
+            return self.plain(f"import('./app.js').then(async ({{ app }}) => ({code[1:]}))")
+        return self.plain(f"import('./app.js').then(async ({{ app }}) => {{ {code} }})")
+
+    def wait(self, code, patience=PATIENCE):
+        """Wait until an expression is true; returns it."""
+        until = time.monotonic() + patience
+        while True:
+            try:
+                value = self.run(f"={code}")
+            except RuntimeError:
+                value = None
+            if value:
+                return value
+            if time.monotonic() > until:
+                raise TimeoutError(f"never true: {code}; {self.hear().complaints}")
+            time.sleep(0.02)
+
+    def ready(self):
+        self.wait("app.complete && !!document.getElementById('panel').firstChild")
+        self.run("await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 30)))")
+        return self
+
+    def click(self, selector):
+        box = self.plain(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            "e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
+            "return [b.left + b.width / 2, b.top + b.height / 2]; })()"
+        )
+        self.drag([box])
+
+
+class Page(Tab):
+    """A tab of Chromium."""
+
+    def __init__(self, browser):
+        super().__init__()
+        self.browser = browser
         context = browser.call("Target.createBrowserContext")["browserContextId"]
         target = browser.call("Target.createTarget", url="about:blank", browserContextId=context)
         self.target = target["targetId"]
@@ -130,15 +183,11 @@ class Page:
         self.session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
-        self.resize(width, height, touch)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.open(url)
 
     def call(self, method, **params):
         return self.browser.call(method, self.session, **params)
 
-    def resize(self, width, height, touch=False):
+    def resize(self, width, height, *, touch=False):
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -146,8 +195,11 @@ class Page:
             deviceScaleFactor=1,
             mobile=touch,
         )
-        if touch:
-            self.call("Emulation.setTouchEmulationEnabled", enabled=True)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
+
+    def prefer(self, *, dark):
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, url):
         self.call("Page.navigate", url=url)
@@ -168,41 +220,12 @@ class Page:
                 self.complaints.append(params["entry"]["text"] + params["entry"].get("url", ""))
         return self
 
-    def run(self, code):
-        """Evaluate JavaScript in the page; `app` is the page's own."""
-        whole = f"import('./app.js').then(async ({{ app }}) => {{ {code} }})"
-        if code.startswith("="):
-            whole = f"import('./app.js').then(async ({{ app }}) => ({code[1:]}))"
-        done = self.call(
-            "Runtime.evaluate", expression=whole, awaitPromise=True, returnByValue=True
-        )
+    def plain(self, code):
+        """Evaluate JavaScript; a promise is waited for."""
+        done = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in done:
             raise RuntimeError(json.dumps(done["exceptionDetails"])[:800])
         return done["result"].get("value")
-
-    def plain(self, code):
-        """Evaluate JavaScript without the page's modules."""
-        done = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
-        return done["result"].get("value")
-
-    def wait(self, code, patience=PATIENCE):
-        """Wait until an expression is true; returns it."""
-        until = time.monotonic() + patience
-        while True:
-            try:
-                value = self.run(f"={code}")
-            except RuntimeError:
-                value = None
-            if value:
-                return value
-            if time.monotonic() > until:
-                raise TimeoutError(f"never true: {code}; {self.hear().complaints}")
-            time.sleep(0.02)
-
-    def ready(self):
-        self.wait("app.complete")
-        self.run("await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 30)))")
-        return self
 
     def mouse(self, kind, x, y, *, button="left", modifiers=0):
         held = 0 if kind == "mouseReleased" or button == "none" else 1
@@ -223,21 +246,18 @@ class Page:
             self.mouse("mouseMoved", *point, modifiers=modifiers)
         self.mouse("mouseReleased", *points[-1], modifiers=modifiers)
 
-    def key(self, key, *, modifiers=0, text=None):
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, modifiers=modifiers,
-                  **({"text": text} if text else {}))  # fmt: skip
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=modifiers)
+    def key(self, key, *, shift=False):
+        held = 8 if shift else 0
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, modifiers=held)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=held)
 
-    def touch(self, kind, points):
-        self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
-
-    def click(self, selector):
-        box = self.plain(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            "e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
-            "return [b.left + b.width / 2, b.top + b.height / 2]; })()"
-        )
-        self.drag([box])
+    def fingers(self, *moves):
+        """Move one finger or two along places, from touching the page to leaving it."""
+        for k, places in enumerate(moves):
+            points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+            kind = "touchMove" if k else "touchStart"
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def screenshot(self, path=None):
         data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])

@@ -27,15 +27,10 @@ def url(odd):
 
 
 @pytest.fixture
-def page(browser, url):
-    opened = browser.page(url).ready()
-    yield opened
-    opened.hear()
-    assert opened.plain("document.title") != "hurt"
-    assert opened.plain("document.querySelectorAll('img, b, script:not([src])').length") == 0
-    opened.close()
-    assert opened.complaints == []
-    assert all(u.startswith((url, "data:", "blob:")) for u in opened.requests)
+def page(clean, url):
+    yield clean.show(url).ready()
+    assert clean.plain("document.title") != "hurt"
+    assert clean.plain("document.querySelectorAll('img, b, script:not([src])').length") == 0
 
 
 def test_names_are_text_wherever_they_stand(page):
@@ -125,6 +120,8 @@ def test_names_for_those_who_do_not_see(page):
         ".filter((e) => !(e.innerText || e.getAttribute('aria-label') || e.labels?.length)).length"
     )
     assert unnamed == 0
+    if page.browser.kind != "chromium":
+        return  # nothing tells what a screen reader is told
     tree = page.call("Accessibility.getFullAXTree")["nodes"]
     named = {(n["role"]["value"], n.get("name", {}).get("value", "")) for n in tree if "role" in n}
     assert ("combobox", "Search genes, columns and terms") in named
@@ -132,12 +129,11 @@ def test_names_for_those_who_do_not_see(page):
     assert sum(role == "tab" for role, _ in named) == 4
 
 
-def test_a_narrow_screen_scrolls_one_way_only(browser, url):
-    page = browser.page(url, width=390, height=844, dark=True).ready()
+def test_a_narrow_screen_scrolls_one_way_only(clean, url):
+    page = clean.show(url, width=390, height=844, dark=True).ready()
     for tab in ("colour", "select", "table", "save"):
         page.run(f"app.set({{ tab: '{tab}' }})")
         page.run("await new Promise((done) => setTimeout(done, 80))")
         assert page.plain("document.documentElement.scrollWidth") <= 390
     ground = page.plain("getComputedStyle(document.body).backgroundColor")
     assert ground == "rgb(23, 25, 28)"
-    page.close()

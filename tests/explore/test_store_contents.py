@@ -74,9 +74,9 @@ def test_a_store_without_places_is_refused(tmp_path, files):
         store_contents(open_store(store.path))
 
 
-def test_the_table_in_the_browser_is_that_of_the_store(browser, built, files):
+def test_the_table_in_the_browser_is_that_of_the_store(clean, built, files):
     served = Explorer(store_contents(open_store(built.path))).start()
-    page = browser.page(served.url).ready()
+    page = clean.show(served.url).ready()
     rows = page.run(
         "const { tabulate } = await import('./table.js');"
         "return (await tabulate(app, 'kind', app.genes.slice(100, 103))).rows;"
@@ -88,7 +88,6 @@ def test_the_table_in_the_browser_is_that_of_the_store(browser, built, files):
     assert [row["term"] for row in rows] == ["c", "a", "b", None]
     assert np.allclose(got, by.to_numpy(), rtol=1e-13)
     assert "4 without a place" in page.plain("document.getElementById('counts').innerText")
-    page.close()
     served.close()
 
 
