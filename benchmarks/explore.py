@@ -115,12 +115,14 @@ class MadeUp:
         return found
 
 
-def made_view(folder: Path, n_cells: int) -> Path:
+def made_view(
+    folder: Path, n_cells: int, cells: type[MadeUp] = MadeUp, name: str = "made-up"
+) -> Path:
     """Write the view where no earlier run kept it."""
-    place = folder / f"made-up-{n_cells}.parquet"
+    place = folder / f"{name}-{n_cells}.parquet"
     if place.exists():
         return place
-    reader = MadeUp(n_cells)
+    reader = cells(n_cells)
     genes = [
         {"column": n, "gene_identifier": f"ENS{k}", "gene_symbol": n, "absent_in": []}
         for k, n in enumerate(REFERENCE_GENES)
@@ -132,7 +134,12 @@ def made_view(folder: Path, n_cells: int) -> Path:
         "dtype": "float32",
         "genes": genes,
         "counts": {"cells_asked": n_cells, "cells": n_cells, "cells_missing": 0},
-        "matrices": [{"dataset_label": "made-up", "feature_matrix_label": "made-up"}],
+        "matrices": [
+            {"dataset_label": "made-up", "feature_matrix_label": "made-up", "cells_found": n_cells}
+            | {"size": 0, "md5": None, "md5_verified": False, "file": "made-up.h5ad"}
+        ],
+        "run": {"versions": {}},
+        "created": "",
         "annotations": [a.describe() for a in reader.annotations],
         "places": "X_umap",
         "format_version": FORMAT_VERSION,
