@@ -16,13 +16,9 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from abc_dask import open_view
 from abc_dask.analysis.plots.colors import distinct_colors
 from abc_dask.release.annotation import Annotation
 from benchmarks.explore import MadeUp, made_view

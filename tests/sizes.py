@@ -21,7 +21,8 @@ PACKAGE = Path(abc_dask.__file__).parent
 
 # Each by its room and module, with a value that a few hundred cells exceed many times.
 LOWERED = {
-    "analysis.summary._FAN_IN": 2,
+    "analysis.moments._FAN_IN": 2,
+    "analysis.report.columns._BATCH_BYTES": 1 << 12,
     "disk.files._READ": 64,
     "disk.kept_table.ROW_GROUP": 16,
     "matrix.chunk_index._BATCH_BYTES": 1 << 10,
@@ -72,7 +73,7 @@ LEFT = {
         analysis.plots.figures._MOST_PANELS analysis.plots.groups.MOST_GROUPS
         analysis.markers._MOST_PAIRS analysis.markers._MOST_ROWS
         analysis.plots.legends.MOST_TERMS analysis.plots.map_labels._MOST_LABELLED
-        analysis.plots.map_labels.MOST_LISTED analysis.report._MOST_PICTURES
+        analysis.plots.map_labels.MOST_LISTED analysis.report.page._MOST_PICTURES
         disk.files._LONGEST_STEM
         matrix.chunk_index._LARGEST_HEADER matrix.h5py_reader._LARGEST_CHUNK_CACHE
         matrix.hdf5._LARGEST_RATIO matrix.hdf5._LARGEST_CHUNK matrix.inflation._OVERHEAD
@@ -90,7 +91,8 @@ LEFT = {
         analysis.summary._SHOWN
         analysis.plots.canvas.DPI analysis.plots.legends._LINES
         analysis.plots.map_labels._GRID analysis.plots.map_labels._LETTERS
-        analysis.report._DPI analysis.order_loops._BITS
+        analysis.report.legends._STOPS analysis.report.legends._COLORS analysis.report.page._STOPS
+        analysis.report.dots.STEP analysis.order_loops._BITS
         analysis.store_loops._TOGETHER matrix.chunk_index._USUAL_K
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Part = TypeVar("Part")
+
+# How many partial results are put together at once.
+_FAN_IN = 8
+
+# Groups as many times the cells are still counted, not sorted, to find those that occur.
+_SPARSEST = 4
+
+
+@dataclass(frozen=True)
+class Members:
+    """Which group some cells are in.
+
+    Attributes
+    ----------
+    groups : array of int64, shape (n_groups,)
+        Those that occur, rising.
+    rank : array of int64, shape (n_cells,)
+        Index into `groups`.
+    """
+
+    groups: NDArray[np.int64]
+    rank: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, groups: NDArray[np.int64]) -> Members:
+        """Find the groups that occur; `groups` are numbers from 0, of each cell."""
+        if not len(groups) or int(groups.max()) > _SPARSEST * len(groups):
+            return cls(*np.unique(groups, return_inverse=True))
+        present = np.flatnonzero(np.bincount(groups))
+        ranks = np.zeros(int(groups.max()) + 1, np.int64)
+        ranks[present] = np.arange(len(present))
+        return cls(present, ranks[groups])
 
 
 @dataclass(frozen=True)
@@ -37,16 +72,17 @@ class Moments:
     lacking: int = 0
 
     @classmethod
-    def of(cls, groups: NDArray[np.int64], values: NDArray[Any]) -> Moments:
+    def of(cls, members: Members, values: NDArray[Any]) -> Moments:
         """Count and sum up some cells.
 
         Parameters
         ----------
-        groups : array of int64, shape (n_cells,)
+        members : Members
+            Of n_cells cells.
         values : array, shape (n_genes, n_cells)
             NaN where a cell has no value.
         """
-        present, place = np.unique(groups, return_inverse=True)
+        present, place = members.groups, members.rank
         shape = (len(present), len(values))
         count, positive = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         total, mean, squares = (np.zeros(shape) for _ in range(3))
@@ -62,6 +98,15 @@ class Moments:
             mean[:, k], squares[:, k] = _spread(where, kept, count[:, k], total[:, k])
         cells = np.bincount(place, minlength=n)
         return cls(present, cells, count, positive, total, mean, squares)
+
+    @classmethod
+    def side_by_side(cls, genes: Sequence[Moments]) -> Moments:
+        """Return what is known of several genes of the same cells as one."""
+        named = ("count", "positive", "total", "mean", "squares")
+        joined: dict[str, Any] = {
+            name: np.hstack([getattr(gene, name) for gene in genes]) for name in named
+        }
+        return replace(genes[0], **joined)
 
     def __add__(self, other: Moments) -> Moments:
         """Put two together."""
@@ -114,6 +159,21 @@ class Moments:
             if name == "std":
                 return np.where(self.count > 1, np.sqrt(self.squares / (self.count - 1)), np.nan)
         return np.where(self.count > 0, self.total, np.nan)
+
+
+def as_a_tree(parts: list[Part], add: Callable[[list[Part]], Part]) -> Part:
+    """Add up parts, a few at a time, until one is left: in this order wherever it is done."""
+    while len(parts) > 1:
+        parts = [add(parts[k : k + _FAN_IN]) for k in range(0, len(parts), _FAN_IN)]
+    return parts[0]
+
+
+def add_up(parts: Iterable[Moments]) -> Moments:
+    """Add up what is known of parts of the cells, one after the other."""
+    first, *others = parts
+    for other in others:
+        first += other
+    return first
 
 
 def _spread(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_groups import MISSING, group_index
 from abc_dask.analysis.group_table import CELLS, TABLES, GroupTable, write_frames
-from abc_dask.analysis.moments import Moments
+from abc_dask.analysis.moments import Members, Moments, add_up, as_a_tree
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names, html_table, names_of, nearest, plural
 from abc_dask.release.annotation import Annotation
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     import dask.dataframe as dd
 
 STATISTICS = ("mean", "fraction", "median", "count", "sum", "std")
-
-# How many partial results one task puts together.
-_FAN_IN = 8
 
 # Groups and genes that a notebook shows.
 _SHOWN = 8
@@ -256,20 +253,28 @@ def summarize(
     others = condition.columns if condition else ()
     needed += [name for name in others if name not in needed and name != frame.index.name]
     parts = frame[needed].to_delayed(optimize_graph=True)
-    wish = _Wish(tuple(genes), tuple(by), missing == "drop", condition)
-    level = [dask.delayed(wish.moments)(part) for part in parts]
-    together = dask.delayed(_add_all)
-    while len(level) > 1:
-        level = [together(level[k : k + _FAN_IN]) for k in range(0, len(level), _FAN_IN)]
-    (found,) = dask.compute(level[0])
+    request = _Request(tuple(genes), tuple(by), missing == "drop", condition)
+    level = [dask.delayed(request.moments)(part) for part in parts]
+    (found,) = dask.compute(as_a_tree(level, dask.delayed(add_up)))
+    values = {
+        name: _medians(frame, needed, request, found.groups)
+        if name == "median"
+        else found.statistic(name)
+        for name in statistics
+    }
+    return summary_of(found, genes, by, values, missing)
+
+
+def summary_of(
+    found: Moments,
+    genes: Sequence[str],
+    by: Sequence[Annotation],
+    values: Mapping[str, NDArray[Any]],
+    missing: str,
+) -> Summary:
+    """Return statistics, groups x genes each, as a summary."""
     index = group_index(found.groups, by)
-    tables = {}
-    for name in statistics:
-        if name == "median":
-            values = _medians(frame, needed, wish, found.groups)
-        else:
-            values = found.statistic(name)
-        tables[name] = pd.DataFrame(values, index=index, columns=list(genes))
+    tables = {name: pd.DataFrame(v, index=index, columns=list(genes)) for name, v in values.items()}
     absent = (found.cells[:, np.newaxis] - found.count).sum(axis=0)
     return Summary(
         by=tuple(a.name for a in by),
@@ -284,7 +289,7 @@ def summarize(
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _Request:
     """What a task must know: small, picklable but for the terms of the columns."""
 
     genes: tuple[str, ...]
@@ -313,7 +318,7 @@ class _Wish:
     def moments(self, part: pd.DataFrame) -> Moments:
         """Sum up one partition."""
         groups, kept, left_out, lacking = self.groups(part)
-        found = Moments.of(groups, kept[list(self.genes)].to_numpy().T)
+        found = Moments.of(Members.of(groups), kept[list(self.genes)].to_numpy().T)
         return replace(found, left_out=left_out, lacking=lacking)
 
     def values(self, part: pd.DataFrame, gene: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -324,27 +329,20 @@ class _Wish:
         return groups[held], values[held]
 
 
-def _add_all(parts: list[Moments]) -> Moments:
-    added = parts[0]
-    for part in parts[1:]:
-        added += part
-    return added
-
-
 def _medians(
-    frame: dd.DataFrame, needed: Sequence[str], wish: _Wish, groups: NDArray[np.int64]
+    frame: dd.DataFrame, needed: Sequence[str], request: _Request, groups: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the exact median of each group, gene by gene: one column in one task at a time."""
     import dask
 
-    others = [name for name in needed if name not in wish.genes]
-    named = () if wish.condition is None else wish.condition.columns
+    others = [name for name in needed if name not in request.genes]
+    named = () if request.condition is None else request.condition.columns
     columns = []
-    for gene in wish.genes:
+    for gene in request.genes:
         # a condition may name other genes
-        read = [gene, *others, *(n for n in named if n in wish.genes and n != gene)]
+        read = [gene, *others, *(n for n in named if n in request.genes and n != gene)]
         parts = frame[read].to_delayed(optimize_graph=True)
-        values = [dask.delayed(wish.values)(part, gene) for part in parts]
+        values = [dask.delayed(request.values)(part, gene) for part in parts]
         columns.append(dask.delayed(_median)(values, groups).compute())
     return np.stack(columns, axis=1) if columns else np.zeros((len(groups), 0))
 

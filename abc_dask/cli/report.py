@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from abc_dask.cli.command import command, show_written
+from abc_dask.cli.common import is_quiet
 from abc_dask.cli.opened import columns_of, open_genes
 from abc_dask.cli.options import limits, names_option
 from abc_dask.cli.plot import download_base, palette
+from abc_dask.errors import UsageError
+
+if TYPE_CHECKING:
+    from abc_dask.analysis.markers import Markers
+    from abc_dask.view import View
 
 
 @command()
@@ -22,27 +29,82 @@ from abc_dask.cli.plot import download_base, palette
 )
 @names_option("--color", metavar="NAME,...", help="Pictures; all genes and groups by default.")
 @names_option("--genes", metavar="GENE,...", help="Of a store: the genes to show.")
+@click.option(
+    "--markers",
+    metavar="COLUMN",
+    help="Of a store: list the first markers of each group too, by Welch's t over all its genes.",
+)
+@click.option(
+    "--explorer",
+    metavar="DIR",
+    help="Write the explorer's folder too, as explore --static does, and lead to it by a link; "
+    "that of the same view is kept.",
+)
 @limits
 @palette
 @download_base
-@click.option("--overwrite", is_flag=True, help="Replace the page.")
+@click.option("--overwrite", is_flag=True, help="Replace the page, and the explorer's folder.")
 def report(
     out: str,
     output: str,
     by: tuple[str, ...],
     color: tuple[str, ...],
     genes: tuple[str, ...],
+    *,
+    markers: str | None,
+    explorer: str | None,
     **options: Any,
 ) -> None:
-    """Write one page about a view: provenance, counts, tables, pictures; it needs no network."""
-    from abc_dask.analysis.report import write_report
+    """Write one page about a view: provenance, counts, tables, pictures; it needs no network.
 
+    The explorer's folder needs a web server; the page itself does not.
+    """
+    from abc_dask.analysis.report import check_place, write_report
+
+    check_place(output, overwrite=options["overwrite"])
     view = open_genes(out, genes)
+    found = None if markers is None else _markers(out, markers)
+    if explorer is not None:
+        _explore(view, Path(explorer), options["download_base"], overwrite=options["overwrite"])
     path = write_report(
         view,
         output,
         by=list(by) or None,
         color=columns_of(view, color) or None,
+        markers=found,
+        explorer=explorer,
+        progress=not is_quiet(),
         **options,
     )
     show_written(path)
+
+
+def _markers(out: str, by: str) -> Markers:
+    """Find the markers of a store's groups."""
+    from abc_dask.store.folder import is_store
+
+    if "://" not in out and not is_store(Path(out)):
+        raise UsageError(
+            f"{out} is a view of chosen genes; markers need a store, which has all of them: "
+            "abc-dask store build"
+        )
+    from abc_dask import open_store
+
+    return open_store(out).markers(by, method="t", missing="drop", progress=not is_quiet())
+
+
+def _explore(view: View, folder: Path, download_base: str | None, *, overwrite: bool) -> None:
+    """Write the explorer's folder of the page's genes, unless that of the same view is there."""
+    from abc_dask.explore.build import build_folder, provenance_of_folder
+    from abc_dask.explore.contents import view_contents
+    from abc_dask.progress import Progress
+
+    contents = view_contents(view, download_base=download_base)
+    if view.info["content"] and provenance_of_folder(folder) == contents.provenance:
+        return
+    with Progress(None, "explore", unit="step", enabled=not is_quiet(), delay=2) as bar:
+
+        def tell(what: str, done: int, total: int) -> None:
+            bar.move(done, total, what)
+
+        build_folder(contents, folder, overwrite=overwrite, progress=tell)

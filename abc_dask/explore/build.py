@@ -160,13 +160,19 @@ def refuse_existing(place: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise PathError(f"{place} exists; pass --overwrite to replace it, or name another folder")
+    if provenance_of_folder(place) is None:
+        raise PathError(f"{place} is not an explorer's folder, and is not replaced")
+
+
+def provenance_of_folder(place: Path) -> dict[str, Any] | None:
+    """Return what an explorer's folder is of; None where there is no such folder."""
     try:
         record = json.loads((place / RECORD).read_bytes())
-        ours = isinstance(record, dict) and record.get("format") == FORMAT
     except (OSError, ValueError, RecursionError):
-        ours = False
-    if not ours:
-        raise PathError(f"{place} is not an explorer's folder, and is not replaced")
+        return None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return None
+    return dict(record.get("provenance") or {})
 
 
 def prepare(

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
+import json
 import os
 import re
 import shutil
-import subprocess
+import time
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from abc_dask import Atlas, open_view
 from abc_dask.analysis.report import write_report
 from abc_dask.cli import cli
 from abc_dask.disk.files import temporary_name
+from abc_dask.release.coordinates import SECTION
 from tests.descriptions import edit
+from tests.explore import browser
 from tests.spatial import write_spatial
 from tests.waiting import PATIENCE
 
@@ -29,7 +36,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.texts, self.tables, self.links = [], [], [], [], []
+        self.open, self.tags, self.texts, self.tables, self.script = [], [], [], [], ""
         self.feed(text)
         assert not self.open
 
@@ -48,6 +55,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.script += data
         if self.open and self.open[-1] not in {"style", "script"}:
             self.texts.append(data)
         if {"td", "th"} & set(self.open):
@@ -81,22 +90,36 @@ def test_it_asks_for_nothing_from_anywhere(page):
             assert re.match("data:image/png;base64,|#", attributes.get(name) or "#"), tag
     (policy,) = [m["content"] for m in page.all("meta") if "http-equiv" in m]
     assert policy.startswith("default-src 'none'")
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
-    keys = {a["id"] for _, a in page.tags if "id" in a}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert page.all("script") == [{}]
+    digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert not [name for _, a in page.tags for name in a if name.startswith("on")]
+    keys = {a["id"] for tag, a in page.tags if tag == "section"}
     assert {a["href"].removeprefix("#") for a in page.all("a")} == keys
 
 
-def test_its_pictures_are_pictures_with_a_word_for_those_who_do_not_see(page):
+def picture_of(attributes):
+    content = base64.b64decode(attributes["src"].partition(",")[2], validate=True)
+    return Image.open(io.BytesIO(content))
+
+
+def test_its_pictures_are_pictures_with_a_word_for_those_who_do_not_see(page, view):
     pictures = page.all("img")
     groups = ["neurotransmitter", "class", "region_of_interest_acronym"]
-    names = [f"UMAP of cells by {name}" for name in [*GENES, *groups]]
-    for by in groups:
-        names += [f"means by {by}", f"means and fractions by {by}"]
-    assert [p["alt"] for p in pictures] == names
+    assert [p["alt"] for p in pictures] == [
+        f"UMAP of cells by {name}" for name in [*GENES, *groups]
+    ]
     for picture in pictures:
-        content = base64.b64decode(picture["src"].partition(",")[2], validate=True)
-        assert content.startswith(b"\x89PNG")
-        assert content.endswith(b"IEND\xaeB`\x82")
+        image = picture_of(picture)
+        assert image.size == (int(picture["width"]), int(picture["height"]))
+        assert image.text["Title"] == picture["alt"]
+        about = json.loads(image.text["Description"])
+        assert (about["content"], about["synthetic"]) == (view.info["content"], True)
+    drawn = [a["aria-label"] for a in page.all("svg")]
+    assert drawn == [f"means and fractions by {by}" for by in groups]
+    for key in page.all("svg"):
+        assert key["role"] == "img"
 
 
 def test_its_tables_are_those_of_the_view(page, view):
@@ -142,13 +165,17 @@ def test_sections_and_what_cannot_be_drawn(plain_atlas, tmp_path, real_extract):
     spatial = Atlas(base).extract(GENES, tmp_path / "two.parquet")
     write_report(spatial, tmp_path / "s.html", by=[], color=["Tac2"])
     found = Page((tmp_path / "s.html").read_text("utf-8"))
-    assert [p["alt"] for p in found.all("img")] == ["cells in brain sections by Tac2"]
+    assert [p["alt"] for p in found.all("img")] == ["Cells in brain sections by Tac2"]
+    names = [a for tag, a in found.tags if a.get("class") == "name"]
+    assert len(names) == len(np.unique(spatial.annotate([SECTION]).compute()[SECTION].dropna()))
+    assert "Mouse.01" in found.text
     bare = Atlas(real_extract, metadata="MERFISH-C57BL6J-638850")
     plain = bare.extract(["Htr1b"], tmp_path / "real.parquet")
     write_report(plain, tmp_path / "r.html")
     found = Page((tmp_path / "r.html").read_text("utf-8"))
     assert "No picture of Htr1b: no column 'x' in the tables of cells" in found.text
-    assert "means by class" in [p["alt"] for p in found.all("img")]
+    assert "means and fractions by class" in [a["aria-label"] for a in found.all("svg")]
+    assert "Synthetic" not in found.text
 
 
 def fails(*words, code=2):
@@ -194,40 +221,85 @@ def test_what_a_killed_run_left_half_made_is_removed(view, tmp_path, name, words
     assert {p.name for p in tmp_path.iterdir()} == {name, young.name, others.name}
 
 
-def test_a_browser_shows_it_whole(page, view, tmp_path):
-    """On a desktop and on a phone nothing is wider than the screen; no error, no request."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
+@pytest.fixture(scope="module")
+def small_page(view, tmp_path_factory):
+    place = tmp_path_factory.mktemp("browser") / "report.html"
+    return write_report(view, place, by=["class"], color=["Tac2", "class"])
+
+
+def test_a_browser_shows_it_whole(small_page, tmp_path):
+    """On a phone nothing is wider than the screen, and it is no long way down."""
+    if browser.found() is None:
         pytest.skip("there is no Chromium here")
-    place = tmp_path / "report.html"
-    write_report(view, place, by=["class"], color=["Tac2"])
-    frame = tmp_path / "frame.html"
-    # a probe beside the page: the page itself allows no script
-    frame.write_text(
-        "<body><iframe id=f src=report.html style='width:390px;height:800px'></iframe><script>"
-        "f.onload = () => { const d = f.contentDocument.documentElement;"
-        "document.title = [d.scrollWidth, d.clientWidth,"
-        "[...f.contentDocument.images].every(i => i.complete && i.naturalWidth)].join(' ');"
-        "document.body.append(document.title); }</script>"
+    with browser.Browser(tmp_path) as opened:
+        page = opened.page(small_page.as_uri(), width=390, height=844, touch=True)
+        wait(page, "document.readyState === 'complete'")
+        assert page.plain("document.documentElement.scrollWidth") == 390
+        assert page.plain("document.documentElement.scrollHeight") < 10 * 844
+        assert page.plain("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+        page.plain("document.querySelector('details').open = true")
+        head = "document.querySelector('#groups table thead').rows[0]"
+        names = "[...document.querySelector('#groups table').tBodies[0].rows]"
+        before = page.plain(f"{names}.map((r) => r.cells[0].textContent)")
+        for way, down in (("descending", True), ("ascending", False)):
+            page.plain(f"{head}.cells[1].firstElementChild.click()")
+            assert page.plain(f"{head}.cells[1].getAttribute('aria-sort')") == way
+            counts = page.plain(f"{names}.map((r) => Number(r.cells[1].dataset.rank))")
+            known = counts[:-1] if "(missing)" in before else counts
+            assert known == sorted(known, reverse=down)
+        page.plain(f"{head}.cells[0].firstElementChild.click()")
+        assert page.plain(f"{names}.map((r) => r.cells[0].textContent)") == before
+        page.plain("document.querySelector('.enlarge').click()")
+        assert page.plain("large.open && enlarged.querySelector('img').naturalWidth > 0")
+        page.plain("document.getElementById('close').click()")
+        assert not page.plain("large.open")
+        heard = page.hear()
+        assert heard.complaints == []
+        assert {url.partition(":")[0] for url in heard.requests} == {"file", "data"}
+        assert [url for url in heard.requests if url.startswith("file")] == [small_page.as_uri()]
+
+
+def wait(page, code):
+    until = time.monotonic() + PATIENCE
+    while not page.plain(code):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_markers_of_a_store_and_a_link_to_the_explorer(plain_atlas, view, tmp_path):
+    store = tmp_path / "s.zarr"
+    built = Atlas(plain_atlas.download_base).build_store(store, annotate=["class", "x", "y"])
+    words = ["--genes", "Tac2", "--markers", "class", "--explorer", tmp_path / "page", "--by"]
+    words = ["report", store, *words, "class", "-o", tmp_path / "m.html"]
+    done = CliRunner().invoke(cli, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    found = Page((tmp_path / "m.html").read_text("utf-8"))
+    (table,) = [t for t in found.tables if t[0][0] == "group"]
+    expected = built.markers("class", method="t", missing="drop").to_pandas(top=5)
+    expected = expected[expected["scores"].notna()]
+    assert [row[:2] for row in table[1:]] == expected[["group", "gene_symbol"]].to_numpy().tolist()
+    assert [row[5] for row in table[1:]] == [f"{v:.1%}" for v in expected["pct_nz_group"]]
+    links = [a["href"] for a in found.all("a") if not a["href"].startswith("#")]
+    assert set(links) == {"page/index.html"}
+    assert (tmp_path / "page" / "index.html").is_file()
+    assert "markers need a store" in fails(
+        view.path, "--markers", "class", "-o", tmp_path / "n.html"
     )
-    options = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-        "--disable-background-networking --disable-component-update --allow-file-access-from-files"
-    )
-    done = subprocess.run(
-        [
-            browser,
-            *options.split(),
-            f"--user-data-dir={tmp_path / 'browser'}",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-            frame.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    (found,) = re.findall(r"<title>(\d+) (\d+) (\w+)</title>", done.stdout) or [done.stderr]
-    assert found[0] == found[1], "wider than a phone"
-    assert found[2] == "true"
+
+
+def test_the_explorer_of_the_same_view_is_kept(view, tmp_path):
+    words = ["report", view.path, "--by", "class", "--color", "Tac2", "-o", tmp_path / "r.html"]
+    words += ["--overwrite", "--explorer", tmp_path / "page"]
+    made = []
+    for _ in range(2):
+        done = CliRunner().invoke(cli, list(map(str, words)))
+        assert done.exit_code == 0, done.output
+        made.append((tmp_path / "page").stat().st_ino)
+    assert made[0] == made[1]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").write_text("mine")
+    words[-1] = other
+    done = CliRunner().invoke(cli, list(map(str, words)))
+    assert done.exit_code == 2
+    assert "is not an explorer's folder" in done.stderr

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_view
-from abc_dask.analysis.moments import Moments
+from abc_dask.analysis.moments import Members, Moments
 from abc_dask.analysis.summary import STATISTICS, summarize
 from abc_dask.cli import cli
 from abc_dask.errors import UsageError, ViewError
@@ -150,7 +150,8 @@ def test_any_table_in_any_partitions_equals_pandas(rows, npartitions, missing):
 def test_merging_is_stable_far_from_zero(values, shift):
     shifted = np.array(values) + shift
     parts = [
-        Moments.of(np.zeros(len(p), np.int64), p[np.newaxis]) for p in np.array_split(shifted, 5)
+        Moments.of(Members.of(np.zeros(len(p), np.int64)), p[np.newaxis])
+        for p in np.array_split(shifted, 5)
     ]
     total = parts[0]
     for part in parts[1:]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from abc_dask._version import __version__
@@ -36,6 +36,12 @@ class Style(TypedDict, total=False):
     dpi: int
 
 
+def label_of(info: Mapping[str, Any]) -> str:
+    """Return what a view's values are, for a scale."""
+    normalization = str(info["normalization"])
+    return _LABELS.get(normalization, normalization)
+
+
 class OfView:
     """Pictures of a view.
 
@@ -49,8 +55,7 @@ class OfView:
 
     @property
     def _label(self) -> str:
-        normalization = str(self._view.info["normalization"])
-        return _LABELS.get(normalization, normalization)
+        return label_of(self._view.info)
 
     def _source(self) -> str:
         return f"{self._view.info['metadata']}, {release_text(self._view.info)}"

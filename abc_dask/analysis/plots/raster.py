@@ -8,6 +8,7 @@ Pure functions over NumPy arrays.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,11 @@ class PixelHits:
     raster: Raster
     pixels: NDArray[np.int64]
     cells: NDArray[np.int64] | slice
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Cells on each pixel, shape (n_pixels,)."""
+        return np.bincount(self.pixels, minlength=self.raster.width * self.raster.height)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -137,14 +143,13 @@ def mean_of_pixels(covered: PixelHits, values: NDArray[Any]) -> NDArray[np.float
     weights = chosen if present.all() else chosen[present]
     with np.errstate(invalid="ignore", divide="ignore"):
         total = np.bincount(pixels, weights=weights, minlength=size)
-        mean = total / np.bincount(pixels, minlength=size)
+        mean = total / (covered.counts if present.all() else np.bincount(pixels, minlength=size))
     return mean.reshape(covered.shape)
 
 
 def count_of_pixels(covered: PixelHits) -> NDArray[np.int64]:
     """Return the number of cells on each pixel, as an array of height x width."""
-    size = covered.raster.width * covered.raster.height
-    return np.bincount(covered.pixels, minlength=size).reshape(covered.shape)
+    return covered.counts.reshape(covered.shape)
 
 
 def most_frequent(covered: PixelHits, codes: NDArray[Any], n_terms: int) -> NDArray[np.int64]:
