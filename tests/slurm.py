@@ -17,6 +17,8 @@ from typing import Self
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 DEV = Path(__file__).resolve().parents[1] / "cluster" / "dev"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 
@@ -100,12 +102,12 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "abc_dask", *(str(argument) for argument in arguments)]
 
 
-def run(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments),
         capture_output=True,
         text=True,
-        timeout=timeout * patience(),
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -122,16 +124,11 @@ def jobs(state: str | None = None) -> list[str]:
     return sh("squeue", "--noheader", "--format", "%A", "--states", states).split()
 
 
-def patience() -> float:
-    """Tell how much longer than alone things take on this machine now."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
-def until(truth: Callable[[], object], timeout: float = 30, what: str = "") -> None:
-    timeout *= patience()
-    deadline = time.monotonic() + timeout
+def until(truth: Callable[[], object], what: str = "") -> None:
+    """Wait for a state of the queue, and end only where nothing can come any more."""
+    deadline = time.monotonic() + PATIENCE
     while not truth():
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what or truth}"
+        assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what or truth}"
         time.sleep(0.1)
 
 
@@ -168,17 +165,17 @@ class Running:
             if stream is not None:
                 stream.close()
 
-    def reaches(self, output: Path, receipts: int, timeout: float = 60) -> None:
+    def reaches(self, output: Path, receipts: int) -> None:
         """Wait until so many blocks are done, and the command still runs."""
 
         def there() -> bool:
             assert self.process.poll() is None, self.process.communicate()
             return finished(output) >= receipts
 
-        until(there, timeout, f"{receipts} receipts")
+        until(there, f"{receipts} receipts")
 
-    def ends(self, timeout: float = 120) -> tuple[int, str]:
-        _, errors = self.process.communicate(timeout=timeout * patience())
+    def ends(self) -> tuple[int, str]:
+        _, errors = self.process.communicate(timeout=2 * PATIENCE)
         return self.process.returncode, errors
 
 
