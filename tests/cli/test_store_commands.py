@@ -200,6 +200,24 @@ def test_an_interrupted_table_goes_on_where_it_was(run, store, monkeypatch, tmp_
     run(*words, "--overwrite")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("summarize", "STORE", "--all-genes", "--by", "class", "-o", "t.h5ad"),
+        ("markers", "STORE", "--by", "class", "-o", "t.csv"),
+        ("pseudobulk", "STORE", "--by", "class", "--sample", "donor_label", "-o", "t.h5ad"),
+        ("store", "build", "s.zarr", "--download-base", "BASE"),
+    ],
+)
+def test_a_memory_limit_with_which_nothing_gets_on(run, store, plain_atlas, words):
+    places = {"STORE": store.name, "BASE": plain_atlas.download_base}
+    words = [places.get(word, word) for word in words]
+    for limit, message in (("250 MB", "one needs at least 400"), ("lots", "is not a size")):
+        said = run(*words, "--memory-limit", limit, code=2).output
+        assert "--memory-limit " in said
+        assert message in said
+
+
 def test_two_processes_give_the_same(store):
     from distributed import Client, LocalCluster
 
