@@ -22,6 +22,8 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 settings.load_profile("disk")
+# With the oldest versions, whether calls of libraries still fit: `--hypothesis-profile few`.
+settings.register_profile("few", settings.get_profile("disk"), max_examples=5)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

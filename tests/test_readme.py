@@ -108,7 +108,7 @@ def test_a_package_index_sees_no_relative_link():
 def demo(tmp_path_factory):
     """What ``abc-dask demo`` leaves, at a smaller scale; the command itself is tested elsewhere."""
     folder = tmp_path_factory.mktemp("demo")
-    write_atlas(folder / "atlas", scale=0.0003, normalizations=("log2",))
+    write_atlas(folder / "atlas", scale=0.0003, n_genes=1500, normalizations=("log2",))
     return folder
 
 
