@@ -354,7 +354,8 @@ def _median(
     values = np.concatenate([part[1] for part in parts])
     out = np.full(len(groups), np.nan)
     for group, members in _split(place, values, len(groups)):
-        out[group] = np.median(members.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # nan is right between -inf and inf
+            out[group] = np.median(members.astype(np.float64))
     return out
 
 
