@@ -1,11 +1,11 @@
 """The report of a view of 4 million cells: the whole command, before and after, and its memory.
 
-    python -m benchmarks.report [--cells 4042976] [--before CHECKOUT] [--genes 10] [--rounds 3]
+    python -m benchmarks.report [--cells 4042976] [--before CHECKOUT] [--rounds 3]
 
 A made-up view (Parquet; ten genes, 9, 34 and 29 terms with colours, UMAP) is written once. Its
 report is one `abc-dask report` in a process of its own, in turn with that of another checkout
 where one is named: seconds on the wall, seconds of CPU, and the proportional set size of all
-its processes, sampled. The numbers of the page's tables are compared with `View.summarize`.
+its processes, sampled. That the page's numbers are those of `View.summarize` is shown by tests.
 Prints the figures; appends one JSON row to `--results`.
 """
 
@@ -76,7 +76,7 @@ def reported(view: Path, page: Path, checkout: Path) -> dict[str, float]:
         [
             "env",
             f"PYTHONPATH={checkout}",
-            *(sys.executable, "-m", "abc_dask", "report", str(view), "-o", str(page)),
+            *(sys.executable, "-P", "-m", "abc_dask", "report", str(view), "-o", str(page)),
         ],
         interval=0.1,
     )

@@ -40,7 +40,7 @@ STATISTICS = ("mean", "fraction")
 _MOST_THREADS = 4
 
 # Values of genes that are in memory at once.
-_BATCH_BYTES = 256 << 20
+_BATCH_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,13 @@ class Groups:
     @classmethod
     def of(cls, by: Annotation, codes: NDArray[Any], blocks: Sequence[slice]) -> Groups:
         """Put cells into groups."""
-        numbers = np.where(codes < 0, len(by.terms or ()), codes).astype(np.int64)
-        members = [Members.of(numbers[block]) for block in blocks]
-        narrow = [Members(m.groups, m.rank.astype(np.int32)) for m in members]
-        return cls(by, narrow, int((codes < 0).sum()))
+        members = []
+        for block in blocks:
+            own = codes[block].astype(np.int64)
+            own[own < 0] = len(by.terms or ())
+            found = Members.of(own)
+            members.append(Members(found.groups, found.rank.astype(np.int32)))
+        return cls(by, members, int((codes < 0).sum()))
 
     def moments(self, values: NDArray[Any], blocks: Sequence[slice]) -> Moments:
         """Sum up one gene."""
