@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
@@ -241,10 +242,19 @@ def cli() -> None:
 _GC_THRESHOLD = 50_000
 
 
+def _in_one_line(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Print a warning as errors are printed; those of libraries say where they are from."""
+    if category is UserWarning:
+        echo(f"abc-dask: warning: {message}", err=True)
+    else:
+        echo(warnings.formatwarning(message, category, *place[:2]), err=True, nl=False)
+
+
 def main() -> NoReturn:
     """Run the command ``abc-dask``."""
     gc.set_threshold(_GC_THRESHOLD)
     open_standard_streams()
+    warnings.showwarning = _in_one_line
     code = 1
     try:
         cli(prog_name="abc-dask")

@@ -41,6 +41,10 @@ def test_all_cells_in_the_colors_of_the_atlas(plain_atlas):
     assert picture.provenance["genes"] == {}
     with pytest.raises(UsageError, match=r"clas.*nearest: class"):
         atlas.plot.umap("clas")
+    with pytest.raises(
+        UsageError, match=r"no column 'Tac2' .*; genes are drawn of a view, by view"
+    ):
+        atlas.plot.umap("Tac2")
     with pytest.raises(UsageError, match=r"brain_section_label"):
         atlas.plot.sections("class")
 

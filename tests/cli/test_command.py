@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import abc_dask
-from abc_dask.cli import cli
+from abc_dask.cli import _in_one_line, cli
 from abc_dask.testing import write_atlas
 
 ROOT = str(Path(abc_dask.__file__).parents[1])
@@ -165,3 +165,13 @@ def test_control_characters_of_tables_and_arguments_are_shown_as_escapes(tmp_pat
         assert not set(result.output) & (set(EVIL) - set("evil]0;retitled2J")), arguments
     shown = CliRunner().invoke(cli, asked[0]).output
     assert "\\x1b]0;retitled\\x07\\x9b2J\\u202eevil" in shown
+
+
+def test_warnings_are_one_line(capsys):
+    _in_one_line(UserWarning("the store s\x1b has no column"), UserWarning, "f.py", 3, None, None)
+    _in_one_line(FutureWarning("it goes"), FutureWarning, "g.py", 3, None, None)
+    said = capsys.readouterr().err
+    assert (
+        said
+        == "abc-dask: warning: the store s\\x1b has no column\ng.py:3: FutureWarning: it goes\n"
+    )

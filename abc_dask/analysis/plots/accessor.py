@@ -192,7 +192,10 @@ class ViewPlots(GroupPlots):
             reader = joined_reader(view, others, download_base, on_disk=True)
         except UsageError as error:
             unknown = next((name for name in others if not self._has(name, download_base)), "")
-            raise UsageError(f"{error}; of the genes{nearest(unknown, view.columns)}") from None
+            genes = f"of the genes{nearest(unknown, view.columns)}"
+            raise UsageError(
+                f"{error}; {genes if view.columns else 'genes are drawn of a view, by view.plot'}"
+            ) from None
         colors = {}
         for annotation in reader.annotations:
             if annotation.name not in others or annotation.terms is None:
