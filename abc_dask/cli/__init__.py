@@ -254,7 +254,7 @@ def main() -> NoReturn:
     """Run the command ``abc-dask``."""
     gc.set_threshold(_GC_THRESHOLD)
     open_standard_streams()
-    warnings.showwarning = _in_one_line
+    warnings.showwarning = _in_one_line  # type: ignore[assignment]
     code = 1
     try:
         cli(prog_name="abc-dask")
