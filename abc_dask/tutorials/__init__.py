@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from abc_dask.disk.files import cannot_write, write_whole
-from abc_dask.errors import UsageError, ViewError
+from abc_dask.errors import PathError, UsageError, ViewError
 from abc_dask.messages import enumerate_names
 from abc_dask.progress import Progress, shown
 from abc_dask.release.release import list_releases
@@ -93,16 +93,17 @@ def copy_tutorials(folder: str | Path, *, overwrite: bool = False) -> list[Path]
 
     Raises
     ------
+    PathError
+        If a file of that name with other contents is there: nothing is copied.
     ViewError
-        If a file of that name with other contents is there, in which case nothing is copied, or
-        the folder cannot be written.
+        If the folder cannot be written.
     """
     target = Path(folder).expanduser()
     copies = {target / source.name: source.read_bytes() for source in tutorials()}
     changed = [path for path, content in copies.items() if not _holds(path, content)]
     there = [path for path in changed if path.exists()]
     if there and not overwrite:
-        raise ViewError(
+        raise PathError(
             f"{there[0]} is there and differs from the tutorial; "
             "name another folder, or replace it with --overwrite"
         )

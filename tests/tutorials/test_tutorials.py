@@ -77,7 +77,7 @@ def test_copies(tmp_path):
     changed.write_text("mine", "utf-8")
     (target / NAMES[0]).unlink()
     code, _, error = run(target)
-    assert code == 1
+    assert code == 2
     assert f"{changed} is there and differs from the tutorial" in error.replace("\n", " ")
     assert not (target / NAMES[0]).exists()
     assert changed.read_text("utf-8") == "mine"
