@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.http_server import Server
 from tests.kernels import started
+from tests.small_release import contents_under
 
 pytest.importorskip("ipykernel", reason="no Jupyter kernel is installed")
 pytestmark = pytest.mark.xdist_group("kernel")
@@ -48,6 +50,22 @@ def test_progress_is_a_widget_without_being_asked_for(kernel):
     assert shown.widgets == 0
     assert shown.text == ""
     assert "<table" in kernel.run("view.summarize('class')").result["text/html"]
+
+
+def test_a_fetch_is_shown_as_well(kernel, plain_atlas):
+    with Server(files=contents_under(plain_atlas.download_base)) as server:
+        shown = kernel.run(
+            "import dask\n"
+            "from abc_dask import Release, fetch, fetch_manifest\n"
+            f"with dask.config.set({{'abc-dask.base-url': {server.url!r}}}):\n"
+            "    fetch_manifest('20250531', 'mirror')\n"
+            "    mirror = Release.open('mirror')\n"
+            "    fetch(mirror, list(mirror.manifest.tables('WMB-10X').values()))\n"
+            "mirror"
+        )
+    assert shown.widgets >= 1
+    assert shown.text == ""
+    assert "on disk" in shown.result["text/html"]
 
 
 def test_progress_is_text_where_there_are_no_widgets(kernel):
