@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+_OPERATOR = re.compile(r"[=<>!&|]+|and|or|not|in")
 
 _OF_RELEASES = ("release", "gene_directory", "dataset", "taxonomy", "orthologs")
 
@@ -192,7 +195,21 @@ def genes_options(command: Command) -> Command:
 
 
 def asked_genes(names: tuple[str, ...], file: str | None) -> list[str | Path]:
-    """Return the genes that were named, and the list in a file."""
+    """Return the genes that were named, and the list in a file.
+
+    Raises
+    ------
+    UsageError
+        If a name is a file, or a part of a condition that the shell took apart.
+    """
+    for name in names:
+        if _OPERATOR.fullmatch(name):
+            raise UsageError(
+                f"{name!r} is no gene; put the whole condition of --where in quotes, such as "
+                "--where \"class == '01 IT-ET Glut'\""
+            )
+        if Path(name).suffix and Path(name).is_file():
+            raise UsageError(f"{name!r} is a file; a list of genes is named by --genes-file {name}")
     return [*names, *([] if file is None else [Path(file)])]
 
 

@@ -143,6 +143,9 @@ class PairOption(click.Option):
             if len(own) == 1 and not len(values) % 2 and rest and _is_number(rest[0]):
                 own.append(rest.pop(0))
             values += own
+        if len(values) % 2:
+            text = f"option {self.opts[0]} takes two numbers, such as {self.opts[0]} 0,6"
+            raise click.BadOptionUsage(self.opts[0], text)
         pairs = [values[k : k + 2] for k in range(0, len(values), 2)]
         return [word for pair in pairs for word in (self.opts[0], *pair)] + kept
 

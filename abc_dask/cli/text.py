@@ -186,7 +186,8 @@ def gene_list_lines(listed: dict[str, Any] | None) -> list[str]:
     counts = f"{plural(listed['names_asked'], 'name')}, {listed['names_repeated']:,} repeated"
     blank = listed["names_blank"]
     without = f", {plural(blank, 'row')} without" if blank else ""
-    lines.append(f"names    {counts}{without}")
+    if listed["genes_from"]:
+        lines.append(f"names    {counts}{without}")
     if listed["read_as"]:
         shown = [f"{name} as {gene}" for name, gene in listed["read_as"].items()]
         lines.append(f"read     {enumerate_names(shown, most=10)}")

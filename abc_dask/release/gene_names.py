@@ -18,6 +18,9 @@ from abc_dask.messages import enumerate_names, nearest, plural
 # So many unknown names a message tells.
 _MOST_TOLD = 1000
 
+# Of so few, the second letter may be wrong too.
+_FEW = 20
+
 # Columns of other names of genes, and what stands between two of them.
 _OTHER_NAMES = re.compile(
     r"(^|_)(synonym|alias|prev(ious)?_symbol|old_symbol|ncbi_identifier|entrez_id)(e?s)?(_symbols?)?$"
@@ -243,14 +246,15 @@ class GeneNames:
             (name,) = names
             known = [*self.by_symbol, *self.by_identifier] if name[:3] == "ENS" else self.by_symbol
             return f"gene {name!r} is unknown{nearest(name, known)}"
+        letters = 1 if len(names) <= _FEW else 2
         told = [
-            f"{name} (nearest: {', '.join(near)})" if (near := self._near(name)) else name
+            f"{name} (nearest: {', '.join(near)})" if (near := self._near(name, letters)) else name
             for name in names[:_MOST_TOLD]
         ]
         more = "" if len(names) <= _MOST_TOLD else f" and {len(names) - _MOST_TOLD:,} more"
         return f"{len(names):,} of {plural(n_names, 'name')} are unknown: {', '.join(told)}{more}"
 
-    def _near(self, name: str) -> list[str]:
+    def _near(self, name: str, letters: int) -> list[str]:
         """Return the nearest names, looked for among those of the same start and about the length.
 
         In a list of thousands of unknown names, comparing each with all genes takes minutes.
@@ -258,7 +262,9 @@ class GeneNames:
         folded = name.casefold()
         among = [
             known
-            for known in self._by_start.get(folded[:2], [])
+            for start, group in self._by_start.items()
+            if start[:letters] == folded[:letters]
+            for known in group
             if abs(len(known) - len(folded)) < 3
         ]
         near = [*difflib.get_close_matches(folded, among, n=3, cutoff=0.6)]

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError
+from abc_dask.errors import DamagedFileError, ReleaseError, UnknownNameError
 from abc_dask.matrix.frame import Frame
 from abc_dask.matrix.hdf5 import check_dataset, member, opened, strings
 from abc_dask.matrix.source import Source
@@ -72,7 +72,7 @@ class H5adFiles(Release):
 
         Raises
         ------
-        MissingFileError, ReleaseError
+        UnknownNameError, ReleaseError
             If there are none, or two have the same name.
         """
         paths = _named(given)
@@ -189,7 +189,7 @@ def _named(
 
     Raises
     ------
-    MissingFileError, ReleaseError
+    UnknownNameError, ReleaseError
         If there are none, or two have the same name.
     """
     if isinstance(given, Mapping):
@@ -206,7 +206,7 @@ def _named(
         if len(named) < len(set(whole)):
             raise ReleaseError("two of the files have the same name; give them as NAME: FILE")
     if not named:
-        raise MissingFileError("no h5ad file is given")
+        raise UnknownNameError("no h5ad file is given")
     return {
         name.replace(",", "_").replace("/", "_"): path.expanduser().absolute()
         for name, path in named.items()
@@ -214,12 +214,14 @@ def _named(
 
 
 def _files_of(path: Path) -> list[Path]:
+    if not path.exists():
+        raise UnknownNameError(f"{path} is missing; name h5ad files, or a folder of them")
     if not path.is_dir():
         return [path]
     found = sorted(path.rglob("*.h5ad"))
     found = [file for file in found if "/." not in f"/{file.relative_to(path).as_posix()}"]
     if not found:
-        raise MissingFileError(f"{path} has no h5ad file")
+        raise UnknownNameError(f"{path} has no h5ad file")
     return found
 
 
