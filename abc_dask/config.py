@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -69,6 +70,12 @@ def setting(name: str) -> Any:
             value = type(value)
         shown = quoted(without_password(value) if isinstance(value, str) else value)
         raise UsageError(f"abc-dask.{name} {shown} is not {expected}") from None
+
+
+def default_base() -> str | None:
+    """Return where the atlas lies by the environment, else by the settings; None: nobody says."""
+    base: str | None = os.environ.get("ABC_DASK_DOWNLOAD_BASE") or setting("download-base")
+    return base
 
 
 def _number(value: Any) -> float:

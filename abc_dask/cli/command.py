@@ -38,7 +38,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments of the command."""
         if ctx.resilient_parsing:  # a line that is being typed
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, self._without_last_option(args))
         for argument in args:
             require_utf8(argument)
         for parameter in self.params:
@@ -51,6 +51,17 @@ class Command(click.Command):
                 name = " / ".join(parameter.opts)
                 raise click.UsageError(f"Option {name} is given twice; give it once.", ctx=ctx)
         return super().parse_args(ctx, args)
+
+    def _without_last_option(self, args: list[str]) -> list[str]:
+        """Return a line without the option whose value is being typed.
+
+        Click would stop there, and not take the arguments before it.
+        """
+        for parameter in self.params:
+            takes_value = isinstance(parameter, click.Option) and not parameter.is_flag
+            if takes_value and args and args[-1] in parameter.opts:
+                return args[:-1]
+        return args
 
 
 class Group(click.Group):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,24 @@ from abc_dask.cli.options import (
     atlas_options,
     cells_options,
     genes_options,
+    is_given,
     names_argument,
     normalization,
     open_atlas,
+    output_options,
     show_view,
 )
+from abc_dask.cli.parameters import Option
 from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
+
+# Options of the files of an atlas, of which a store knows nothing.
+_OF_FILES = (
+    *("download_base", "h5ad", "dataset", "metadata", "gene_directory", "taxonomy"),
+    *("fetch", "plan_only", "layer", "orthologs", "join", "block_size"),
+)
 
 _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
 
@@ -58,23 +68,13 @@ _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
     help="Stored values that one task reads, such as '512 MiB' (the default).",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Replace OUT; it stays until the new view is complete."
-)
-@click.option(
     "--store",
+    cls=Option,
+    shared=True,
     metavar="STORE",
     help="Take the genes from a gene-major store, a folder or an address, not from the files.",
 )
-@click.option(
-    "--fetch",
-    is_flag=True,
-    help="Fetch what is missing, matrix by matrix; one is read while the next is fetched.",
-)
-@click.option(
-    "--discard",
-    is_flag=True,
-    help="With --fetch: remove each matrix file that it fetched once its values are safe.",
-)
+@output_options("OUT")
 @click.option(
     "--plan-only",
     is_flag=True,
@@ -85,7 +85,6 @@ _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
     is_flag=True,
     help="With --cluster: print the job script.",
 )
-@click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large fetch.")
 def extract(
     genes: tuple[str, ...],
     genes_file: str | None,
@@ -109,7 +108,7 @@ def extract(
         raise UsageError("no gene is given; name symbols or identifiers, or pass --genes-file")
     if options["discard"] and not options["fetch"]:
         raise UsageError("--discard removes what --fetch fetched; give both")
-    if options["store"] is not None:
+    if options["store"] is not None and _means_store(options, cluster):
         _from_store(asked, output, options, cluster)
         return
     atlas = _open_and_agree(options, yes=yes) if options["fetch"] else open_atlas(options)
@@ -137,6 +136,21 @@ def extract(
     show_view(view)
 
 
+def _means_store(options: dict[str, Any], cluster: Iterable[str]) -> bool:
+    """Return whether genes come from the store alone.
+
+    The command line says so; else the environment, if nothing on the command line is about
+    files. With a store of the settings an atlas does what it can by itself.
+    """
+    if is_given("store"):
+        return True
+    if any(map(is_given, (*_OF_FILES, *cluster))):
+        return False
+    source = click.get_current_context().get_parameter_source("store")
+    is_set = source == click.core.ParameterSource.ENVIRONMENT
+    return is_set or not (options["download_base"] or options["h5ad"])
+
+
 def _from_store(
     genes: list[str | Path],
     output: str,
@@ -149,8 +163,7 @@ def _from_store(
     from abc_dask.stores.store_view import view_of_store
 
     no_use = ("dataset", "metadata", "gene_directory", "taxonomy", "fetch", "plan_only")
-    given = [name for name in no_use if options.get(name)]
-    given += [name for name, value in cluster.items() if value]
+    given = [name for name in (*no_use, *cluster) if is_given(name)]
     if given:
         option = "--" + given[0].replace("_", "-")
         raise UsageError(f"{option} has no meaning with --store; leave it out")

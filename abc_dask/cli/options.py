@@ -194,6 +194,41 @@ def genes_options(command: Command) -> Command:
     return command
 
 
+def output_options(name: str) -> Callable[[Command], Command]:
+    """Add the options of what is made while its matrices may be fetched.
+
+    Parameters
+    ----------
+    name : str
+        The output, as help calls it.
+    """
+    options = [
+        click.option(
+            "--overwrite",
+            is_flag=True,
+            help=f"Replace {name}; it stays until the new one is complete.",
+        ),
+        click.option(
+            "--fetch",
+            is_flag=True,
+            help="Fetch what is missing, matrix by matrix; one is read while the next is fetched.",
+        ),
+        click.option(
+            "--discard",
+            is_flag=True,
+            help="With --fetch: remove each matrix file that it fetched once its values are safe.",
+        ),
+        click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large fetch."),
+    ]
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def asked_genes(names: tuple[str, ...], file: str | None) -> list[str | Path]:
     """Return the genes that were named, and the list in a file.
 

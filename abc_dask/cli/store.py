@@ -20,6 +20,7 @@ from abc_dask.cli.options import (
     names_option,
     normalization,
     open_atlas,
+    output_options,
 )
 from abc_dask.errors import UsageError
 
@@ -62,19 +63,7 @@ def store() -> None:
 )
 @click.option("--block-cells", type=int, metavar="N", help="Cells of a block; 32,768 by default.")
 @cluster_options
-@click.option(
-    "--overwrite", is_flag=True, help="Replace STORE; it stays until the new one is complete."
-)
-@click.option(
-    "--fetch",
-    is_flag=True,
-    help="Fetch what is missing, matrix by matrix; one is read while the next is fetched.",
-)
-@click.option(
-    "--discard",
-    is_flag=True,
-    help="With --fetch: remove each matrix file that it fetched once its cells are safe.",
-)
+@output_options("STORE")
 @click.option(
     "--add-to",
     metavar="OLD.zarr",
@@ -86,7 +75,6 @@ def store() -> None:
     is_flag=True,
     help="Write the plan beside STORE for extract-part and finalize.",
 )
-@click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large fetch.")
 def build(output: str, *, yes: bool, **options: Any) -> None:
     """Make a store of all cells and genes of an atlas.
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from abc_dask.config import default_base
 from abc_dask.errors import TableError, UsageError, ViewError
 from abc_dask.messages import names_of, plural
 from abc_dask.release.annotation import Annotation, is_missing, read_values, write_values
@@ -34,7 +35,9 @@ def open_annotations(info: dict[str, Any], download_base: str | Path | None) -> 
     info : dict
         Description of the view.
     download_base : path, optional
-        Where the atlas lies now; where it lay when the view was made if not given.
+        Where the atlas lies now; where it lay when the view was made if not given, or where
+        it is no longer there, the folder of the environment or the settings
+        (``abc-dask.download-base``).
 
     Raises
     ------
@@ -43,9 +46,11 @@ def open_annotations(info: dict[str, Any], download_base: str | Path | None) -> 
     """
     atlas = info.get("atlas", {})
     base = atlas.get("download_base") if download_base is None else download_base
+    if download_base is None and (base is None or not Path(base).is_dir()):
+        base = default_base() or base
     if base is None:
         raise ViewError("the view does not say where its atlas lies; name it with --download-base")
-    if download_base is None and not Path(base).is_dir():
+    if download_base is None and not Path(base).expanduser().is_dir():
         raise ViewError(f"the view's atlas is no longer at {base}; name it with --download-base")
     return annotations_of_view(info | {"atlas": {**atlas, "download_base": str(base)}})
 

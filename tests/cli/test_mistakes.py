@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 
 import pytest
 from click.testing import CliRunner
@@ -96,14 +95,3 @@ def test_a_mistake_is_one_line_that_helps(line, place, monkeypatch):
     assert error.startswith("abc-dask: error: ")
     assert MISTAKES[line] in error
     assert sorted(place.iterdir()) == before
-
-
-def test_a_missing_extra_is_named_with_a_line_that_installs_it(place, monkeypatch):
-    monkeypatch.chdir(place)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    line = ["plot", "umap", "view.parquet", "--color", "Tac2", "-o", "p.png"]
-    result = CliRunner().invoke(cli, line)
-    (error,) = result.stderr.splitlines()
-    assert result.exit_code == 2
-    assert "matplotlib: " in error
-    assert "pip install" in error
