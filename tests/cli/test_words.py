@@ -194,6 +194,15 @@ def test_a_pair_is_written_in_whatever_way(run, words):
     assert json.loads(shown.stdout) == [["A"], ["x"], [-1.0, 6.0]]
 
 
+@pytest.mark.parametrize("source", ["view.parquet", "store.zarr"])
+def test_genes_of_views_and_stores_in_any_case(run, source):
+    done = run("summarize", source, "--by", "class", "--genes", "tac2,SLC17A7")
+    assert "abc-dask: note: read tac2 as Tac2, SLC17A7 as Slc17a7\n" in done.stderr
+    assert " Tac2  Slc17a7" in done.stdout
+    plain = run("summarize", source, "--by", "class", "--genes", "Tac2,Slc17a7")
+    assert (plain.stderr, plain.stdout) == ("", done.stdout)
+
+
 # --- options of all commands -------------------------------------------------------------------
 
 
