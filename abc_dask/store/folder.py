@@ -135,7 +135,8 @@ class _File:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
+        # at the end of Python os may be gone before what is kept by a cache
+        if hasattr(self, "descriptor") and os is not None:
             os.close(self.descriptor)
 
 

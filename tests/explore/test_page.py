@@ -140,7 +140,17 @@ def test_a_finger_draws_and_two_zoom(clean, url):
     page = clean.show(url, width=390, height=844, touch=True).ready()
     page.run("app.stage.use('lasso')")
     page.fingers(*[[place] for place in [(60, 180), (330, 180), (330, 480), (60, 480)]])
-    assert page.run("=app.sizes.A") > 0
+    first = page.run("=app.sizes.A")
+    assert first > 0
+    page.run("app.set({ tab: 'select' })")
+    page.wait("!!document.querySelector('[aria-label=\"A shape\"]')")
+    page.run(
+        "const c = document.querySelector('[aria-label=\"A shape\"]');"
+        "c.value = '-'; c.dispatchEvent(new Event('change'));"
+    )
+    page.run("scrollTo(0, 0)")
+    page.fingers(*[[place] for place in [(60, 180), (330, 180), (330, 330), (60, 330)]])
+    assert 0 < page.run("=app.sizes.A") < first
     before = page.run("=app.stage.camera.scale")
     page.fingers([(150, 300), (200, 300)], [(100, 300), (250, 300)])
     assert page.run("=app.stage.camera.scale") == pytest.approx(3 * before, rel=0.01)
@@ -179,7 +189,14 @@ def test_two_selections_side_by_side(page, cells):
         )
         expected = cells.index[cells["neurotransmitter"] == term]
         assert sorted(labels_of(page, name)) == sorted(expected)
-    page.run("app.filter('t:neurotransmitter', null); app.set({ tab: 'table' })")
+    page.run("await app.colourBy(app.genes[0].key); app.filter('t:neurotransmitter', null)")
+    page.run("app.set({ tab: 'colour' })")
+    told = page.plain(
+        "[...document.querySelectorAll('.histogram .set title')].map((e) => e.textContent)"
+    )
+    above = cells[cells[GENES[0]] > 0].groupby("neurotransmitter", observed=True).size()
+    assert told == [f"{n}: {above[t]:,} cells" for n, t in (("A", "Glut"), ("B", "GABA"))]
+    page.run("app.set({ tab: 'table' })")
     text = page.run(
         "const { tabulate, tableCsv } = await import('./table.js');"
         "return tableCsv(await tabulate(app, 'class', app.genes.slice(0, 1)));"

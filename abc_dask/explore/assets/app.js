@@ -33,7 +33,7 @@ const stepCounts = (codes) => {
 export class App extends Columns {
   constructor() {
     super();
-    Object.assign(this, { columns: new Map(), loading: new Map(), panels: {}, sizes: {}, active: 'A', loaded: 0, complete: false, genes: [], marks: {} });
+    Object.assign(this, { columns: new Map(), loading: new Map(), panels: {}, sizes: {}, active: 'A', mode: '=', loaded: 0, complete: false, genes: [], marks: {} });
     this.folder = new Folder(new URL('.', location.href));
     this.state = read(location.hash);
     this.dark = matchMedia('(prefers-color-scheme: dark)');

@@ -2,7 +2,7 @@
 
 import { MISSING, hex, pairColors, ramp, stepEdge, valueColor, zeroColor } from './color.js';
 import { button, choice, h, s, tick } from './dom.js';
-import { counts, keeper, noTerm } from './model.js';
+import { counted, counts, keeper, noTerm } from './model.js';
 import { number, short, termName } from './text.js';
 
 const MOST_ROWS = 400;
@@ -120,18 +120,24 @@ function bar(app, limits) {
 
 function histogram(app, column, all, shown, limits, [from, to], brush) {
   const { about } = column, first = about.zero ? 1 : 0, bars = 64, width = 256 / bars;
-  const sums = [all, shown].map((steps) => Array.from({ length: bars }, (_, b) => {
+  const sums = (steps) => Array.from({ length: bars }, (_, b) => {
     let sum = 0;
     for (let step = b * width; step < (b + 1) * width; step++) if (step >= first && step < 255) sum += steps[step];
     return sum;
-  }));
-  const most = Math.max(1, ...sums[0]);
+  });
+  const grey = sums(all), most = Math.max(1, ...grey);
   const svg = s('svg', { viewBox: '0 0 256 60', preserveAspectRatio: 'none', class: 'histogram', role: 'img', 'aria-label': `Histogram of the values of ${column.name} above zero; draw over it to choose a range` });
-  sums.forEach((counted, k) => counted.forEach((sum, b) => {
-    const tall = (56 * sum) / most, middle = Math.min(254, b * width + width / 2);
+  [grey, sums(shown)].forEach((tall, k) => tall.forEach((sum, b) => {
+    const height = (56 * sum) / most, middle = Math.min(254, b * width + width / 2);
     const fill = k ? hex(valueColor(about, limits, app.theme, Math.round(middle))) : zeroColor(app.theme);
-    svg.append(s('rect', { x: b * width, y: 60 - tall, width: width - 0.6, height: tall, fill }));
+    svg.append(s('rect', { x: b * width, y: 60 - height, width: width - 0.6, height, fill }));
   }));
+  // shares of A and B, each of its own cells above zero
+  for (const set of ['A', 'B'].filter((name) => app.sizes[name])) {
+    const found = counted(column.codes, app.model.flags, set), tall = sums(found), sum = tall.reduce((a, b) => a + b, 0);
+    const high = Math.max(...tall);
+    if (sum) svg.append(s('polyline', { points: tall.map((n, b) => `${(b + 0.5) * width},${60 - (56 * n) / high}`).join(' '), class: `set ${set}`, fill: 'none', 'stroke-width': 1.5, 'vector-effect': 'non-scaling-stroke' }, s('title', {}, `${set}: ${number(sum)} cells`)));
+  }
   const left = Math.max(0, from), right = Math.min(256, to + 1);
   const frame = s('rect', { x: left, y: 0, width: Math.max(0, right - left), height: 60, class: 'brush' });
   svg.append(frame);

@@ -43,6 +43,13 @@ export function fails(pairs, n) {
   return out;
 }
 
+// Cells of a set by code of 8 bits.
+export function counted(codes, flags, set) {
+  const [bit, wanted] = testOf(set), found = new Uint32Array(256);
+  for (let i = 0; i < codes.length; i++) if ((flags[i] & bit) === wanted) found[codes[i]]++;
+  return found;
+}
+
 // Cells by code: all of them, and those that no filter on another column leaves out.
 export function counts(column, out, own, n) {
   const size = column.kind === 'value' || column.width === 1 ? 256 : 65536;

@@ -1,6 +1,6 @@
 // The panel of the selections A and B: their cells, their labels, their markers.
 
-import { button, h, save } from './dom.js';
+import { button, choice, h, save } from './dom.js';
 import { labelsOf } from './data.js';
 import { markersBox } from './markers.js';
 import { csv, plural } from './text.js';
@@ -17,6 +17,7 @@ export async function labelsCsv(app, set) {
 export function panel(app) {
   const { state, sizes } = app, parts = [];
   parts.push(h('p', { class: 'faint' }, 'Draw a lasso or a rectangle around cells: Shift adds to the selection, Alt takes away. Only cells that are shown count.'));
+  parts.push(choice('A shape', [['=', 'replaces the selection'], ['+', 'adds to it'], ['-', 'takes away from it']], app.mode, (mode) => { app.mode = mode; }));
   for (const set of ['A', 'B']) {
     const active = app.active === set;
     parts.push(h('fieldset', {}, h('legend', { class: `set-name ${set}` }, `Selection ${set}`),

@@ -133,8 +133,13 @@ export class Stage {
     if (this.pointers.size === 2) this.path = null; // two fingers zoom, whatever the tool
     else if (this.tool === 'lasso' && event.button === 0) {
       this.path = [this.at(event)];
-      this.mode = event.altKey ? '-' : event.shiftKey ? '+' : '=';
+      this.mode = this.modeOf(event);
     }
+  }
+
+  // What a new shape does to the selection; a finger has no Shift.
+  modeOf(event) {
+    return event.altKey ? '-' : event.shiftKey ? '+' : this.app.mode;
   }
 
   move(event) {
@@ -217,7 +222,7 @@ export class Stage {
     else if (event.key === 'Escape') this.leaveBox();
     else if (event.key === 'Enter' && this.box) {
       const [x, y, w, h] = this.box;
-      this.enclose([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], event.shiftKey ? '+' : event.altKey ? '-' : '=');
+      this.enclose([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], this.modeOf(event));
       this.leaveBox();
     } else return;
     event.preventDefault();
