@@ -7,12 +7,13 @@ atlas behind it. Its folder is built, served on loopback with ranges, and opened
 Chromium, which draws by software where there is no graphics card: 1280 x 800 pixels.
 
 `first` and `all` are milliseconds from navigation to the first picture and to that of all cells,
-and the bytes fetched up to then. `recolour` is fetching, decoding, counting and handing over a
-column, without drawing; `draw` one picture of all cells. `pan` counts frames while the mouse drags
-for three seconds. `view_gene` and `store_gene` are `recolour` where the server makes the gene when
-it is asked for. Memory is the proportional set size of all processes of the browser,
-once all is drawn and recoloured, and behind labels and tables. Prints a table; appends one
-JSON row to `--results`.
+and the bytes fetched up to then. `script_kb` are all scripts of the page, `script_loaded_kb` those
+of the picture and the panel of colours, `script_fetched_kb` these as they are sent. `recolour` is
+fetching, decoding, counting and handing over a column, without drawing; `draw` one picture of all
+cells. `pan` counts frames while the mouse drags for three seconds. `view_gene` and `store_gene`
+are `recolour` where the server makes the gene when it is asked for. Memory is the
+proportional set size of all processes of the browser, once all is drawn and recoloured, and behind
+labels and tables. Prints a table; appends one JSON row to `--results`.
 """
 
 from __future__ import annotations
@@ -216,6 +217,9 @@ FETCHED = """= ['resource', 'navigation'].flatMap((kind) => performance.getEntri
     .filter((e) => e.responseEnd <= app.marks.{mark})
     .reduce((sum, e) => sum + e.transferSize, 0) / 1e6"""
 
+SCRIPTS = """= performance.getEntriesByType('resource').filter((e) => e.name.endsWith('.js'))
+    .reduce((sum, e) => sum + e.{size}, 0) / 1e3"""
+
 RECOLOUR = """const began = performance.now();
     await app.colourBy({key});
     return performance.now() - began;"""
@@ -235,6 +239,8 @@ def opened(url: str, folder: Path) -> dict[str, float]:
             "first_mb": page.run(FETCHED.format(mark="first")),
             "all_ms": page.run("=app.marks.all"),
             "all_mb": page.run(FETCHED.format(mark="all")),
+            "script_loaded_kb": page.run(SCRIPTS.format(size="decodedBodySize")),
+            "script_fetched_kb": page.run(SCRIPTS.format(size="transferSize")),
         }
         page.run("app.stage.paint()")
         found["draw_ms"] = page.run("=app.stage.cost")
