@@ -28,6 +28,18 @@ def test_pure_parts(tmp_path):
     assert int(re.search(r"pass (\d+)", done.stdout)[1]) >= 12
 
 
+def test_scripts_of_the_picture_are_small():
+    """What is read before all cells are drawn; panels and the search are read when opened."""
+    needed, found = ["app.js"], {}
+    while needed:
+        name = needed.pop()
+        if name not in found:
+            found[name] = (ASSETS / name).read_text("utf-8")
+            needed += re.findall(r"from './(.*?)'", found[name])
+    assert sum(len(text.encode()) for text in found.values()) < 60_000
+    assert not {"legend.js", "table.js", "finder.js", "markers.js"} & set(found)
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_modules_are_short_and_trust_no_text(script):
     text = script.read_text("utf-8")

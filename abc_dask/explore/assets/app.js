@@ -8,7 +8,7 @@ import { Drawing } from './draw.js';
 import { boxesOf } from './geometry.js';
 import { Model, testOf } from './model.js';
 import { Stage } from './stage.js';
-import { MOST_GENES, read, write } from './state.js';
+import { read, write } from './state.js';
 import { number, plural, short, termName } from './text.js';
 
 const $ = (id) => document.getElementById(id);
@@ -135,11 +135,6 @@ export class App extends Columns {
   termNames() { return this.meta.terms.map((column) => column.name); }
   current() { return this.columns.get(this.keyOf(this.state.color)); }
   other() { return this.columns.get(`g:${this.state.second}`); }
-  tableBy() { return this.termNames().includes(this.state.by) ? this.state.by : this.state.color?.term ?? this.termNames()[0]; }
-  tableGenes() {
-    const asked = this.state.genes?.map((id) => this.geneOf.get(id)).filter(Boolean);
-    return (asked ?? this.genes.slice(0, 10)).slice(0, MOST_GENES);
-  }
 
   limits(which) {
     const column = which === 'limits' ? this.current() : this.other();
@@ -234,16 +229,6 @@ export class App extends Columns {
     });
   }
 
-  addGene(id) {
-    const ids = this.tableGenes().map((gene) => gene.id);
-    this.set({ genes: [...new Set([...ids, id])].slice(-MOST_GENES), tab: 'table' });
-  }
-
-  async onlyTerm(name, term) {
-    await this.colourBy(`t:${name}`);
-    this.filter(`t:${name}`, { only: [term] });
-  }
-
   filter(key, filter, keepFocus = false) {
     const filters = { ...this.state.filters };
     if (filter) filters[key] = filter;
@@ -268,11 +253,6 @@ export class App extends Columns {
   // What is found behind the panel of selections has changed.
   told() {
     if (this.state.tab === 'select') this.panel();
-  }
-
-  activate(set) {
-    this.active = set;
-    this.panel();
   }
 
   enclose(shape, mode) {

@@ -110,25 +110,12 @@ export class Folder {
 
   // Bytes of a file; a host that answers with the whole file is asked once.
   async range(path, start, size) {
-    const before = this.first.get(path);
-    let whole = null;
-    if (before) whole = await before;
-    else {
-      let settle;
-      this.first.set(path, new Promise((done) => { settle = done; }));
-      try {
-        const [status, bytes] = await this.part(path, start, size);
-        settle(status === 206 ? null : bytes);
-        if (status === 206) return bytes;
-        whole = bytes;
-      } catch (error) {
-        settle(null);
-        this.first.delete(path);
-        throw error;
-      }
-    }
+    const known = this.first.get(path);
+    let whole = known ? await known : null;
     if (!whole) {
-      const [status, bytes] = await this.part(path, start, size);
+      const asked = this.part(path, start, size);
+      if (!known) this.first.set(path, asked.then(([status, bytes]) => (status === 206 ? null : bytes), () => { this.first.delete(path); return null; }));
+      const [status, bytes] = await asked;
       if (status === 206) return bytes;
       whole = bytes;
     }

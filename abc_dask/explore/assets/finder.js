@@ -2,6 +2,8 @@
 
 import { h } from './dom.js';
 import { find } from './search.js';
+import { MOST_GENES } from './state.js';
+import { tableGenes } from './stats.js';
 
 export class Finder {
   constructor(app) {
@@ -18,15 +20,25 @@ export class Finder {
 
   async entries() {
     const { app } = this;
-    const genes = app.genes.map((gene) => ({ kind: 'gene', text: gene.title, hint: gene.id, names: gene.names, run: (more) => (more ? app.addGene(gene.id) : app.colourBy(gene.key)) }));
+    const genes = app.genes.map((gene) => ({ kind: 'gene', text: gene.title, hint: gene.id, names: gene.names, run: (more) => (more ? this.addGene(gene.id) : app.colourBy(gene.key)) }));
     const columns = app.colourings().filter(([key]) => !key.startsWith('g:'))
       .map(([key, name]) => ({ kind: 'column', text: name, hint: '', names: [name.toLowerCase()], run: () => app.colourBy(key) }));
     const terms = [];
     for (const name of app.termNames()) {
       const { terms: own } = await app.termsOf(name);
-      for (const term of own) terms.push({ kind: 'term', text: term, hint: name, names: [term.toLowerCase()], run: () => app.onlyTerm(name, term) });
+      for (const term of own) terms.push({ kind: 'term', text: term, hint: name, names: [term.toLowerCase()], run: () => this.onlyTerm(name, term) });
     }
     return [...genes, ...columns, ...terms];
+  }
+
+  addGene(id) {
+    const ids = tableGenes(this.app).map((gene) => gene.id);
+    this.app.set({ genes: [...new Set([...ids, id])].slice(-MOST_GENES), tab: 'table' });
+  }
+
+  async onlyTerm(name, term) {
+    await this.app.colourBy(`t:${name}`);
+    this.app.filter(`t:${name}`, { only: [term] });
   }
 
   async show() {

@@ -1,7 +1,8 @@
 // The panel of colours: terms with counts and ticks, a gene's scale and histogram.
 
 import { MISSING, hex, pairColors, ramp, stepEdge, valueColor, zeroColor } from './color.js';
-import { button, choice, h, s, tick } from './dom.js';
+import { choice, tick } from './controls.js';
+import { button, h, s } from './dom.js';
 import { counted, counts, keeper, noTerm } from './model.js';
 import { number, short, termName } from './text.js';
 

@@ -1,7 +1,8 @@
 // Markers of A against B: asked of the process behind the page, which has the store.
 
+import { choice, save } from './controls.js';
 import { DataError } from './data.js';
-import { button, choice, h, save } from './dom.js';
+import { button, h } from './dom.js';
 import { testOf } from './model.js';
 import { number, plural, short } from './text.js';
 

@@ -1,9 +1,11 @@
 // The panel of what can be taken away: labels, the picture, commands, the address.
 
 import { commands, condition } from './commands.js';
-import { button, h, save } from './dom.js';
+import { save } from './controls.js';
+import { button, h } from './dom.js';
 import { figure, figurePng } from './figure.js';
 import { labelsCsv } from './select.js';
+import { tableBy, tableGenes } from './stats.js';
 import { number } from './text.js';
 
 export function panel(app) {
@@ -11,7 +13,7 @@ export function panel(app) {
   const where = condition(state.filters, app.columns, meta.where);
   const color = app.current();
   const lines = commands({
-    from: meta.from, kind: meta.kind, where, by: app.termNames().length ? app.tableBy() : '', genes: app.tableGenes().map((g) => g.name),
+    from: meta.from, kind: meta.kind, where, by: app.termNames().length ? tableBy(app) : '', genes: tableGenes(app).map((g) => g.name),
     color: color?.name, spatial: meta.layout.panels.length > 0, selections: ['A', 'B'].filter((set) => app.sizes[set]),
   });
   const copy = (text) => button('Copy', async (event) => {

@@ -1,7 +1,8 @@
 // The panel of the selections A and B: their cells, their labels, their markers.
 
-import { button, choice, h, save } from './dom.js';
+import { choice, save } from './controls.js';
 import { labelsOf } from './data.js';
+import { button, h } from './dom.js';
 import { markersBox } from './markers.js';
 import { csv, plural } from './text.js';
 
@@ -23,7 +24,7 @@ export function panel(app) {
     parts.push(h('fieldset', {}, h('legend', { class: `set-name ${set}` }, `Selection ${set}`),
       h('p', {}, plural(sizes[set] ?? 0, 'cell')),
       h('div', { class: 'row' },
-        button(active ? 'Drawn next' : 'Draw this one', () => app.activate(set), { 'aria-pressed': String(active) }),
+        button(active ? 'Drawn next' : 'Draw this one', () => { app.active = set; app.panel(); }, { 'aria-pressed': String(active) }),
         button('All shown', () => app.select(set, [{ op: '+', shape: null, filters: structuredClone(state.filters) }])),
         button('Clear', () => app.select(set, []), { disabled: !state[set].length }),
         button('Labels as CSV', () => app.attempt(async () => save(`selection-${set}.csv`, await labelsCsv(app, set), 'text/csv')), { disabled: !sizes[set] }))));

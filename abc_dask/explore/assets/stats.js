@@ -1,6 +1,15 @@
 // Statistics of sets of cells by groups: those of `abc-dask summarize`.
 
 import { noTerm, testOf } from './model.js';
+import { MOST_GENES } from './state.js';
+
+// What the table is of: a column, and genes.
+export const tableBy = ({ meta, state }) => {
+  const names = meta.terms.map((column) => column.name);
+  return names.includes(state.by) ? state.by : state.color?.term ?? names[0];
+};
+
+export const tableGenes = ({ genes, geneOf, state }) => (state.genes?.map((id) => geneOf.get(id)).filter(Boolean) ?? genes.slice(0, 10)).slice(0, MOST_GENES);
 
 // Cells of each set by group: a term, and behind the terms the missing ones.
 export function cellCounts({ terms, width, codes }, sets, flags, n) {

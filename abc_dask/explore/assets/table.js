@@ -1,9 +1,10 @@
 // Dots and table of genes by groups, for what is shown or for the selections A and B.
 
 import { hex, ramp, stepValue, zeroColor } from './color.js';
+import { choice, save } from './controls.js';
 import { exactValues } from './data.js';
-import { button, choice, h, s, save } from './dom.js';
-import { cellCounts, geneStatistics } from './stats.js';
+import { button, h, s } from './dom.js';
+import { cellCounts, geneStatistics, tableBy, tableGenes } from './stats.js';
 import { MOST_GENES } from './state.js';
 import { csv, cut, number, short, termName } from './text.js';
 
@@ -51,7 +52,7 @@ export function tableCsv(table) {
 export function panel(app) {
   const { state } = app;
   if (!app.termNames().length || !app.genes.length) return [h('p', {}, 'A table needs a column of terms and a gene.')];
-  const by = app.tableBy(), genes = app.tableGenes();
+  const by = tableBy(app), genes = tableGenes(app);
   const chips = genes.map((gene) => button(`${gene.title} ×`, () => app.set({ genes: genes.filter((g) => g !== gene).map((g) => g.id) }), { 'aria-label': `Remove ${gene.title} from the table` }));
   const left = app.genes.filter((gene) => !genes.includes(gene)).slice(0, 200);
   const add = left.length && genes.length < MOST_GENES
