@@ -16,6 +16,12 @@ from tests.explore import firefox
 GENES = ["Slc17a7", "Slc32a1", "Tac2"]
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(scope="session")
 def shown_view(plain_atlas, tmp_path_factory):
     folder = tmp_path_factory.mktemp("explore")

@@ -339,3 +339,24 @@ def test_a_server_that_goes_and_comes_back(static, tab):
     page.click("#problem button")
     page.wait("app.state.color.gene && app.current()")
     assert page.plain("document.getElementById('problem').hidden")
+
+
+def test_what_is_pressed_keeps_the_focus(page):
+    press = (
+        "const e = [...document.querySelectorAll('#panel :is(button, input)')].filter(match)[nth];"
+        "e.focus(); e.click(); await new Promise((done) => setTimeout(done, 60));"
+        "const now = document.activeElement;"
+        "return [now !== e, now.getAttribute('aria-label') ?? now.textContent];"
+    )
+    ticked = "const match = (e) => e.getAttribute('aria-label') === 'Show 01 IT-ET Glut', nth = 0;"
+    assert page.run(ticked + press) == [True, "Show 01 IT-ET Glut"]
+    only = "const match = (e) => e.title === 'Only 01 IT-ET Glut', nth = 0;"
+    assert page.run(only + press) == [True, "01 IT-ET Glut"]
+    page.run("app.set({ tab: 'select' })")
+    page.wait("!!document.querySelector('[aria-label=\"A shape\"]')")
+    every = "const match = (e) => e.textContent === 'All shown', nth = 1;"
+    assert page.run(every + press) == [True, "All shown"]
+    assert page.run("=app.sizes.B") == page.run("=app.model.shown")
+    assert page.plain("document.activeElement.closest('fieldset').textContent").startswith(
+        "Selection B"
+    )

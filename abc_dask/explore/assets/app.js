@@ -229,7 +229,7 @@ export class App extends Columns {
     });
   }
 
-  filter(key, filter, keepFocus = false) {
+  filter(key, filter) {
     const filters = { ...this.state.filters };
     if (filter) filters[key] = filter;
     else delete filters[key];
@@ -237,9 +237,7 @@ export class App extends Columns {
     this.remember();
     this.refilter();
     this.stage.redraw();
-    const label = keepFocus ? document.activeElement?.getAttribute('aria-label') : null;
     this.panel();
-    if (label) [...$('panel').querySelectorAll('[aria-label]')].find((e) => e.getAttribute('aria-label') === label)?.focus({ preventScroll: true });
   }
 
   set(changed) {
@@ -315,9 +313,21 @@ export class App extends Columns {
       $(`tab-${key}`).tabIndex = key === name ? 0 : -1;
     }
     $('panel').setAttribute('aria-labelledby', `tab-${name}`);
-    if (this.complete && this.panels[name]) $('panel').replaceChildren(...this.panels[name](this).filter(Boolean));
+    if (this.complete && this.panels[name]) this.fill($('panel'), this.panels[name](this).filter(Boolean));
     else if (this.complete) this.attempt(async () => { this.panels[name] = (await import(`./${TABS[name]}.js`)).panel; this.panel(); });
     $('cells').setAttribute('aria-label', `${this.words()}, coloured by ${this.current()?.title ?? 'nothing yet'}`);
+  }
+
+  // What was focused is again: that of the same name, or else in the same order.
+  fill(box, parts) {
+    const all = () => [...box.querySelectorAll('button, input, select, [tabindex="0"]')];
+    const nameOf = (e) => e?.getAttribute('aria-label') ?? e?.textContent;
+    const before = all(), at = before.indexOf(document.activeElement), name = nameOf(before[at]);
+    box.replaceChildren(...parts);
+    if (at < 0) return;
+    const now = all();
+    const own = nameOf(now[at]) === name ? now[at] : now.find((e) => nameOf(e) === name);
+    (own ?? now[at] ?? box).focus({ preventScroll: true });
   }
 
   remember() {

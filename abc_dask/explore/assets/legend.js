@@ -64,7 +64,7 @@ function terms(app, column) {
     const every = present.map(([t]) => t);
     const now = every.filter((t) => (t === term ? on : kept(t)));
     const not = every.filter((t) => !now.includes(t));
-    app.filter(column.key, !not.length ? null : now.length < not.length ? { only: now } : { not }, true);
+    app.filter(column.key, !not.length ? null : now.length < not.length ? { only: now } : { not });
   };
   narrow.addEventListener('input', fill);
   fill();
@@ -82,7 +82,7 @@ function values(app, column, which) {
   const [from, to, zero, missing] = filter?.steps ?? [first, last, 1, 1];
   const change = (changed) => {
     const steps = [from, to, zero, missing].map((v, k) => changed[k] ?? v);
-    app.filter(key, steps[0] <= first && steps[1] >= last && steps[2] && steps[3] ? null : { steps }, true);
+    app.filter(key, steps[0] <= first && steps[1] >= last && steps[2] && steps[3] ? null : { steps });
   };
   const limits = app.limits(which);
   const edit = (k) => {
