@@ -128,7 +128,7 @@ def read_lists(
     Raises
     ------
     UsageError
-        If there is only the second one, or as `CellList.read`.
+        If there is only the second one, or no cell of it alone, or as `CellList.read`.
     """
     if cells is None:
         if others is not None or column is not None:
@@ -141,7 +141,18 @@ def read_lists(
     if first.name == second.name:
         first = CellList(COLUMN, first.packed)
         second = CellList(f"other {COLUMN}", second.packed)
-    return first, second
+    lists = (first, second)
+    require_others(lists, store.n_cells)
+    return lists
+
+
+def require_others(lists: Sequence[CellList], n_cells: int) -> None:
+    """Raise `UsageError` if all cells of the second list are in the first, to which they belong."""
+    first, *others = lists
+    if others and not (others[0].mask(n_cells) & ~first.mask(n_cells)).any():
+        raise UsageError(
+            f"every cell of {others[0].name} is in {first.name}: there is nothing to compare with"
+        )
 
 
 def listed_column(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.analysis.cell_lists import CellList
+from abc_dask.analysis.cell_lists import CellList, require_others
 from abc_dask.analysis.gene_tasks import Arrays, GeneTask, compute_task
 from abc_dask.analysis.markers import WARNING, Markers, find_markers
 from abc_dask.errors import AbcDaskError, UsageError
@@ -135,7 +135,7 @@ class MarkerRuns:
         Raises
         ------
         UsageError
-            If the method is unknown or A is empty.
+            If the method is unknown, A is empty, or all cells of B are in A.
         """
         if method not in METHODS or len(selections) != self.n_bytes:
             raise UsageError(f"method {method!r} is not one of {', '.join(METHODS)}")
@@ -148,6 +148,7 @@ class MarkerRuns:
             for name, mask in zip(SELECTIONS, chosen, strict=True)
             if mask.any()
         )
+        require_others(lists, self._contents.store.n_cells)
         with self._lock:
             self.cancel()
             number = 1 if self._last is None else self._last.number + 1

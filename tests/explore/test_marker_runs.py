@@ -151,6 +151,8 @@ def test_what_is_no_pair_of_selections_is_refused(served):
     assert post(served, "t", none[:-1])[0] == 413
     assert post(served, "t", none * 1000)[0] == 413
     assert post(served, "t", none, {"Origin": "http://evil.example"})[0] == 403
+    every = np.ones(N_CELLS, bool)
+    assert b"every cell of selection-B is in" in post(served, "t", bits(served, every, every))[1]
     few = np.arange(N_CELLS) < 1
     said = json.loads(post(served, "t", bits(served, few, ~few))[1])
     assert "at least 2 are needed" in ended(served, said["id"])["error"]
