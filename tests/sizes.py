@@ -21,6 +21,8 @@ PACKAGE = Path(abc_dask.__file__).parent
 
 # Each by its room and module, with a value that a few hundred cells exceed many times.
 LOWERED = {
+    "analysis.histograms._FAN_IN": 2,
+    "analysis.marker_table._BATCH_ROWS": 16,
     "analysis.moments._FAN_IN": 2,
     "analysis.report.columns._BATCH_BYTES": 1 << 12,
     "disk.files._READ": 64,
@@ -72,6 +74,7 @@ LEFT = {
         acquire.remote._MOST_PAGES acquire.remote._MANIFEST_LIMIT acquire.settings._MOST_WORKERS
         analysis.plots.figures._MOST_PANELS analysis.plots.groups.MOST_GROUPS
         analysis.markers._MOST_PAIRS analysis.markers._MOST_ROWS
+        analysis.histograms.MOST_FIELDS
         analysis.plots.legends.MOST_TERMS analysis.plots.map_labels._MOST_LABELLED
         analysis.plots.map_labels.MOST_LISTED analysis.report.page._MOST_PICTURES
         disk.files._LONGEST_STEM
@@ -89,6 +92,7 @@ LEFT = {
     """,
     "a number of a format, of mathematics or of a picture": """
         analysis.summary._SHOWN
+        analysis.histograms.STEPS analysis.plots.violins._POINTS
         analysis.plots.canvas.DPI analysis.plots.legends._LINES
         analysis.plots.map_labels._GRID analysis.plots.map_labels._LETTERS
         analysis.report.legends._STOPS analysis.report.legends._COLORS analysis.report.page._STOPS

@@ -37,6 +37,7 @@ from abc_dask.messages import enumerate_names, names_of, nearest, plural
 if TYPE_CHECKING:
     import anndata
 
+    from abc_dask.analysis.plots.marker_accessor import MarkerPlots
     from abc_dask.store.gene_store import GeneStore
 
 REST = "rest"
@@ -116,6 +117,13 @@ class Markers:
         """Names of the columns of numbers."""
         more = {"wilcoxon": ("auroc",), "pairwise": ("reference",)}
         return (*_COLUMNS, *more.get(self.method, ()))
+
+    @property
+    def plot(self) -> MarkerPlots:
+        """Pictures: ``markers.plot.dots(top=3)``; needs the extra ``plot``."""
+        from abc_dask.analysis.plots.marker_accessor import MarkerPlots
+
+        return MarkerPlots(self)
 
     def row(self, group: str) -> dict[str, NDArray[Any]]:
         """Return the columns of numbers of one group, genes in the order of `genes`.

@@ -1,4 +1,4 @@
-"""Pictures of a view: plot umap, heatmap, dots, sections."""
+"""Pictures of a view, a store or markers: plot umap, sections, heatmap, dots, violins."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from abc_dask.cli.command import group, show_written
 from abc_dask.cli.opened import columns_of, open_genes
 from abc_dask.cli.options import limits, names_option
+from abc_dask.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,13 +27,6 @@ def picture_options(command: Command) -> Command:
         ),
         limits,
         click.option(
-            "--colormap",
-            default="expression",
-            show_default=True,
-            metavar="NAME",
-            help="For numbers: 'expression', from pale to dark, or one of matplotlib's.",
-        ),
-        click.option(
             "--width", type=float, metavar="CM", help="8.5 for one panel, 17.8 for more by default."
         ),
         click.option("--dpi", type=int, default=300, show_default=True, help="Pixels an inch."),
@@ -47,6 +41,14 @@ download_base = click.option(
     "--download-base",
     metavar="DIR",
     help="Where the atlas lies now, if it was moved.",
+)
+
+colormap = click.option(
+    "--colormap",
+    default="expression",
+    show_default=True,
+    metavar="NAME",
+    help="For numbers: 'expression', from pale to dark, or one of matplotlib's.",
 )
 
 palette = click.option(
@@ -81,7 +83,6 @@ def groups_options(command: Command) -> Command:
     options = [
         names_option(
             "--by",
-            required=True,
             metavar="COLUMN",
             help="Column of terms that makes the groups; several make all their combinations.",
         ),
@@ -100,9 +101,48 @@ def groups_options(command: Command) -> Command:
     return command
 
 
+def table_options(command: Command) -> Command:
+    """Add the options of pictures with a row a group, a column a gene."""
+    options = [
+        click.option(
+            "--markers",
+            metavar="M",
+            help="Draw the best genes of this table of markers, in place of --genes.",
+        ),
+        click.option(
+            "--top", type=int, default=3, show_default=True, help="Markers of each group."
+        ),
+        names_option("--group", "groups", metavar="NAME", help="Of MARKERS only these groups."),
+        click.option(
+            "--brackets",
+            metavar="COLUMN",
+            help="Put groups together by a column of which each has one term, such as class for "
+            "subclasses.",
+        ),
+        click.option(
+            "--cluster",
+            type=click.Choice(["groups", "genes", "both", "none"]),
+            default="none",
+            show_default=True,
+            help="Put similar ones side by side, with a tree; else in the order of the taxonomy.",
+        ),
+        click.option(
+            "--scale",
+            type=click.Choice(["none", "zscore", "max"]),
+            default="none",
+            show_default=True,
+            help="Each gene's colours: z-scores over the groups, or shares of its highest group.",
+        ),
+        colormap,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @group()
 def plot() -> None:
-    """Draw pictures of a finished view, or of genes of a store."""
+    """Draw pictures of a finished view, of genes of a store, or of markers."""
 
 
 @plot.command()
@@ -121,6 +161,7 @@ def plot() -> None:
 @places_options
 @palette
 @same_scale
+@colormap
 @picture_options
 def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
     """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells."""
@@ -128,7 +169,7 @@ def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
 
 
 @plot.command()
-@click.argument("out", metavar="VIEW|STORE")
+@click.argument("out", metavar="VIEW|STORE|MARKERS")
 @groups_options
 @click.option(
     "--statistic",
@@ -136,30 +177,43 @@ def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
     default="mean",
     show_default=True,
 )
+@table_options
 @picture_options
-def heatmap(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
-    """Draw a statistic by group: a row a group, a column a gene."""
-    asked = options.pop("genes")
-    _save(
-        out,
-        output,
-        asked,
-        lambda view, genes: view.plot.heatmap(list(by), genes=genes or None, **options),
-    )
+def heatmap(out: str, output: str, **options: Any) -> None:
+    """Draw a statistic by group: a row a group, a column a gene.
+
+    Of MARKERS, a table that abc-dask markers wrote, the means of the best genes of each group.
+    """
+    _save_table("heatmap", out, output, **options)
+
+
+@plot.command()
+@click.argument("out", metavar="VIEW|STORE|MARKERS")
+@groups_options
+@table_options
+@picture_options
+def dots(out: str, output: str, **options: Any) -> None:
+    """Draw dots by group: size the fraction of expressing cells, colour the mean of all.
+
+    Of MARKERS, a table that abc-dask markers wrote, the best genes of each group.
+    """
+    _save_table("dots", out, output, **options)
 
 
 @plot.command()
 @click.argument("out", metavar="VIEW|STORE")
 @groups_options
 @picture_options
-def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
-    """Draw dots by group: size the fraction of expressing cells, colour the mean of all."""
-    asked = options.pop("genes")
+def violins(
+    out: str, output: str, by: tuple[str, ...], genes: tuple[str, ...], **options: Any
+) -> None:
+    """Draw the distribution of each gene by group, with quartiles; all cells count."""
+    columns = _named(by)
     _save(
         out,
         output,
-        asked,
-        lambda view, genes: view.plot.dots(list(by), genes=genes or None, **options),
+        genes,
+        lambda view, names: view.plot.violins(columns, genes=names or None, **options),
     )
 
 
@@ -185,6 +239,7 @@ def dots(out: str, output: str, by: tuple[str, ...], **options: Any) -> None:
     metavar="UNIT",
     help="Of x and y, for the scale bar; mm in the atlas's spatial datasets; 'none' for no bar.",
 )
+@colormap
 @picture_options
 def sections(
     out: str, output: str, color: tuple[str, ...], sections: tuple[str, ...], **options: Any
@@ -192,6 +247,79 @@ def sections(
     """Draw the cells of brain sections, y downwards, for spatial datasets."""
     options["sections"] = list(sections) or None
     _save(out, output, color, lambda view, names: view.plot.sections(names, **options), "--color")
+
+
+def _named(by: Sequence[str]) -> list[str]:
+    if not by:
+        raise UsageError("name the column that makes the groups with --by")
+    return list(by)
+
+
+def _save_table(
+    kind: str,
+    out: str,
+    output: str,
+    *,
+    by: tuple[str, ...],
+    genes: tuple[str, ...],
+    markers: str | None,
+    top: int,
+    groups: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Draw a table of groups by genes, of a view, a store or markers."""
+    from abc_dask.analysis.marker_table import is_marker_table, top_markers
+    from abc_dask.analysis.plots.canvas import picture_path
+
+    if "://" not in out and is_marker_table(out):
+        given = {"--by": by, "--genes": genes, "--markers": markers}
+        _save_markers(kind, out, output, given, top=top, groups=groups, **options)
+        return
+    columns = _named(by)
+    if groups:
+        raise UsageError("--group chooses groups of a table of markers; use --where")
+    if markers is None:
+
+        def draw(view: Any, names: list[str]) -> Any:
+            return getattr(view.plot, kind)(columns, genes=names or None, **options)
+
+        _save(out, output, genes, draw)
+        return
+    if genes:
+        raise UsageError("name --genes or --markers, not both")
+    best = [one.identifier for one in top_markers(markers, top)]
+    path = picture_path(output)
+    plots = open_genes(out, best, "--markers").plot
+    picture = getattr(plots, kind)(columns, markers=markers, top=top, **options)
+    show_written(picture.save(path))
+
+
+def _save_markers(
+    kind: str,
+    out: str,
+    output: str,
+    given: dict[str, Any],
+    *,
+    groups: Sequence[str],
+    **options: Any,
+) -> None:
+    """Draw the table of markers itself: there are no cells to group or to choose."""
+    from abc_dask.analysis.plots.canvas import picture_path
+    from abc_dask.analysis.plots.marker_accessor import MarkerPlots
+
+    given |= {f"--{name}": options.pop(name) for name in ("where", "brackets")}
+    given["--statistic"] = options.pop("statistic", "mean") != "mean"
+    wrong = next((name for name, value in given.items() if value), None)
+    if wrong:
+        raise UsageError(
+            f"{wrong} needs cells, and {out} is a table of markers; draw VIEW or STORE with "
+            f"--markers {out}"
+        )
+    for name in ("missing", "download_base"):
+        options.pop(name)
+    path = picture_path(output)
+    picture = getattr(MarkerPlots(out), kind)(groups=list(groups) or None, **options)
+    show_written(picture.save(path))
 
 
 def _save(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from abc_dask.analysis.summary import Summary
     from abc_dask.explore.server import Explorer
     from abc_dask.run.cluster.connect import ClusterOptions
+    from abc_dask.stores.store_plots import StorePlots
 
 Found = TypeVar("Found")
 
@@ -58,6 +59,13 @@ class GeneStore(gene_store.GeneStore):
     batch system, else on this machine. One task takes a shard of genes; each gene's values are in
     memory once.
     """
+
+    @property
+    def plot(self) -> StorePlots:
+        """Pictures: ``store.plot.dots("class", genes=["Tac2"])``; needs the extra ``plot``."""
+        from abc_dask.stores.store_plots import StorePlots
+
+        return StorePlots(self)
 
     def summarize(
         self,

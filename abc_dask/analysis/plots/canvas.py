@@ -187,6 +187,16 @@ def wrapped(text: str, inches: float, size: float = SMALL) -> str:
     )
 
 
+def text_width(ax: Axes, text: str) -> float:
+    """Measure a small text in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.text import Text
+
+    probe = Text(text=text, fontproperties=FontProperties(size=SMALL), parse_math=False)
+    probe.set_figure(ax.figure)
+    return float(probe.get_window_extent(dpi=ax.figure.dpi).width / ax.figure.dpi)
+
+
 def arrange(
     picture: Figure,
     axes: Sequence[Axes],

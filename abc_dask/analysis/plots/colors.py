@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
 # Name of this package's own map: matplotlib's magma_r, whose steps are even for the eye, also for
-# one that does not tell red from green, and in print. It rises from pale to dark; its ends are cut
-# off: what is lighter than `ZERO` in cells, and what is as good as black.
+# one that does not tell red from green, and in print. It rises from pale to dark; without what is
+# as good as black, and what is lighter than `ZERO`: cells begin there, tables nearly white.
 COLORMAP = "expression"
 
 # For values on both sides of a middle.
@@ -26,7 +26,10 @@ DIVERGING = "RdBu_r"
 
 _BASE = "magma_r"
 
-_PALEST, _PALEST_OF_CELLS, _DARKEST = 0.02, 0.12, 0.92
+_PALEST, _DARKEST = 0.12, 0.92
+
+# Of tables: the first colour, and the share of the map that leads from it to the palest of cells.
+_NOTHING, _SHARE = "#faf5f0", 0.14
 
 # Cells that have a value, and it is 0: lighter than any colour of the scale, not white as paper.
 ZERO = "#dddddd"
@@ -58,7 +61,7 @@ def colormap_of(name: str, *, cells: bool = False) -> Colormap:
     ----------
     name : str
     cells : bool
-        Of `COLORMAP` only what is darker than `ZERO`.
+        Of `COLORMAP` only what is darker than `ZERO`; else it begins nearly white.
 
     Raises
     ------
@@ -69,9 +72,12 @@ def colormap_of(name: str, *, cells: bool = False) -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     if name == COLORMAP:
-        palest = _PALEST_OF_CELLS if cells else _PALEST
-        steps = colormaps[_BASE](np.linspace(palest, _DARKEST, 256))
-        return LinearSegmentedColormap.from_list(COLORMAP, steps.tolist())
+        steps = colormaps[_BASE](np.linspace(_PALEST, _DARKEST, 256)).tolist()
+        if cells:
+            return LinearSegmentedColormap.from_list(COLORMAP, steps)
+        stops = [0.0, *np.linspace(_SHARE, 1, len(steps))]
+        pairs = list(zip(stops, [_NOTHING, *steps], strict=True))
+        return LinearSegmentedColormap.from_list(COLORMAP, pairs)
     if name not in colormaps:
         raise UsageError(f"no colour map {name!r}{nearest(name, [COLORMAP, *colormaps])}")
     return colormaps[name]

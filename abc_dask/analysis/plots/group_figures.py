@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+import numpy as np
 
 from abc_dask.analysis.plots import canvas
 from abc_dask.analysis.plots.canvas import Picture
-from abc_dask.analysis.plots.colors import COLORMAP
-from abc_dask.analysis.plots.groups import box_of, dots, heatmap
+from abc_dask.analysis.plots.colors import COLORMAP, DIVERGING
+from abc_dask.analysis.plots.group_order import arranged, scaled
+from abc_dask.analysis.plots.groups import check_groups, dots, heatmap, with_fields
 from abc_dask.analysis.plots.panels import picture_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_LABELS = {
+    "none": "{}",
+    "zscore": "{}, z-score of each gene",
+    "max": "{}, by each gene's highest",
+}
+
+
+# Z-scores beyond have the colour of this one, and the colour bar says so.
+_HIGHEST_Z = 3.0
+
+
+class Order(TypedDict, total=False):
+    """Order of groups and genes: see `abc_dask.analysis.plots.group_order.arranged`."""
+
+    cluster: str
+    row_brackets: Sequence[str]
+    column_brackets: Sequence[str]
+    colors: Mapping[str, str] | None
 
 
 def heatmap_figure(
@@ -20,17 +43,41 @@ def heatmap_figure(
     *,
     counts: Sequence[int] | None = None,
     limits: Sequence[float] | None = None,
-    colormap: str = COLORMAP,
+    colormap: str | None = None,
     label: str = "mean",
+    scale: str = "none",
     width: float | None = None,
     dpi: int = canvas.DPI,
     caption: str = "",
+    **order: Unpack[Order],
 ) -> Picture:
-    """Draw a statistic of groups by genes; parameters as `abc_dask.analysis.plots.heatmap`."""
+    """Draw a statistic of groups by genes.
+
+    Parameters
+    ----------
+    table, counts, limits, colormap, label
+        As `abc_dask.analysis.plots.heatmap`.
+    scale : str
+        As `abc_dask.analysis.plots.group_order.scaled`; z-scores have a colour map and limits
+        with 0 in the middle where no others are given.
+    width, dpi, caption
+        As `abc_dask.analysis.plots.figures.umap_figure`.
+    **order
+        As `abc_dask.analysis.plots.group_order.arranged`.
+    """
+    check_groups(table)
+    found = arranged([scaled(table, scale)], counts=counts, **order)
     picture = picture_of(width, 1, dpi)
     ax = picture.add_axes((0, 0, 1, 1))
-    heatmap(ax, table, counts=counts, limits=limits, colormap=colormap, label=label)
-    return _fields(picture, ax, table, caption)
+    heatmap(
+        ax,
+        found.tables[0],
+        counts=found.counts,
+        rows=found.rows,
+        columns=found.columns,
+        **_colors(found.tables[0], scale, limits=limits, colormap=colormap, label=label),
+    )
+    return with_fields(picture, ax, table, caption)
 
 
 def dots_figure(
@@ -39,23 +86,46 @@ def dots_figure(
     *,
     counts: Sequence[int] | None = None,
     limits: Sequence[float] | None = None,
-    colormap: str = COLORMAP,
+    colormap: str | None = None,
     label: str = "mean",
+    scale: str = "none",
     width: float | None = None,
     dpi: int = canvas.DPI,
     caption: str = "",
+    **order: Unpack[Order],
 ) -> Picture:
-    """Draw mean and fraction of groups by genes; parameters as `abc_dask.analysis.plots.dots`."""
+    """Draw mean and fraction of groups by genes; parameters as `heatmap_figure`."""
+    check_groups(mean, fraction)
+    found = arranged([scaled(mean, scale), fraction], counts=counts, **order)
     picture = picture_of(width, 1, dpi)
     ax = picture.add_axes((0, 0, 1, 1))
-    dots(ax, mean, fraction, counts=counts, limits=limits, colormap=colormap, label=label)
-    return _fields(picture, ax, mean, caption)
+    dots(
+        ax,
+        *found.tables,
+        counts=found.counts,
+        rows=found.rows,
+        columns=found.columns,
+        **_colors(found.tables[0], scale, limits=limits, colormap=colormap, label=label),
+    )
+    return with_fields(picture, ax, mean, caption)
 
 
-def _fields(picture: Picture, ax: Any, table: pd.DataFrame, caption: str) -> Picture:
-    """Return each row and column of a table its room; wider than asked where it must be."""
-    wanted = float(picture.get_figwidth())
-    canvas.arrange(picture, [ax], columns=1, box=box_of(table, 0.5), caption=caption)
-    texts = float(picture.get_figwidth()) - box_of(table, 0.5)[0]
-    canvas.arrange(picture, [ax], columns=1, box=box_of(table, wanted - texts), caption=caption)
-    return picture
+def _colors(
+    table: pd.DataFrame,
+    scale: str,
+    *,
+    limits: Sequence[float] | None,
+    colormap: str | None,
+    label: str,
+) -> dict[str, Any]:
+    """Return limits, colour map and label of a scaled table."""
+    if scale == "zscore" and limits is None:
+        highest = float(np.nanmax(np.abs(table.to_numpy()), initial=0.0)) or 1.0
+        highest = min(highest, _HIGHEST_Z)
+        limits = (-highest, highest)
+    named = colormap in (None, COLORMAP) and scale == "zscore"
+    return {
+        "limits": limits,
+        "colormap": DIVERGING if named else colormap or COLORMAP,
+        "label": _LABELS[scale].format(label),
+    }

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from abc_dask.analysis.plots import canvas
+from abc_dask.analysis.plots import brackets, canvas
+from abc_dask.analysis.plots.canvas import Picture
 from abc_dask.analysis.plots.colors import ABSENT, COLORMAP, checked_limits, colormap_of
+from abc_dask.analysis.plots.group_order import Axis
 from abc_dask.errors import UsageError
 from abc_dask.messages import plural
 
@@ -34,6 +36,8 @@ def heatmap(
     limits: Sequence[float] | None = None,
     colormap: str = COLORMAP,
     label: str = "mean",
+    rows: Axis | None = None,
+    columns: Axis | None = None,
 ) -> Axes:
     """Draw a statistic as coloured fields: a row a group, a column a gene.
 
@@ -49,9 +53,12 @@ def heatmap(
         Of the colour scale; 0 (or the lowest value below it) and the highest value
         where not given.
     colormap : str
-        Of matplotlib.
+        ``expression``, this package's own, or one of matplotlib's.
     label : str
         Of the colour scale.
+    rows, columns : Axis, optional
+        Trees and brackets of a table that is already in their order; see
+        `abc_dask.analysis.plots.group_order.arranged`.
 
     Returns
     -------
@@ -77,11 +84,11 @@ def heatmap(
     )
     ax.set_facecolor(ABSENT)  # fields without a value are left open
     _strokes(ax, np.argwhere(np.isnan(values)))
-    _names(ax, table, counts)
+    above = _surround(ax, table, counts, rows, columns)
     ax.set_xticks(np.arange(len(table.columns) + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(len(table) + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=0.5)
-    _color_bar(ax, image, values, label)
+    _color_bar(ax, image, values, label, above)
     return ax
 
 
@@ -94,6 +101,8 @@ def dots(
     limits: Sequence[float] | None = None,
     colormap: str = COLORMAP,
     label: str = "mean",
+    rows: Axis | None = None,
+    columns: Axis | None = None,
 ) -> Axes:
     """Draw two statistics as dots: size is the fraction of expressing cells, colour the mean.
 
@@ -103,7 +112,7 @@ def dots(
     mean, fraction : pandas.DataFrame
         Index the groups, a column a gene, the same in both. The area of a dot grows
         with the fraction; a missing value (NaN) is drawn as a stroke.
-    counts, limits, colormap, label
+    counts, limits, colormap, label, rows, columns
         As `heatmap`.
 
     Returns
@@ -119,15 +128,13 @@ def dots(
     """
     from matplotlib.colors import Normalize
 
-    check_groups(mean)
-    if mean.shape != fraction.shape:
-        raise UsageError(f"means have shape {mean.shape}, fractions {fraction.shape}")
+    check_groups(mean, fraction)
     values, sizes = (t.to_numpy(dtype=np.float64).ravel() for t in (mean, fraction))
-    rows, columns = (part.ravel() for part in np.indices(mean.shape))
+    down, across = (part.ravel() for part in np.indices(mean.shape))
     known = ~np.isnan(values) & ~np.isnan(sizes)
     points = ax.scatter(
-        columns[known],
-        rows[known],
+        across[known],
+        down[known],
         s=_LARGEST_DOT * sizes[known],
         c=values[known],
         cmap=colormap_of(colormap),
@@ -136,19 +143,21 @@ def dots(
         linewidths=0.25,
         plotnonfinite=True,
     )
-    _strokes(ax, zip(rows[~known], columns[~known], strict=True))
+    _strokes(ax, zip(down[~known], across[~known], strict=True))
     ax.set_xlim(-0.5, len(mean.columns) - 0.5)
     ax.set_ylim(len(mean) - 0.5, -0.5)
     ax.set_axisbelow(True)
     ax.grid(color="#eeeeee", linewidth=0.5)
-    _names(ax, mean, counts)
-    _color_bar(ax, points, values, label)
-    _dot_sizes(ax)
+    above = _surround(ax, mean, counts, rows, columns)
+    _color_bar(ax, points, values, label, above)
+    _dot_sizes(ax, above)
     return ax
 
 
-def check_groups(table: pd.DataFrame) -> None:
+def check_groups(table: pd.DataFrame, fraction: pd.DataFrame | None = None) -> None:
     """Raise `UsageError` unless a table's rows are a picture that can be read."""
+    if fraction is not None and table.shape != fraction.shape:
+        raise UsageError(f"means have shape {table.shape}, fractions {fraction.shape}")
     if table.empty:
         raise UsageError("there is no group to draw")
     if len(table) > MOST_GROUPS:
@@ -158,18 +167,39 @@ def check_groups(table: pd.DataFrame) -> None:
         )
 
 
-def box_of(table: pd.DataFrame, width: float, *, field: float = 0.17) -> tuple[float, float]:
-    """Return the inches that a table's fields take: high enough for a line of text each.
+def with_fields(
+    picture: Picture,
+    ax: Axes,
+    table: pd.DataFrame,
+    caption: str,
+    *,
+    field: tuple[float, float] = (0.17, 0.17),
+) -> Picture:
+    """Make room for each row and column of a table; wider than asked where it must be.
 
     Parameters
     ----------
-    width : float
-        Inches to spread the columns over, within reason.
-    field : float
-        Height of a field in inches.
+    picture : Picture
+        Of the width that is asked for.
+    ax : Axes
+        With the table and all that is around it.
+    table : pandas.DataFrame
+    caption : str
+    field : tuple of float
+        Least width of a column and height of a row, in inches: a line of text.
     """
-    across = min(max(width / len(table.columns), field), 4 * field)
-    return across * len(table.columns), field * len(table)
+    wanted = float(picture.get_figwidth())
+    canvas.arrange(picture, [ax], columns=1, box=_box(table, 0.0, field), caption=caption)
+    texts = float(picture.get_figwidth()) - _box(table, 0.0, field)[0]
+    box = _box(table, wanted - texts, field)
+    canvas.arrange(picture, [ax], columns=1, box=box, caption=caption)
+    return picture
+
+
+def _box(table: pd.DataFrame, width: float, field: tuple[float, float]) -> tuple[float, float]:
+    """Return the inches that fields take, spread over a width within reason."""
+    across = min(max(width / len(table.columns), field[0]), max(0.7, field[0]))
+    return across * len(table.columns), field[1] * len(table)
 
 
 def _strokes(ax: Axes, fields: Any) -> None:
@@ -190,13 +220,38 @@ def _limits(values: Any, limits: Sequence[float] | None) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def _names(ax: Axes, table: pd.DataFrame, counts: Sequence[int] | None) -> None:
+def _surround(
+    ax: Axes,
+    table: pd.DataFrame,
+    counts: Sequence[int] | None,
+    rows: Axis | None,
+    columns: Axis | None,
+) -> float:
+    """Write names and counts, draw brackets and trees; return how high they reach, in inches."""
+    names_around(ax, table, counts)
+    beyond = 0.05
+    if counts is not None:
+        said = max([*(f"{count:,}" for count in counts), "cells"], key=len)
+        beyond += canvas.text_width(ax, said) + 0.05
+    above = 0.14 if counts is not None else 0.0
+    if rows is not None:
+        brackets.bracket_rows(ax, rows, [str(name) for name in table.index])
+        brackets.draw_trees(ax, rows.trees, beyond, rows=True)
+    if columns is not None:
+        tall = brackets.draw_trees(ax, columns.trees, 0.04, rows=False) if columns.trees else 0.0
+        above = max(above, brackets.bracket_columns(ax, columns, tall))
+    return above
+
+
+def names_around(ax: Axes, table: pd.DataFrame, counts: Sequence[int] | None) -> None:
     """Write the groups at the left, the genes below, the counts at the right."""
     ax.set_xticks(range(len(table.columns)), [str(name) for name in table.columns], rotation=90)
     ax.set_yticks(range(len(table)), [str(name) for name in table.index])
     ax.tick_params(which="both", length=0, pad=2, labelsize=canvas.SMALL)
     for text in (*ax.get_xticklabels(), *ax.get_yticklabels()):
         canvas.plain(text)
+    for text in ax.get_xticklabels():
+        text.set_fontstyle("italic")
     for side in ax.spines.values():
         side.set_visible(False)
     if counts is not None:
@@ -222,7 +277,7 @@ def _names(ax: Axes, table: pd.DataFrame, counts: Sequence[int] | None) -> None:
         )
 
 
-def _color_bar(ax: Axes, drawn: Any, values: Any, label: str) -> None:
+def _color_bar(ax: Axes, drawn: Any, values: Any, label: str, up: float) -> None:
     """Put the colour scale above the fields."""
     from matplotlib.ticker import MaxNLocator
 
@@ -230,21 +285,21 @@ def _color_bar(ax: Axes, drawn: Any, values: Any, label: str) -> None:
     below, above = bool((values < low).any()), bool((values > high).any())
     bar = ax.figure.colorbar(
         drawn,
-        cax=canvas.inset(ax, (0, 0.24, 1.2, 0.07), corner=(0, 1)),
+        cax=canvas.inset(ax, (0, up + 0.1, 1.2, 0.07), corner=(0, 1)),
         orientation="horizontal",
         extend=canvas.extension(below=below, above=above),
         ticks=MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]),
     )
-    bar.outline.set_linewidth(0.3)
+    bar.outline.set_visible(False)
     bar.ax.xaxis.set_ticks_position("top")
     bar.ax.xaxis.set_label_position("top")
     bar.ax.tick_params(labelsize=canvas.SMALL, width=0.4, length=2, pad=1)
     bar.set_label(label, size=canvas.SMALL, labelpad=2, loc="left")
 
 
-def _dot_sizes(ax: Axes) -> None:
+def _dot_sizes(ax: Axes, up: float) -> None:
     """Put the sizes' meaning above the colour scale."""
-    place = canvas.inset(ax, (0, 0.68, 1.5, 0.16), corner=(0, 1))
+    place = canvas.inset(ax, (0, up + 0.48, 1.5, 0.16), corner=(0, 1))
     steps = np.array(_DOT_STEPS)
     place.scatter(
         steps, np.zeros(len(steps)), s=_LARGEST_DOT * steps, color="#999999",

@@ -181,7 +181,7 @@ def legend(
         return 0.0
     lines = [canvas.wrapped(text, room / (columns or 1) - 3 * _EM) for text in texts]
     if columns is None:
-        widest = max(_width(ax, line) for line in lines)
+        widest = max(canvas.text_width(ax, line) for line in lines)
         columns = max(1, min(len(lines), int((0.97 * room + _EM) / (widest + 3 * _EM))))
     drawn = ax.legend(
         [Line2D([], [], ls="none", marker="s", markersize=4, color=color) for color in colors],
@@ -260,14 +260,3 @@ def bar_length(width: float) -> float:
     most = width / 3
     power = 10.0 ** math.floor(math.log10(most))
     return next(step * power for step in (5.0, 2.0, 1.0) if step * power <= most * (1 + 1e-9))
-
-
-def _width(ax: Axes, text: str) -> float:
-    """Measure a text in inches."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.text import Text
-
-    font = FontProperties(size=canvas.SMALL)
-    probe = Text(text=text, fontproperties=font, parse_math=False)
-    probe.set_figure(ax.figure)
-    return float(probe.get_window_extent(dpi=ax.figure.dpi).width / ax.figure.dpi)

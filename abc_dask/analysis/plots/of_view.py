@@ -14,16 +14,13 @@ _LABELS = {"log2": "log2 expression", "raw": "raw counts"}
 _NORMALIZATIONS = {"log2": "log2(CPM + 1)", "raw": "raw counts"}
 
 
-class Style(TypedDict, total=False):
+class Format(TypedDict, total=False):
     """What all pictures take.
 
     Attributes
     ----------
     limits : two floats
-        Of the colour scale of numbers.
-    colormap : str
-        For numbers: ``expression``, this package's own from pale to dark, or one of
-        matplotlib's.
+        Of the scale of numbers.
     width : float
         Centimetres; a journal's column (8.5) for one panel, its page (17.8) for more.
     dpi : int
@@ -31,7 +28,6 @@ class Style(TypedDict, total=False):
     """
 
     limits: Sequence[float] | None
-    colormap: str
     width: float | None
     dpi: int
 
@@ -40,6 +36,33 @@ def label_of(info: Mapping[str, Any]) -> str:
     """Return what a view's values are, for a scale."""
     normalization = str(info["normalization"])
     return _LABELS.get(normalization, normalization)
+
+
+class Style(Format, total=False):
+    """What pictures take whose colours are a scale of numbers.
+
+    Attributes
+    ----------
+    colormap : str
+        ``expression``, this package's own from pale to dark, or one of matplotlib's.
+    """
+
+    colormap: str
+
+
+class TableStyle(Style, total=False):
+    """What pictures of tables take.
+
+    Attributes
+    ----------
+    scale : str
+        Of each gene: ``none``; ``zscore`` over the groups; ``max``, shares of the highest.
+    cluster : str
+        ``groups``, ``genes``, ``both`` or ``none``: similar ones side by side, with a tree.
+    """
+
+    scale: str
+    cluster: str
 
 
 class OfView:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
-from abc_dask.analysis.plots import colors, group_figures
+from abc_dask.analysis.plots import colors, group_figures, group_order
 from abc_dask.errors import UsageError
-from tests.analysis.plots.pictures import ABSENT, at, check_texts, close, statistics
+from tests.analysis.plots.pictures import (
+    ABSENT,
+    at,
+    check_texts,
+    close,
+    drawn_texts,
+    statistics,
+)
 
 
 def test_heatmap_has_the_colors_of_its_table():
@@ -90,6 +103,113 @@ def test_texts_of_tables_can_be_read(shape, name):
         assert set(mean.index) | set(mean.columns) <= texts
         if shape[1] <= 10 and len(name) < 10:
             assert picture.get_figwidth() * 2.54 <= 8.6
+
+
+def test_scales_are_those_of_scipy():
+    mean, _ = statistics(6, 4)
+    mean["Gene1"] = 2.0
+    mean.iloc[3, 2] = np.nan
+    found = group_order.scaled(mean, "zscore")
+    expected = stats.zscore(mean.drop(columns="Gene1"), nan_policy="omit")
+    np.testing.assert_allclose(found.drop(columns="Gene1"), expected, atol=1e-12)
+    assert (found["Gene1"] == 0).all(), "what does not differ has no z-score"
+    assert (group_order.scaled(mean * 0, "max").fillna(0) == 0).all(axis=None)
+    shares = group_order.scaled(mean, "max")
+    assert shares.max().tolist() == [1.0] * 4
+    np.testing.assert_allclose(shares["Gene0"] * mean["Gene0"].max(), mean["Gene0"])
+    with pytest.raises(UsageError, match="scale 'log' is not one of none, zscore, max"):
+        group_order.scaled(mean, "log")
+
+
+@given(
+    blocks=st.lists(st.integers(0, 2), min_size=1, max_size=9),
+    parents=st.data(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_clusters_put_similar_rows_side_by_side(blocks, parents, seed):
+    """Rows of far blocks, within brackets: what belongs together is not torn apart."""
+    rng = np.random.default_rng(seed)
+    values = np.array(blocks)[:, np.newaxis] * 100 + rng.random((len(blocks), 3))
+    names = parents.draw(
+        st.lists(st.sampled_from("ab"), min_size=len(blocks), max_size=len(blocks))
+    )
+    for brackets in ([], names):
+        axis = group_order.axis_of(values, cluster=True, brackets=brackets)
+        assert sorted(axis.order) == list(range(len(blocks)))
+        keys = [(brackets[k] if brackets else "", blocks[k]) for k in axis.order]
+        runs = [key for key, _ in itertools.groupby(keys)]
+        assert len(runs) == len(set(runs))
+        assert axis.brackets == tuple(brackets[k] for k in axis.order if brackets)
+        leaves = sum(len(tree.linkage) + 1 for tree in axis.trees)
+        alone = sum(count == 1 for count in Counter(brackets or [""] * len(blocks)).values())
+        assert leaves + alone == len(blocks)
+    plain = group_order.axis_of(values, cluster=False, brackets=names)
+    assert [names[k] for k in plain.order] == sorted(names, key=names.index)
+
+
+def test_clustered_tables_are_drawn_in_their_order():
+    mean, _ = statistics(5, 4)
+    mean.iloc[1] = mean.iloc[4] + 0.001
+    mean.iloc[2, 1] = np.nan
+    counts = [10, 20, 30, 40, 50]
+    picture = group_figures.heatmap_figure(mean, counts=counts, cluster="both")
+    ax = picture.axes[0]
+    rows = [t.get_text() for t in ax.get_yticklabels()]
+    columns = [t.get_text() for t in ax.get_xticklabels()]
+    np.testing.assert_array_equal(ax.images[0].get_array().filled(np.nan), mean.loc[rows, columns])
+    assert abs(rows.index("01 Class") - rows.index("04 Class")) == 1
+    said = [text.get_text() for text in ax.texts if text.get_text().isdigit()]
+    assert said == [str(counts[list(mean.index).index(row)]) for row in rows]
+    trees = [line for line in ax.get_children() if line.get_gid() == "tree"]
+    assert len(trees) == 2
+    picture.canvas.draw()
+    frame = ax.get_window_extent()
+    texts = [box for text, box in drawn_texts(picture) if text in said]
+    along_rows = next(box for box in (t.get_window_extent() for t in trees) if box.x0 >= frame.x1)
+    assert along_rows.x0 > max(box.x1 for box in texts), "beside the counts"
+    check_texts(picture)
+    with pytest.raises(UsageError, match="cluster 'all' is not one of none, groups"):
+        group_figures.heatmap_figure(mean, cluster="all")
+
+
+def test_brackets_name_what_groups_and_genes_belong_to():
+    mean, fraction = statistics(5, 6)
+    picture = group_figures.dots_figure(
+        mean,
+        fraction,
+        counts=[1] * 5,
+        row_brackets=["B $x$", "A", "B $x$", "A", "A"],
+        column_brackets=["one"] * 4 + ["two"] * 2,
+        colors={"A": "#AA0000"},
+    )
+    ax = picture.axes[0]
+    rows = [t.get_text() for t in ax.get_yticklabels()]
+    assert rows == [f"0{k} Class" for k in (0, 2, 1, 3, 4)]
+    assert {"A", "B $x$", "one", "two"} <= check_texts(picture)
+    lines = [line for line in ax.get_children() if line.get_gid() == "bracket"]
+    spans = [(line.get_xdata(), line.get_ydata(), line.get_color()) for line in lines]
+    assert ([0, 0], [1.6, 4.4], "#AA0000") in [(list(x), list(y), c) for x, y, c in spans]
+    picture.canvas.draw()
+    names = [box for text, box in drawn_texts(picture) if text.endswith(" Class")]
+    left = [line.get_window_extent() for line in lines[:2]]
+    assert max(box.x1 for box in left) < min(box.x0 for box in names)
+
+
+def test_zscores_have_their_middle_at_zero():
+    mean, fraction = statistics(8, 3)
+    picture = group_figures.heatmap_figure(mean, scale="zscore", label="mean")
+    low, high = picture.axes[0].images[0].get_clim()
+    assert low == -high
+    assert high <= 3
+    row, column = np.argwhere(np.isclose(stats.zscore(mean), stats.zscore(mean).max()))[0]
+    seen = at(picture, picture.axes[0], column + 0.3, row + 0.3)
+    assert seen[0] > seen[2] + 0.2, "high is red"
+    assert "mean, z-score of each gene" in check_texts(picture)
+    own = group_figures.heatmap_figure(mean, scale="zscore", colormap="magma", limits=(0, 1))
+    assert own.axes[0].images[0].get_cmap().name == "magma"
+    dots = group_figures.dots_figure(mean, fraction, scale="max", label="mean")
+    assert "mean, by each gene's highest" in check_texts(dots)
 
 
 def test_refusals_of_tables():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from PIL import Image
 from abc_dask import Atlas
 from abc_dask.analysis.plots import colors
 from abc_dask.cli import cli
+from abc_dask.errors import UsageError, ViewError
 from tests.analysis.plots.pictures import check_texts
 from tests.spatial import write_spatial
 
@@ -89,12 +92,63 @@ def test_a_gene_that_matrices_lack_is_said_in_pictures(odd_atlas, tmp_path):
     assert "Cells without a value of Slc17a7 are in no statistic of it" in said
 
 
+def test_a_view_with_places_needs_no_atlas(plain_atlas, tmp_path, monkeypatch):
+    base = tmp_path / "base"
+    shutil.copytree(plain_atlas.download_base, base)
+    carried = ["x", "y", "class", "subclass"]
+    view = Atlas(base).extract(["Tac2"], tmp_path / "one.parquet", annotate=carried)
+    shutil.rmtree(base)
+    check_texts(view.plot.umap(["Tac2", "class"], dpi=100))
+    check_texts(view.plot.dots("class", dpi=100))
+    check_texts(view.plot.heatmap("subclass", brackets="class", dpi=60))
+    with pytest.raises(ViewError, match="the view's atlas is no longer at"):
+        view.plot.umap("donor_sex")
+
+
+def test_brackets_are_the_parents_of_groups(view, plain_atlas):
+    picture = view.plot.heatmap("subclass", brackets="class", cluster="groups", dpi=60)
+    (path,) = plain_atlas.download_base.glob("metadata/WMB-10X/*/views/cell_metadata_with_*.csv")
+    cells = pd.read_csv(path, usecols=["class", "subclass", "class_color"])
+    parents = cells.drop_duplicates("subclass").set_index("subclass")["class"]
+    ax = picture.axes[0]
+    rows = [text.get_text() for text in ax.get_yticklabels()]
+    drawn = [parents[row] for row in rows]
+    runs = [name for name, _ in itertools.groupby(drawn)]
+    assert len(runs) == len(set(runs))
+    lines = [line for line in ax.get_children() if line.get_gid() == "bracket"]
+    names = cells.drop_duplicates("class").set_index("class")["class_color"]
+    assert [line.get_color() for line in lines] == [names[name] for name in runs]
+    with pytest.raises(UsageError, match=r"has \d+ terms of 'subclass'; brackets need"):
+        view.plot.dots("class", brackets="subclass")
+
+
+def test_markers_choose_genes(view, tmp_path):
+    identifiers = {gene["column"]: gene["gene_identifier"] for gene in view.info["genes"]}
+    table = pd.DataFrame(
+        {
+            "group": ["a", "a", "b"],
+            "names": [identifiers["Tac2"], "ENSMUSG0", identifiers["Slc17a7"]],
+            "gene_symbol": ["Tac2", "None", "Slc17a7"],
+            "scores": [3.0, 2.0, 1.0],
+        }
+    )
+    picture = view.plot.dots("class", markers=table, dpi=60)
+    genes = [text.get_text() for text in picture.axes[0].get_xticklabels()]
+    assert genes == ["Tac2", "Slc17a7"]
+    assert {"a", "b"} <= check_texts(picture)
+    with pytest.raises(UsageError, match="none of the 1 marker is a gene of the view"):
+        view.plot.dots("class", markers=table[1:2])
+    with pytest.raises(UsageError, match="name genes or markers, not both"):
+        view.plot.dots("class", markers=table, genes=["Tac2"])
+
+
 def test_commands_write_pictures(view, spatial_view, tmp_path):
     words = {
         "umap": (view, "--color", "Slc17a7,class"),
         "heatmap": (view, "--by", "class", "--limits", 0, 6, "--statistic", "fraction"),
         "dots": (view, "--by", "neurotransmitter", "--missing", "drop", "--genes", "Tac2"),
-        "sections": (spatial_view, "--color", "Tac2", "--section", "Mouse.10,Mouse.01"),
+        "violins": (view, "--by", "neurotransmitter", "--genes", "Tac2"),
+        "sections": (spatial_view, "--color", "Tac2,class", "--section", "Mouse.10,Mouse.01"),
     }
     for name, (of, *rest) in words.items():
         place = tmp_path / f"{name}.png"
@@ -152,6 +206,10 @@ def test_bad_input_is_one_line(view, spatial_view, tmp_path, real_extract):
     assert "cannot group by 'x'" in error
     error = one_line(["plot", "dots", view.path, "--by", "clas", "-o", place])
     assert "nearest: class" in error
+    error = one_line(["plot", "dots", view.path, "-o", place])
+    assert "name the column that makes the groups with --by" in error
+    error = one_line(["plot", "dots", view.path, "--by", "class", "--group", "a", "-o", place])
+    assert "--group chooses groups of a table of markers" in error
     # before any work: the view is not looked for
     error = one_line(["plot", "umap", tmp_path / "V", "--color", "a", "-o", "p.gif"])
     assert "unknown kind of picture '.gif'" in error
