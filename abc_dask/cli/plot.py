@@ -287,8 +287,8 @@ def _save_table(
         return
     if genes:
         raise UsageError("name --genes or --markers, not both")
+    path = picture_path(output)  # before any work
     best = [one.identifier for one in top_markers(markers, top)]
-    path = picture_path(output)
     plots = open_genes(out, best, "--markers").plot
     picture = getattr(plots, kind)(columns, markers=markers, top=top, **options)
     show_written(picture.save(path))
