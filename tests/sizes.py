@@ -94,7 +94,8 @@ LEFT = {
         analysis.summary._SHOWN
         analysis.histograms.STEPS analysis.plots.violins._POINTS
         analysis.plots.canvas.DPI analysis.plots.legends._LINES
-        analysis.plots.map_labels._GRID analysis.plots.map_labels._LETTERS
+        analysis.plots.map_labels._GRID analysis.plots.map_labels._MOST_CELLS
+        analysis.plots.map_labels._LETTERS
         analysis.report.legends._STOPS analysis.report.legends._COLORS analysis.report.page._STOPS
         analysis.report.dots.STEP analysis.order_loops._BITS
         analysis.store_loops._TOGETHER matrix.chunk_index._USUAL_K

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,7 +138,7 @@ class TermLayer:
         """What a pixel's colour is."""
         return "most frequent term of its cells"
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Cells of each term."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.terms))
@@ -168,7 +169,7 @@ class TermLayer:
         without : iterable of int
             Terms that are not listed.
         """
-        counts = self.counts
+        counts = self.counts.copy()
         counts[list(without)] = 0
         listed = np.flatnonzero(counts)
         rest = len(listed) - most

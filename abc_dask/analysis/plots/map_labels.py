@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ _MOST_LABELLED = 400
 
 # Fields of the grid, along each axis, in which the densest part of a term is sought.
 _GRID = 64
+
+# Cells of a term that are looked at.
+_MOST_CELLS = 5000
 
 _SIZE = 5.0  # points
 
@@ -81,7 +85,8 @@ def centers(
     """Return the middle of the densest part of each term's cells.
 
     A mean may lie between two islands; this lies on the denser one: the median of the
-    cells in the fullest field of a grid and around it.
+    cells in the fullest field of a grid and around it. Of a term with very many cells,
+    every second or third is looked at, and so on.
 
     Parameters
     ----------
@@ -89,18 +94,20 @@ def centers(
     codes : array of int, shape (n_cells,)
         -1 for cells of no term.
     n_terms : int
+        Fewer than 32,768.
 
     Returns
     -------
     array of float64, shape (n_terms, 2)
         NaN for a term without cells.
     """
-    there = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & (codes >= 0))
+    there, terms = _sample(codes, n_terms)
+    places = np.stack([x[there], y[there]]).astype(np.float64)
+    finite = np.isfinite(places).all(axis=0)
+    places, terms = places[:, finite], terms[finite]
     found = np.full((n_terms, 2), np.nan)
-    if not len(there):
+    if not len(terms):
         return found
-    places = np.stack([x[there], y[there]])
-    terms = codes[there].astype(np.int64)
     low, high = places.min(axis=1), places.max(axis=1)
     steps = np.where(high > low, (high - low) / _GRID, 1.0)
     column, row = np.minimum(((places.T - low) / steps).T, _GRID - 1).astype(np.int64)
@@ -112,11 +119,23 @@ def centers(
     best_row, best_column = np.divmod(full.reshape(n_terms, -1).argmax(axis=1), _GRID)
     near = (abs(row - best_row[terms]) <= 1) & (abs(column - best_column[terms]) <= 1)
     kept, owners = places[:, near], terms[near]
-    order = np.argsort(owners, kind="stable")
-    numbers, starts = np.unique(owners[order], return_index=True)
-    for term, part in zip(numbers, np.split(order, starts[1:]), strict=True):
-        found[term] = np.median(kept[:, part], axis=1)
+    numbers, starts = np.unique(owners, return_index=True)
+    for term, part in zip(numbers, np.split(kept, starts[1:], axis=1), strict=True):
+        found[term] = np.median(part, axis=1)
     return found
+
+
+def _sample(codes: NDArray[Any], n_terms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return cells of each term, evenly some of very many, term by term; and whose they are."""
+    small = codes.astype(np.int16)  # of few terms, which are sorted in one pass
+    order = np.argsort(small, kind="stable")
+    ends = np.searchsorted(small[order], np.arange(-1, n_terms), side="right")
+    parts = [
+        order[first : stop : max(1, -(-(stop - first) // _MOST_CELLS))]
+        for first, stop in itertools.pairwise(ends)
+    ]
+    cells = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    return cells, np.repeat(np.arange(n_terms), [len(part) for part in parts])
 
 
 def place(
@@ -141,7 +160,7 @@ def place(
     counts = layer.counts
     chosen = np.argsort(-counts, kind="stable")[:_MOST_LABELLED]
     chosen = chosen[counts[chosen] > 0]
-    rank = np.full(len(layer.terms) + 1, -1)
+    rank = np.full(len(layer.terms) + 1, -1, np.int16)
     rank[chosen] = np.arange(len(chosen))
     points = centers(x, y, rank[layer.codes], len(chosen))
     low, high = np.array([grid.x_limits, grid.y_limits]).T
