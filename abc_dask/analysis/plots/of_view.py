@@ -85,6 +85,8 @@ class OfView:
 
     def _origin(self) -> str:
         """Return where values are from and what they are, for a caption."""
+        if not self._view.info["genes"]:
+            return self._source()
         normalization = str(self._view.info["normalization"])
         return f"{self._source()}, {_NORMALIZATIONS.get(normalization, normalization)}"
 
