@@ -164,7 +164,11 @@ def plot() -> None:
 @colormap
 @picture_options
 def umap(out: str, output: str, color: tuple[str, ...], **options: Any) -> None:
-    """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells."""
+    """Draw all cells of the UMAP: a pixel has the mean, or the most frequent term, of its cells.
+
+    A gene's zeros are light grey, and values rise from pale to dark. More than 20 terms are
+    labelled on the map, others listed beside it in the atlas's colours.
+    """
     _save(out, output, color, lambda view, names: view.plot.umap(names, **options), "--color")
 
 
@@ -244,7 +248,10 @@ def violins(
 def sections(
     out: str, output: str, color: tuple[str, ...], sections: tuple[str, ...], **options: Any
 ) -> None:
-    """Draw the cells of brain sections, y downwards, for spatial datasets."""
+    """Draw the cells of brain sections, y downwards, for spatial datasets.
+
+    Of one --color a panel a section; of several a row a section and a column a colour.
+    """
     options["sections"] = list(sections) or None
     _save(out, output, color, lambda view, names: view.plot.sections(names, **options), "--color")
 
