@@ -88,7 +88,7 @@ LEFT = {
         release.user_list._HEAD views.parquet_view._DICTIONARY_BYTES views.overwrite._HEAD
     """,
     "what decides in which order files are looked at, or names are compared": """
-        release.atlas_tables._SMALL release.selection._SAME_START
+        release.atlas_tables._SMALL release.gene_names._FEW release.selection._SAME_START
     """,
     "a number of a format, of mathematics or of a picture": """
         analysis.summary._SHOWN
