@@ -38,9 +38,8 @@ from abc_dask.plan.plan import Plan, PlannedMatrix, RowBlock
 from abc_dask.progress import Progress
 from abc_dask.release.gene_names import Gene
 from abc_dask.run.extraction import begin, complete
-from abc_dask.run.part import part_content, trusted_receipts
+from abc_dask.run.part import Receipt, part_content, receipt_path, trusted_receipts
 from abc_dask.run.read_block import BlockTask, Partition, tasks_of
-from abc_dask.run.receipts import Receipt, receipt_path
 from abc_dask.run.tasks import run_tasks
 from abc_dask.testing import write_atlas
 from abc_dask.views.parquet_view import part_file_name, write_part

@@ -62,7 +62,7 @@ LOWERED = {
     "views.frame._HEAD": 2,
     "views.parquet_view.ROW_GROUP": 32,
     "views.parquet_view._COLUMNS": 2,
-    "views.parquet_view._PART_BYTES": 400,
+    "views.formats._PART_BYTES": 400,
     "views.reader._BATCH_BYTES": 1 << 12,
     "views.staging.READERS": 1,
 }
@@ -83,7 +83,8 @@ LEFT = {
         matrix.inflation.HARMLESS matrix.inflation._LZF_RATIO matrix.chunk_guard._RATIO
         release.annotation.MOST_TERMS
         release.condition._LONGEST release.condition._DEEPEST release.manifest._LARGEST_SIZE
-        release.gene_names._MOST_TOLD release.selection._MOST_TOLD release.user_file._HEAD
+        release.gene_names._MOST_TOLD release.gene_names._FEW
+        release.selection._MOST_TOLD release.user_file._HEAD
         run.cluster.connect._LEAST_MEMORY run.tasks._FETCH
         release.user_list._HEAD views.parquet_view._DICTIONARY_BYTES views.overwrite._HEAD
     """,
@@ -102,7 +103,7 @@ LEFT = {
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES
         plan.subset._NAN_BYTES
-        release.column_types._EXACT views.content._STEP
+        release.column_types._EXACT views.parquet_view._STEP
     """,
     "jobs of a batch system that are asked for or looked at in one call": """
         run.cluster.guard._BATCH run.cluster.jobs._BATCH

@@ -19,9 +19,8 @@ from abc_dask.errors import PathError, ReleaseError, ViewError
 from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
 from abc_dask.progress import Progress
 from abc_dask.release.annotation import is_missing
-from abc_dask.run.part import make_part, trusted_receipts
+from abc_dask.run.part import Receipt, make_part, require_here, trusted_receipts
 from abc_dask.run.read_block import tasks_of
-from abc_dask.run.receipts import Receipt, require_here
 from abc_dask.run.tasks import run_tasks
 from abc_dask.run.work import Work
 from abc_dask.views.content import Written, require_unique

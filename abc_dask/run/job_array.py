@@ -20,9 +20,8 @@ from abc_dask.plan.plan import Plan, plan_from_json
 from abc_dask.run.cluster.workers import other_build
 from abc_dask.run.extraction import begin, complete
 from abc_dask.run.make_store import Precompute
-from abc_dask.run.part import make_part, trusted_receipts
+from abc_dask.run.part import Receipt, make_part, trusted_receipts
 from abc_dask.run.read_block import tasks_of
-from abc_dask.run.receipts import Receipt
 from abc_dask.run.store_array import finish_store, pack_share
 from abc_dask.run.store_work import StoreWork, load_work
 from abc_dask.run.work import run_here

@@ -25,7 +25,7 @@ from abc_dask.errors import StoreError, ViewError
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.progress import Progress
 from abc_dask.records import dumps, loads
-from abc_dask.run.receipts import find_receipts
+from abc_dask.run.part import find_receipts
 from abc_dask.run.store_plan import StorePlan
 from abc_dask.run.store_tasks import SUFFIX, StoreTask, is_done, make_piece, pack_task
 from abc_dask.run.store_work import StoreWork

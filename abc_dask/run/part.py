@@ -1,22 +1,206 @@
-"""One row block as one Parquet file: written whole, read back, with a receipt."""
+"""Parts and their receipts: what finished tasks are known by, in ``OUT.partial``.
+
+What a task makes is written under a name that no other attempt can have, closed, flushed and
+renamed; then its receipt is written the same way. So a file without a receipt, or with one that
+does not fit, is one that was not made.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from abc_dask._version import build
 from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.disk.files import Fingerprint, cannot_write, sha256, write_by, write_whole
+from abc_dask.errors import ViewError
 from abc_dask.plan.plan import Plan, RowBlock
 from abc_dask.run.read_block import BlockTask, Partition, read_block
-from abc_dask.run.receipts import Receipt, find_receipts, with_receipt
 from abc_dask.views.parquet_view import PartContent, part_file_name, read_back, write_part
-from abc_dask.views.staging import PARTS, PROVENANCE, Staging
+from abc_dask.views.staging import PARTS, PROVENANCE, READERS, RECEIPTS, Staging
 
 # Bytes of provenance in each part. That of thousands of matrices stands in _view.json alone.
 _CARRIED = 64 << 10
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished task is known by.
+
+    Attributes
+    ----------
+    build : str
+        Build of the package that made it (`abc_dask._version.build`).
+    plan : str
+        Digest of the plan.
+    block : int
+        Number of the task.
+    name : str
+        File of what it made.
+    size : int
+        Its bytes.
+    sha256 : str
+        Their digest.
+    seconds : float
+        Time of the task.
+    rows : int
+        Cells, or genes, in it.
+    content : str
+        Of a part of a view, read back: digest of labels and values that does not depend on how
+        rows are partitioned: a sum over rows, modulo 2**64, in hexadecimal digits.
+    fingerprint : Fingerprint or None
+        State of the matrix file that it was read from.
+    bytes_read : int
+        Decoded bytes of values and indices.
+    """
+
+    build: str
+    plan: str
+    block: int
+    name: str
+    size: int
+    sha256: str
+    seconds: float
+    rows: int
+    content: str = "0"
+    fingerprint: Fingerprint | None = None
+    bytes_read: int = 0
+
+    @classmethod
+    def load(cls, path: Path) -> Receipt | None:
+        """Read a receipt; None if it is not there or not readable as one."""
+        try:
+            values = json.loads(path.read_bytes())
+            if values["fingerprint"] is not None:
+                values["fingerprint"] = Fingerprint(**values["fingerprint"])
+            return cls(**values)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+    def save(self, path: Path) -> None:
+        """Write the receipt, whole or not at all."""
+        write_whole(path, json.dumps(asdict(self)).encode())
+
+
+class Numbered(Protocol):
+    """What there is one receipt of."""
+
+    @property
+    def number(self) -> int:
+        """What its receipt is named after."""
+        ...
+
+
+T = TypeVar("T", bound=Numbered)
+
+
+def receipt_path(staging: Path, number: int) -> Path:
+    """Return the place of a task's receipt."""
+    return staging / RECEIPTS / f"{number:05d}.json"
+
+
+def with_receipt(
+    task: Numbered,
+    staging: str,
+    plan: str,
+    name: str,
+    write: Callable[[Path], Mapping[str, Any]],
+) -> Receipt:
+    """Write what a task makes, whole or not at all, then its receipt.
+
+    Parameters
+    ----------
+    task : Numbered
+    staging : str
+        Folder of the unfinished output.
+    plan : str
+        Digest of the plan.
+    name : str
+        Of the file.
+    write : callable
+        Called with a temporary path; returns what else the receipt says, `rows` at least.
+
+    Raises
+    ------
+    ViewError
+        If nothing can be written.
+    """
+    began, number = time.perf_counter(), task.number
+    folder = Path(staging)
+    path = folder / PARTS / name
+    try:
+        more, size, digest = write_by(write, path)
+        seconds = time.perf_counter() - began
+        receipt = Receipt(build(), plan, number, name, size, digest, seconds, **more)
+        receipt.save(receipt_path(folder, number))
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return receipt
+
+
+def find_receipts(
+    folder: Path, plan: str, tasks: Sequence[T], fits: Callable[[T, Receipt], bool]
+) -> dict[int, Receipt]:
+    """Return the receipts that can be trusted: file there, size and digest as written.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the unfinished output.
+    plan : str
+        Digest of the plan.
+    tasks : sequence
+        Whose receipts are looked for.
+    fits : callable
+        Whether a receipt, and the file that it tells of, is that of a task; what goes wrong in
+        reading it (OSError, ValueError, `AbcDaskError` of damage) is to be answered by False.
+
+    Returns
+    -------
+    dict of int to Receipt
+        By number.
+    """
+
+    def look(task: T) -> Receipt | None:
+        receipt = Receipt.load(receipt_path(folder, task.number))
+        if receipt is None or Path(receipt.name).name != receipt.name:
+            return None
+        if (receipt.build, receipt.plan, receipt.block) != (build(), plan, task.number):
+            return None
+        path = folder / PARTS / receipt.name
+        try:
+            whole = path.stat().st_size == receipt.size and sha256(path) == receipt.sha256
+        except OSError:
+            return None
+        return receipt if whole and fits(task, receipt) else None
+
+    # many small files, perhaps on a slow file system: several at a time
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(look, tasks))
+    return {receipt.block: receipt for receipt in found if receipt is not None}
+
+
+def require_here(folder: Path, receipt: Receipt) -> Path:
+    """Return the file that a receipt tells of: workers may see another file system.
+
+    Raises
+    ------
+    ViewError
+        If it is not here.
+    """
+    path = folder / PARTS / receipt.name
+    if not path.is_file() or path.stat().st_size != receipt.size:
+        raise ViewError(
+            f"{path} was written by a worker but is not here; "
+            "the output must lie on a file system that all workers share"
+        )
+    return path
 
 
 def make_part(task: BlockTask, staging: str, plan: str) -> Receipt:

@@ -8,7 +8,7 @@ from typing import Any
 
 from abc_dask.disk.files import sha256
 from abc_dask.records import dumps, loads
-from abc_dask.run.receipts import Receipt, with_receipt
+from abc_dask.run.part import Receipt, with_receipt
 from abc_dask.store.assemble import Shard, ShardTask, assemble_shard
 from abc_dask.store.packing import pack_block
 from abc_dask.store.tasks import PackTask, Segment

@@ -26,10 +26,9 @@ from abc_dask.plan.subset import Genes, SubsetPlan
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.csr_anndata import CELL, write_store
 from abc_dask.run.extraction import begin, cell_order, in_order, make_parts, measured, run_info
-from abc_dask.run.part import part_name, told
+from abc_dask.run.part import Receipt, part_name, told, with_receipt
 from abc_dask.run.read_block import BlockTask
 from abc_dask.run.read_rows import Rows, read_rows_of
-from abc_dask.run.receipts import Receipt, with_receipt
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.staging import PARTS, Staging
 

@@ -25,7 +25,7 @@ from abc_dask.messages import plural
 from abc_dask.progress import Progress
 from abc_dask.run.cluster.interrupts import raise_interrupt
 from abc_dask.run.cluster.workers import Workers
-from abc_dask.run.receipts import Receipt, receipt_path
+from abc_dask.run.part import Receipt, receipt_path
 from abc_dask.run.work import Task, Work, make_by
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import numpy as np
 
 from abc_dask.columns import CELL_LABEL, GENE_IDENTIFIER
 from abc_dask.views.anndata_store import AnnDataStore, new_store
-from abc_dask.views.content import ContentDigest, Written
+from abc_dask.views.content import Written
 from abc_dask.views.description import provenance_of
+from abc_dask.views.parquet_view import ContentDigest
 from abc_dask.views.places import colors, obsm
 from abc_dask.views.reader import Reader, annotation_columns, column_batches
 

@@ -12,53 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from abc_dask.errors import ViewError
-
-_MIX = ((30, np.uint64(0xBF58476D1CE4E5B9)), (27, np.uint64(0x94D049BB133111EB)))
-_STEP = 0x9E3779B97F4A7C15
-
-
-class ContentDigest:
-    """Hash labels and values so that neither order nor partitioning of rows matters.
-
-    Each row's label is hashed (pandas' keyed SipHash), then mixed with the bits of each
-    value in the order of the genes (the finaliser of SplitMix64); rows are summed modulo
-    2**64. For telling whether two views hold the same table, not against forgery.
-
-    Parameters
-    ----------
-    labels : pyarrow array of string, length n_cells
-    """
-
-    def __init__(self, labels: pa.Array) -> None:
-        import pandas as pd
-
-        names = labels.to_numpy(zero_copy_only=False).astype(object)
-        self.rows = len(names)
-        self._state = pd.util.hash_array(names, categorize=False)
-        self._shifted = np.empty_like(self._state)
-        self._genes = 0
-
-    def add(self, column: NDArray[Any]) -> None:
-        """Mix in the values of the next gene, shape (n_cells,)."""
-        self._genes += 1
-        state, shifted = self._state, self._shifted
-        # one NaN is as good as another, and so are the two zeros
-        clean = column.astype(np.float64) + 0.0
-        clean[np.isnan(clean)] = np.nan
-        bits = clean.view(np.uint64)
-        bits += np.uint64(self._genes * _STEP % 2**64)
-        state ^= bits
-        for shift, factor in _MIX:
-            np.right_shift(state, np.uint64(shift), out=shifted)
-            state ^= shifted
-            state *= factor
-        np.right_shift(state, np.uint64(31), out=shifted)
-        state ^= shifted
-
-    @property
-    def value(self) -> int:
-        """0 to 2**64 - 1; digests of parts add up, modulo 2**64."""
-        return int(self._state.sum(dtype=np.uint64)) if self.rows else 0
+from abc_dask.views.parquet_view import ContentDigest
 
 
 def content_digest(labels: pa.Array, values: Iterable[NDArray[Any]]) -> int:

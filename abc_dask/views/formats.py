@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from abc_dask.errors import UsageError
 from abc_dask.messages import enumerate_names
@@ -15,11 +18,26 @@ from abc_dask.views.content import Written, content_digest
 from abc_dask.views.csv_view import CsvReader, write_csv
 from abc_dask.views.description import annotations_of, part_paths
 from abc_dask.views.integrity import require_sound
-from abc_dask.views.parquet_view import PartsReader, write_parts
-from abc_dask.views.reader import Reader, column_batches, load_order
+from abc_dask.views.parquet_view import (
+    ROW_GROUP,
+    PartContent,
+    PartsReader,
+    part_file_name,
+    write_part,
+)
+from abc_dask.views.reader import (
+    MATRIX_COLUMNS,
+    Reader,
+    column_batches,
+    load_order,
+    ordered_columns,
+)
 from abc_dask.views.zarr_view import VALUES, ZarrReader, write_zarr
 
 FORMATS = ("parquet", "zarr", "csv")
+
+# Values of a part that is made of another format.
+_PART_BYTES = 256 << 20
 
 EXPORTS = (*FORMATS, "h5ad")
 
@@ -72,6 +90,56 @@ def open_reader(path: Path, info: dict[str, Any]) -> Reader:
         return CsvReader(path, columns, dtype, n_cells, annotations)
     digests = {f["name"]: f["sha256"] for f in files if f["name"].startswith(VALUES)}
     return ZarrReader(path, columns, dtype, n_cells, annotations, digests)
+
+
+def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> Written:
+    """Write a folder of Parquet part files from a view of another format."""
+    labels, matrices = reader.labels(), reader.matrices()
+    annotations = [(a, reader.annotation(a)) for a in reader.annotations]
+    light = [{"name": a.name, "source": a.source} for a, _ in annotations]
+    provenance = json.dumps(info | ({"annotations": light} if light else {})).encode()
+    groups = _rows_of_matrices(reader.n_cells, matrices, info["matrices"])
+    target.mkdir()
+    a_row = max(1, len(reader.columns) * reader.dtype.itemsize)
+    step = max(1, min(ROW_GROUP, _PART_BYTES // a_row))
+    parts: dict[str, int] = {}
+    digest = 0
+    with ordered_columns(reader, target) as values:
+        for name, rows in groups.items():
+            for first in range(0, max(1, len(rows)), step):
+                own = rows[first : first + step]
+                columns = zip(reader.columns, (column[own] for column in values), strict=True)
+                beside = {a.name: a.arrow(values[own]) for a, values in annotations}
+                content = PartContent(
+                    labels.take(pa.array(own)),
+                    dict(columns) | beside,
+                    dict(zip(MATRIX_COLUMNS, name, strict=True)),
+                    info["matrices"],
+                    provenance,
+                )
+                part = part_file_name(len(parts), name[1])
+                digest += write_part(content, target / part, reader.columns)
+                parts[part] = len(own)
+    return Written(digest, parts, np.concatenate(list(groups.values())))
+
+
+def _rows_of_matrices(
+    n_cells: int, matrices: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str | None, ...], NDArray[np.int64]]:
+    """Return the rows of each matrix, in the order listed; last those of which nobody knows it."""
+    import pandas as pd
+
+    groups: dict[tuple[str | None, ...], NDArray[np.int64]] = {}
+    rest = np.ones(n_cells, np.bool_)
+    if matrices:
+        found = pd.DataFrame(matrices).groupby(list(MATRIX_COLUMNS), observed=True).indices
+        names = [tuple(matrix[name] for name in MATRIX_COLUMNS) for matrix in listed]
+        groups |= {name: found[name] for name in names if name in found}
+        for rows in groups.values():
+            rest[rows] = False
+    if rest.any() or not groups:
+        groups[None, None] = np.flatnonzero(rest)
+    return groups
 
 
 WRITERS: dict[str, Callable[[Path, Reader, dict[str, Any]], Written]] = {

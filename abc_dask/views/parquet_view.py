@@ -18,19 +18,19 @@ from abc_dask.columns import CELL_LABEL
 from abc_dask.disk.checked_parquet import SealError, opened_sealed, seal
 from abc_dask.disk.files import unreadable
 from abc_dask.release.annotation import Annotation
-from abc_dask.views.content import ContentDigest, Written
 from abc_dask.views.reader import (
     MATRIX_COLUMNS,
-    Reader,
     ViewBlock,
     codes_of,
     label_index,
     opened_part,
-    ordered_columns,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MIX = ((30, np.uint64(0xBF58476D1CE4E5B9)), (27, np.uint64(0x94D049BB133111EB)))
+_STEP = 0x9E3779B97F4A7C15
 
 SCHEMA_KEY = b"abc_dask"
 
@@ -41,9 +41,6 @@ _DICTIONARY_BYTES = 64 << 20
 
 # Columns that are read at once: each has buffers of its own.
 _COLUMNS = 1 << 10
-
-# Values of a part that is made of another format.
-_PART_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -171,6 +168,50 @@ def part_file_name(number: int, label: str | None, rows: str = "", suffix: str =
     return ".".join(filter(None, [f"{number:05d}", safe[:150], rows, suffix]))
 
 
+class ContentDigest:
+    """Hash labels and values so that neither order nor partitioning of rows matters.
+
+    Each row's label is hashed (pandas' keyed SipHash), then mixed with the bits of each
+    value in the order of the genes (the finaliser of SplitMix64); rows are summed modulo
+    2**64. For telling whether two views hold the same table, not against forgery.
+
+    Parameters
+    ----------
+    labels : pyarrow array of string, length n_cells
+    """
+
+    def __init__(self, labels: pa.Array) -> None:
+        import pandas as pd
+
+        names = labels.to_numpy(zero_copy_only=False).astype(object)
+        self.rows = len(names)
+        self._state = pd.util.hash_array(names, categorize=False)
+        self._shifted = np.empty_like(self._state)
+        self._genes = 0
+
+    def add(self, column: NDArray[Any]) -> None:
+        """Mix in the values of the next gene, shape (n_cells,)."""
+        self._genes += 1
+        state, shifted = self._state, self._shifted
+        # one NaN is as good as another, and so are the two zeros
+        clean = column.astype(np.float64) + 0.0
+        clean[np.isnan(clean)] = np.nan
+        bits = clean.view(np.uint64)
+        bits += np.uint64(self._genes * _STEP % 2**64)
+        state ^= bits
+        for shift, factor in _MIX:
+            np.right_shift(state, np.uint64(shift), out=shifted)
+            state ^= shifted
+            state *= factor
+        np.right_shift(state, np.uint64(31), out=shifted)
+        state ^= shifted
+
+    @property
+    def value(self) -> int:
+        """0 to 2**64 - 1; digests of parts add up, modulo 2**64."""
+        return int(self._state.sum(dtype=np.uint64)) if self.rows else 0
+
+
 @dataclass(frozen=True)
 class PartContent:
     """What a part of a Parquet view holds, all from one matrix.
@@ -201,7 +242,7 @@ def write_part(content: PartContent, path: Path, genes: Sequence[str]) -> int:
     Returns
     -------
     int
-        Digest of labels and genes as they were read back (`abc_dask.views.content`).
+        Digest of labels and genes as they were read back (`ContentDigest`).
     """
     table = view_table(content)
     pq.write_table(
@@ -228,7 +269,7 @@ def read_back(path: Path, genes: Sequence[str]) -> tuple[int, int]:
     -------
     rows : int
     digest : int
-        Of labels and genes (`abc_dask.views.content`).
+        Of labels and genes (`ContentDigest`).
 
     Raises
     ------
@@ -311,53 +352,3 @@ def _pandas_metadata(table: pa.Table) -> bytes:
         "pandas_version": "2.2.3",
     }
     return json.dumps(text).encode()
-
-
-def write_parts(target: Path, reader: Reader, info: dict[str, Any]) -> Written:
-    """Write a folder of Parquet part files from a view of another format."""
-    labels, matrices = reader.labels(), reader.matrices()
-    annotations = [(a, reader.annotation(a)) for a in reader.annotations]
-    light = [{"name": a.name, "source": a.source} for a, _ in annotations]
-    provenance = json.dumps(info | ({"annotations": light} if light else {})).encode()
-    groups = _rows_of_matrices(reader.n_cells, matrices, info["matrices"])
-    target.mkdir()
-    a_row = max(1, len(reader.columns) * reader.dtype.itemsize)
-    step = max(1, min(ROW_GROUP, _PART_BYTES // a_row))
-    parts: dict[str, int] = {}
-    digest = 0
-    with ordered_columns(reader, target) as values:
-        for name, rows in groups.items():
-            for first in range(0, max(1, len(rows)), step):
-                own = rows[first : first + step]
-                columns = zip(reader.columns, (column[own] for column in values), strict=True)
-                beside = {a.name: a.arrow(values[own]) for a, values in annotations}
-                content = PartContent(
-                    labels.take(pa.array(own)),
-                    dict(columns) | beside,
-                    dict(zip(MATRIX_COLUMNS, name, strict=True)),
-                    info["matrices"],
-                    provenance,
-                )
-                part = part_file_name(len(parts), name[1])
-                digest += write_part(content, target / part, reader.columns)
-                parts[part] = len(own)
-    return Written(digest, parts, np.concatenate(list(groups.values())))
-
-
-def _rows_of_matrices(
-    n_cells: int, matrices: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]
-) -> dict[tuple[str | None, ...], NDArray[np.int64]]:
-    """Return the rows of each matrix, in the order listed; last those of which nobody knows it."""
-    import pandas as pd
-
-    groups: dict[tuple[str | None, ...], NDArray[np.int64]] = {}
-    rest = np.ones(n_cells, np.bool_)
-    if matrices:
-        found = pd.DataFrame(matrices).groupby(list(MATRIX_COLUMNS), observed=True).indices
-        names = [tuple(matrix[name] for name in MATRIX_COLUMNS) for matrix in listed]
-        groups |= {name: found[name] for name in names if name in found}
-        for rows in groups.values():
-            rest[rows] = False
-    if rest.any() or not groups:
-        groups[None, None] = np.flatnonzero(rest)
-    return groups

@@ -220,7 +220,7 @@ def test_odd_matrices(tmp_path):
 def test_refusals(server, plain_atlas, tmp_path, served):
     atlas = Atlas.remote(tmp_path / "base")
     with pytest.raises(
-        UsageError, match="discard removes files that were fetched; pass fetch=True"
+        UsageError, match="discard=True removes files that were fetched; pass fetch=True"
     ):
         atlas.extract(["Tac2"], tmp_path / "v", discard=True)
     with pytest.raises(GeneError, match="gene 'Tca2' is unknown; nearest: Tac2"):

@@ -29,9 +29,8 @@ from abc_dask.analysis.store_statistics import Statistics
 from abc_dask.errors import ClusterError, UsageError
 from abc_dask.run.cluster.workers import look_around, other_build
 from abc_dask.run.extraction import begin
-from abc_dask.run.part import make_part, trusted_receipts
+from abc_dask.run.part import Receipt, make_part, receipt_path, trusted_receipts
 from abc_dask.run.read_block import tasks_of
-from abc_dask.run.receipts import Receipt, receipt_path
 from abc_dask.run.shards import run_shards
 from abc_dask.run.work import make_by
 from abc_dask.views.staging import PARTS, Staging
