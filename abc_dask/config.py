@@ -169,6 +169,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "metadata": ("a directory of cell_metadata, such as 'WMB-10X', or a list of them", _names),
     "normalization": ("log2 or raw", _normalization),
     "store": ("the path or address of a store", _text),
+    "check-space": ("true or false", _flag),
     "cache-directory": ("the path of a folder", _text),
     "block-size": _BYTES,
     "read.retries": _FROM_0,

@@ -21,6 +21,7 @@ LAYERS = [
     ["atlas", "tutorials"],
     ["testing"],
     ["stores"],
+    ["h5ad_view"],
     ["view"],
     ["explore"],
     ["analysis", "run"],

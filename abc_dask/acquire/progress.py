@@ -45,6 +45,7 @@ class FetchProgress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what = what
+        self.quiet = quiet
         self._enabled = not quiet
         self._options: dict[str, Any] = {
             "stream": Stream(stream or sys.stderr),

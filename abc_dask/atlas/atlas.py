@@ -8,17 +8,19 @@ from threading import Thread
 from typing import TYPE_CHECKING, Unpack
 
 from abc_dask.atlas.makers import Makers, index_bar
+from abc_dask.h5ad_view import open_result
 from abc_dask.matrix.kernels import load_loops
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.prepare import prepare
 from abc_dask.plan.request import Request, RequestOptions
 from abc_dask.progress import shown
-from abc_dask.view import View, open_view
+from abc_dask.view import View
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
 
     from abc_dask.run.cluster.connect import ClusterOptions
+    from abc_dask.run.estimate import Estimate
 
 
 class Atlas(Makers):
@@ -81,6 +83,38 @@ class Atlas(Makers):
         """
         request = Request.of(genes, normalization, **asked)
         return prepare(self._inputs, request, progress=index_bar if shown(progress) else None)
+
+    def estimate(
+        self,
+        genes: Iterable[str | Path] | Path,
+        output: str | Path,
+        normalization: str = "log2",
+        *,
+        format: str | None = None,
+        **asked: Unpack[RequestOptions],
+    ) -> Estimate:
+        """Return what an extraction will read, write and take, without doing it.
+
+        Parameters are those of `extract`. Nothing is written but the kept tables of matrices,
+        which the extraction needs as well.
+
+        Returns
+        -------
+        abc_dask.run.estimate.Estimate
+            Cells, genes, matrices, bytes to read and to write, free space, memory and, where
+            earlier runs on this machine tell, seconds; which files are missing.
+
+        Raises
+        ------
+        AbcDaskError
+            As `extract`; files that are missing are no error, nor is an output that is there.
+        """
+        from abc_dask.run.estimate import estimate_view
+        from abc_dask.run.extraction import check_output
+
+        path, format = check_output(output, format, overwrite=True, may_be_made=True)
+        request = Request.of(genes, normalization, **asked)
+        return estimate_view(self._inputs, request, path, format)
 
     def expression(
         self,
@@ -153,7 +187,8 @@ class Atlas(Makers):
         normalization : str
             ``log2`` or ``raw``.
         format : str, optional
-            ``parquet``, ``zarr`` or ``csv``; from the suffix of `output`, else Parquet.
+            ``parquet``, ``zarr``, ``csv`` or ``h5ad``; from the suffix of `output`, else
+            Parquet. An h5ad file is what `View.export` makes of a view.
         columns : str
             ``gene_symbol`` or ``gene_identifier``: what names the columns.
         annotate : iterable of str
@@ -202,11 +237,12 @@ class Atlas(Makers):
             completes the work.
         """
         from abc_dask.run.cluster.connect import connected, runs_here
-        from abc_dask.run.extraction import check_output, run
+        from abc_dask.run.extraction import check_output, made_before, run
         from abc_dask.run.fetched_files import require_fetch
+        from abc_dask.run.rates import keep_run
 
         require_fetch(fetch=fetch, discard=discard)
-        path, format = check_output(output, format, overwrite=overwrite)
+        path, format = check_output(output, format, overwrite=overwrite, may_be_made=True)
         request = Request.of(
             genes,
             normalization,
@@ -233,8 +269,16 @@ class Atlas(Makers):
             fetch_and_extract(
                 self._inputs, request, path, cluster, shown=shown(progress), **options
             )
-            return open_view(path)
+            return open_result(path)
         plan = prepare(self._inputs, request, progress=index_bar if shown(progress) else None)
+        again = made_before(
+            path, format, plan.digest, overwrite=overwrite, progress=shown(progress)
+        )
+        if again:
+            return open_result(path)
         with connected(output=path, **cluster) as client:
             run(plan, path, format, client, overwrite=overwrite, progress=shown(progress))
-        return open_view(path)
+        made = open_result(path)
+        if runs_here(**cluster):
+            keep_run("extract", plan, made.info)
+        return made

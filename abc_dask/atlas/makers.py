@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from abc_dask.atlas.catalog import Catalog
-from abc_dask.plan.request import Request
+from abc_dask.plan.request import Request, RequestOptions
 from abc_dask.progress import Progress, shown
 from abc_dask.release.matrices import Assignment
 
 if TYPE_CHECKING:
     from abc_dask.run.cluster.connect import ClusterOptions
+    from abc_dask.run.estimate import Estimate
     from abc_dask.run.store_plan import StorePlan, StoreRequest
     from abc_dask.run.subset import Subset
     from abc_dask.stores import GeneStore
@@ -169,11 +170,15 @@ class Makers(Catalog):
             As `extract`; after any error the same call completes the work.
         """
         from abc_dask.plan.subset import plan_subset
-        from abc_dask.run.cluster.connect import connected
-        from abc_dask.run.extraction import check_output
-        from abc_dask.run.subset import FORMATS, run_subset
+        from abc_dask.run.cluster.connect import connected, runs_here
+        from abc_dask.run.extraction import check_output, made_before
+        from abc_dask.run.rates import keep_run
+        from abc_dask.run.subset import FORMATS, Subset, run_subset
+        from abc_dask.views.held import anndata_info
 
-        path, format = check_output(output, format, overwrite=overwrite, known=FORMATS)
+        path, format = check_output(
+            output, format, overwrite=overwrite, known=FORMATS, may_be_made=True
+        )
         request = Request.of(
             genes,
             normalization,
@@ -186,10 +191,35 @@ class Makers(Catalog):
             skip_unknown=skip_unknown,
         )
         plan = plan_subset(self._inputs, request, in_common=genes_in_common)
+        digest = plan.plan.digest
+        if made_before(path, format, digest, overwrite=overwrite, progress=shown(progress)):
+            return Subset(path, anndata_info(path))
         with connected(output=path, **cluster) as client:
-            return run_subset(
+            made = run_subset(
                 plan, path, format, client, overwrite=overwrite, progress=shown(progress)
             )
+        if runs_here(**cluster):
+            keep_run("cells", plan.plan, made.info)
+        return made
+
+    def estimate_subset(
+        self,
+        output: str | Path,
+        *,
+        genes: Iterable[str | Path] | Path | None = None,
+        normalization: str = "log2",
+        genes_in_common: bool = False,
+        format: str | None = None,
+        **asked: Unpack[RequestOptions],
+    ) -> Estimate:
+        """Return what `subset` will read, write and take, as `Atlas.estimate`."""
+        from abc_dask.run.estimate import estimate_subset
+        from abc_dask.run.extraction import check_output
+        from abc_dask.run.subset import FORMATS
+
+        path, format = check_output(output, format, overwrite=True, known=FORMATS)
+        request = Request.of(genes, normalization, **asked)
+        return estimate_subset(self._inputs, request, path, format, in_common=genes_in_common)
 
 
 def index_bar(assignments: Iterable[Assignment], total: int) -> Iterable[Assignment]:

@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
-from abc_dask.cli.command import command, show_made
+from abc_dask.cli.command import command, show, show_made
 from abc_dask.cli.common import is_quiet
 from abc_dask.cli.options import (
     annotate,
     asked_genes,
     atlas_options,
     cells_options,
+    dry_run,
     genes_options,
     names_argument,
     normalization,
@@ -37,6 +38,7 @@ from abc_dask.cli.options import (
 @cluster_options
 @click.option("--block-size", metavar="BYTES", help="Stored values that one task reads.")
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
+@dry_run
 def cells(genes: tuple[str, ...], genes_file: str | None, output: str, **options: Any) -> None:
     """Write chosen cells with all their genes, or the GENEs named, as one AnnData on disk.
 
@@ -55,6 +57,15 @@ def cells(genes: tuple[str, ...], genes_file: str | None, output: str, **options
         "overwrite",
         *NAMES,
     )
+    if options["dry_run"]:
+        found = open_atlas(options).estimate_subset(
+            output,
+            genes=asked_genes(genes, genes_file) or None,
+            annotate=list(options["annotate"]),
+            **{name: options[name] for name in names[:8]},
+        )
+        show(lambda: str(found), found.to_json)
+        return
     made = open_atlas(options).subset(
         output,
         genes=asked_genes(genes, genes_file) or None,

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abc_dask.cli.cluster_options import NAMES, cluster_options
-from abc_dask.cli.command import command, echo
+from abc_dask.cli.command import command, echo, show
 from abc_dask.cli.common import is_quiet
 from abc_dask.cli.options import (
     annotate,
     asked_genes,
     atlas_options,
     cells_options,
+    dry_run,
     genes_options,
     is_given,
     names_argument,
@@ -48,7 +49,7 @@ _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
 @click.option(
     "--format",
     "format_",
-    metavar="parquet|zarr|csv",
+    metavar="parquet|zarr|csv|h5ad",
     help="By default from OUT's suffix, else parquet.",
 )
 @genes_options
@@ -85,6 +86,7 @@ _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
     is_flag=True,
     help="With --cluster: print the job script.",
 )
+@dry_run
 def extract(
     genes: tuple[str, ...],
     genes_file: str | None,
@@ -110,6 +112,9 @@ def extract(
         raise UsageError("--discard removes what --fetch fetched; give both")
     if options["store"] is not None and _means_store(options, cluster):
         _from_store(asked, output, options, cluster)
+        return
+    if options["dry_run"]:
+        _dry_run(asked, output, options)
         return
     atlas = _open_and_agree(options, yes=yes) if options["fetch"] else open_atlas(options)
     names = (
@@ -151,6 +156,15 @@ def _means_store(options: dict[str, Any], cluster: Iterable[str]) -> bool:
     return is_set or not (options["download_base"] or options["h5ad"])
 
 
+def _dry_run(genes: list[str | Path], output: str, options: dict[str, Any]) -> None:
+    names = ("normalization", "columns", *_CHOICES, "block_size")
+    annotate = list(options["annotate"])
+    asked = {name: options[name] for name in names}
+    atlas = open_atlas(options)
+    found = atlas.estimate(genes, output, format=options["format_"], annotate=annotate, **asked)
+    show(lambda: str(found), found.to_json)
+
+
 def _from_store(
     genes: list[str | Path],
     output: str,
@@ -162,7 +176,7 @@ def _from_store(
     from abc_dask.stores.gene_store import require_store
     from abc_dask.stores.store_view import view_of_store
 
-    no_use = ("dataset", "metadata", "gene_directory", "taxonomy", "fetch", "plan_only")
+    no_use = ("dataset", "metadata", "gene_directory", "taxonomy", "fetch", "plan_only", "dry_run")
     given = [name for name in (*no_use, *cluster) if is_given(name)]
     if given:
         option = "--" + given[0].replace("_", "-")

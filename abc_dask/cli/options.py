@@ -327,6 +327,13 @@ release_option = click.option(
 )
 
 
+dry_run = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be read, written and taken, and what is missing; make nothing.",
+)
+
+
 def show_view(view: View) -> None:
     """Print what a view that was made holds."""
     from abc_dask.cli.text import extraction_text

@@ -12,10 +12,11 @@ from abc_dask.plan.inputs import Inputs
 from abc_dask.run.cluster.connect import ClusterOptions, connected
 from abc_dask.run.fetch_store import build_while_fetching
 from abc_dask.run.fetched_files import require_fetch
-from abc_dask.run.make_store import Precompute, require_place, run_store
+from abc_dask.run.make_store import Precompute, require_place, run_store, store_made
 from abc_dask.run.store_addition import plan_addition
 from abc_dask.run.store_plan import StoreOptions, StorePlan, plan_store
 from abc_dask.store.description import BLOCK_CELLS
+from abc_dask.store.folder import is_store
 from abc_dask.store.gene_store import open_store
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def build_store(
     require_fetch(fetch=fetch, discard=discard)
     if fetch and add_to is not None:
         raise UsageError("what is added to a store must be on disk; fetch it before")
-    require_place(output, overwrite=overwrite)
+    if not is_store(output):  # whether that is of the same request is known once there is a plan
+        require_place(output, overwrite=overwrite)
     shown = looking is not None
     if fetch:
         build_while_fetching(
@@ -68,6 +70,9 @@ def build_store(
         )
         return
     plan = plan_of_store(inputs, options, add_to, looking)
+    columns = options.precompute
+    if store_made(output, plan.digest, columns, overwrite=overwrite, progress=shown):
+        return
     with connected(output=output, **cluster) as client:
         run_store(
             plan,

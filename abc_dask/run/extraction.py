@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import platform
 import time
@@ -21,12 +22,16 @@ from abc_dask.progress import Progress
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.part import Receipt, make_part, require_here, trusted_receipts
 from abc_dask.run.read_block import tasks_of
+from abc_dask.run.room import Room
 from abc_dask.run.tasks import run_tasks
 from abc_dask.run.work import Work
+from abc_dask.terminal import echo
 from abc_dask.views.content import Written, require_unique
-from abc_dask.views.formats import FORMATS, format_of
+from abc_dask.views.formats import EXPORTS, format_of
+from abc_dask.views.held import held_info, is_made
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.parquet_view import PartsReader
+from abc_dask.views.places import placed
 from abc_dask.views.publish import commit, publish
 from abc_dask.views.staging import PARTS, Staging
 
@@ -41,9 +46,20 @@ def check_output(
     format: str | None,
     *,
     overwrite: bool,
-    known: tuple[str, ...] = FORMATS,
+    known: tuple[str, ...] = EXPORTS,
+    may_be_made: bool = False,
 ) -> tuple[Path, str]:
     """Check the place and format of a view before any work.
+
+    Parameters
+    ----------
+    output, format, overwrite
+        As for `abc_dask.Atlas.extract`.
+    known : tuple of str
+        Formats that there are.
+    may_be_made : bool
+        Let a whole result be there: whether it is that of the same request is known once
+        there is a plan (`abc_dask.views.held.is_made`).
 
     Returns
     -------
@@ -61,8 +77,47 @@ def check_output(
     format = format_of(path, format, known=known)
     if path.name in {"", ".", ".."}:
         raise PathError(f"{str(output)!r} is not a name for a view")
-    refuse_existing(path, overwrite=overwrite)
+    if not may_be_made or held_info(path, format) is None:
+        refuse_existing(path, overwrite=overwrite)
     return path, format
+
+
+def made_before(path: Path, format: str, plan: str, *, overwrite: bool, progress: bool) -> bool:
+    """Return whether an output is there, made by a plan, and say so.
+
+    Parameters
+    ----------
+    path, format
+        As `check_output` returned them.
+    plan : str
+        Digest of the plan.
+    overwrite, progress : bool
+        As for `run`.
+
+    Raises
+    ------
+    ViewError
+        If something else is there.
+    """
+    if not is_made(path, format, plan, overwrite=overwrite):
+        return False
+    tell_made(path, plan, held_info(path, format) or {}, progress=progress)
+    return True
+
+
+def tell_made(path: Path, plan: str, info: dict[str, Any], *, progress: bool) -> None:
+    """Say when an output was made, and remove what a run left that was killed as it ended."""
+    staging = Staging.beside(path)
+    if staging.holds(plan):
+        with contextlib.suppress(ViewError), staging.locked():
+            staging.discard()
+    if progress:
+        echo(f"{path} is there, made on {info.get('created', 'an unknown date')}", err=True)
+
+
+def now() -> str:
+    """Return the time as results say it: UTC, ISO 8601, whole seconds."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def run(
@@ -104,6 +159,7 @@ def run(
         call completes the work.
     """
     began = time.perf_counter()
+    Room.of_view(plan, format).require(output, progress=progress)
     staging = Staging.beside(output)
     with staging.locked():
         # what may have happened while we waited for nothing: another driver's commit
@@ -286,7 +342,7 @@ def run_info(
     return {
         "format_version": FORMAT_VERSION,
         "abc_dask": __version__,
-        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "content": f"{content % 2**64:016x}",
         "matrices": matrices,
         "run": {
@@ -324,7 +380,7 @@ def _finish(
     paths = tuple(parts / receipt.name for receipt in receipts)
     reader = PartsReader(paths, order, plan.columns, np.dtype(plan.dtype), annotations)
     if format != "parquet":
-        commit(staging, format, reader, info)
+        commit(staging, format, reader, placed(reader, info))
         return
     require_unique(reader.labels(), staging.folder)
     rows = {receipt.name: receipt.rows for receipt in receipts}

@@ -38,6 +38,7 @@ from abc_dask.run.make_store import (
     on_cluster,
     require_place,
     start_again,
+    store_made,
     values_held,
 )
 from abc_dask.run.store_plan import (
@@ -140,6 +141,8 @@ def build_while_fetching(
         provenance={},
         precompute=options.precompute,
     )
+    if store_made(output, work.digest, work.precompute, overwrite=overwrite, progress=progress):
+        return output
     staging = Staging.beside(output)
     with connect() as client, staging.locked():
         require_place(output, overwrite=overwrite)

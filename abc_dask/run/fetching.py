@@ -40,7 +40,7 @@ from abc_dask.release.gene_names import Gene
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.matrices import Assignment
 from abc_dask.run.cluster.connect import ClusterOptions, connected
-from abc_dask.run.extraction import run, run_info
+from abc_dask.run.extraction import made_before, run, run_info
 from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.views.description import load_info, part_paths
 from abc_dask.views.integrity import problems
@@ -167,6 +167,8 @@ def extract_while_fetching(
     assignments = inputs.assignments(request.normalization, selection)
     identity = _identity(inputs, request, genes, assignments)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    if made_before(output, format, digest, overwrite=overwrite, progress=not progress.quiet):
+        return output
     staging = Staging.beside(output)
     with staging.locked():
         refuse_existing(output, overwrite=overwrite)

@@ -7,6 +7,7 @@ blocks and shards whose receipts are missing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -25,6 +26,7 @@ from abc_dask.errors import StoreError, ViewError
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.progress import Progress
 from abc_dask.records import dumps, loads
+from abc_dask.run.extraction import now, tell_made
 from abc_dask.run.part import find_receipts
 from abc_dask.run.store_plan import StorePlan
 from abc_dask.run.store_tasks import SUFFIX, StoreTask, is_done, make_piece, pack_task
@@ -32,7 +34,7 @@ from abc_dask.run.store_work import StoreWork
 from abc_dask.run.tasks import run_tasks
 from abc_dask.store.assemble import OLDER_GENES, Shard, gather
 from abc_dask.store.build import described, shard_tasks, values_of
-from abc_dask.store.folder import is_store
+from abc_dask.store.folder import folder_of, is_store
 from abc_dask.store.gene_store import GeneStore
 from abc_dask.store.layout import Cells, create_values, write_metadata
 from abc_dask.store.older import Older
@@ -52,6 +54,26 @@ def require_place(output: Path, *, overwrite: bool) -> None:
     """Raise `ViewError` if something is there that may not be replaced by a store."""
     if not (overwrite and is_store(output)):
         refuse_existing(output, overwrite=overwrite)
+
+
+def store_made(
+    output: Path, plan: str, precompute: Sequence[str], *, overwrite: bool, progress: bool
+) -> bool:
+    """Return whether a store is there, made by the plan of a digest, and say so.
+
+    Raises
+    ------
+    ViewError
+        If something else is there that may not be replaced.
+    """
+    if not overwrite and is_store(output):
+        with contextlib.suppress(StoreError):
+            said = GeneStore(folder_of(output)).info.provenance
+            if (said.get("plan"), said.get("precompute")) == (plan, list(precompute)):
+                tell_made(output, plan, said, progress=progress)
+                return True
+    require_place(output, overwrite=overwrite)
+    return False
 
 
 # Adds statistics by some columns to a store that nobody reads yet; a folder keeps what is done.
@@ -321,6 +343,9 @@ class Making:
                 **work.provenance,
                 "abc_dask": __version__,
                 "annotations": annotations,
+                "plan": work.digest,
+                "precompute": list(work.precompute),
+                "created": now(),
                 "run": run,
             },
         )

@@ -29,6 +29,7 @@ from abc_dask.run.extraction import begin, cell_order, in_order, make_parts, mea
 from abc_dask.run.part import Receipt, part_name, told, with_receipt
 from abc_dask.run.read_block import BlockTask
 from abc_dask.run.read_rows import Rows, read_rows_of
+from abc_dask.run.room import Room
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.staging import PARTS, Staging
 
@@ -171,6 +172,7 @@ def run_subset(
         raise ReleaseError(f"none of the {plan.n_asked:,} cells chosen is in a feature matrix")
     began = time.perf_counter()
     described = _described(asked)
+    Room.of_subset(asked).require(output, progress=progress)
     staging = Staging.beside(output)
     with staging.locked():
         refuse_existing(output, overwrite=overwrite)

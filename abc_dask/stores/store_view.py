@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from abc_dask.analysis.cell_lists import StoreCells
 from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.errors import StoreError, UsageError
+from abc_dask.h5ad_view import open_result
 from abc_dask.messages import nearest
 from abc_dask.plan.prepare import column_names
 from abc_dask.plan.request import Request
@@ -26,12 +27,12 @@ from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.gene_names import Gene, GeneNames
 from abc_dask.release.origin import origin_of
 from abc_dask.release.selection import CellChoice, Selection
-from abc_dask.run.extraction import check_output, run_info
+from abc_dask.run.extraction import check_output, made_before, run_info
 from abc_dask.run.store_reader import StoreReader
 from abc_dask.run.store_work import CELL_ROW
 from abc_dask.store.dataframe import PARTITION_BYTES
 from abc_dask.store.gene_store import GeneStore
-from abc_dask.view import View, open_view
+from abc_dask.view import View
 from abc_dask.views.formats import content_of
 from abc_dask.views.frame import lazy_frame
 from abc_dask.views.publish import commit
@@ -80,7 +81,7 @@ class StoreView(View):
         ----------
         output : path
         format : str, optional
-            ``parquet``, ``zarr`` or ``csv``; from the suffix of `output`, else Parquet.
+            ``parquet``, ``zarr``, ``csv`` or ``h5ad``; from the suffix of `output`, else Parquet.
         overwrite : bool
             Replace the view at `output`; it stays until the new one is complete.
 
@@ -97,15 +98,18 @@ class StoreView(View):
             If the store is damaged.
         """
         began = time.perf_counter()
-        path, format = check_output(output, format, overwrite=overwrite)
+        path, format = check_output(output, format, overwrite=overwrite, may_be_made=True)
+        plan = self.info["plan"]
+        if made_before(path, format, plan, overwrite=overwrite, progress=False):
+            return open_result(path)
         staging = Staging.beside(path)
         with staging.locked():
-            staging.begin(self.identity, self.info["plan"], overwrite=overwrite)
+            staging.begin(self.identity, plan, overwrite=overwrite)
             content = int(self.content(), 16)
             seconds = time.perf_counter() - began
             run = run_info(self.info["matrices"], content, 0, seconds)
             commit(staging, format, self.reader, self.info | run)
-        return open_view(path)
+        return open_result(path)
 
     def expression(self) -> dd.DataFrame:
         """Return genes and annotations as a lazy Dask DataFrame, in the order of the store.

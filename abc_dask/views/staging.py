@@ -195,6 +195,13 @@ class Staging:
         if held is None:
             write_whole(path, json.dumps({"digest": digest, "plan": identity}).encode())
 
+    def holds(self, digest: str) -> bool:
+        """Return whether the folder is that of the plan of a digest."""
+        try:
+            return bool(json.loads((self.folder / PLAN).read_bytes())["digest"] == digest)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return False
+
     def save_tasks(self, values: dict[str, Any]) -> None:
         """Write down the whole plan, for processes that know nothing but this folder."""
         write_whole(self.folder / TASKS, json.dumps(values).encode())

@@ -1,0 +1,157 @@
+"""What a result takes on disk, and whether there is room for it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from abc_dask.config import setting
+from abc_dask.disk.kept_table import read_cached
+from abc_dask.errors import ViewError
+from abc_dask.messages import format_bytes
+from abc_dask.plan.plan import Plan, PlannedMatrix
+from abc_dask.plan.subset import SubsetPlan
+from abc_dask.terminal import echo
+from abc_dask.views.description import partial_path
+
+# Bytes of a cell and of each value in a view of some genes: about what they are, as measured with
+# 1, 10 and 100 genes of a synthetic atlas, and less than they ever are. Labels differ from cell to
+# cell; values of a gene that few cells have are packed to next to nothing.
+_ABOUT = {"parquet": (16.0, 0.8), "zarr": (8.0, 0.7), "csv": (26.0, 5.0), "h5ad": (9.0, 0.8)}
+_LEAST = {"parquet": (2.0, 0.0), "zarr": (2.0, 0.0), "csv": (4.0, 1.0), "h5ad": (2.0, 0.0)}
+
+# Of a stored value with its index: in parts, and in the result.
+_ABOUT_STORED = {"cells": (6.0, 3.0), "store": (1.0, 0.8)}
+_LEAST_STORED = {"cells": (0.5, 0.25), "store": (0.2, 0.2)}
+
+# Of a number or code of an annotation.
+_ANNOTATION = 5.0
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that a result takes on disk.
+
+    Attributes
+    ----------
+    out : int
+        About what the result takes.
+    at_once : int
+        About what it takes together with the parts beside it, until the end.
+    least : int
+        What both surely take.
+    """
+
+    out: int
+    at_once: int
+    least: int
+
+    @classmethod
+    def of_genes(cls, format: str, n_cells: int, n_genes: int, n_annotations: int) -> Self:
+        """Return what a view takes: Parquet parts are the view, of other formats beside it."""
+        formats = [format] if format == "parquet" else [format, "parquet"]
+
+        def sizes(known: dict[str, tuple[float, float]], per_annotation: float) -> list[float]:
+            beside = n_annotations * per_annotation
+            found = [known[name] for name in formats]
+            return [n_cells * (cell + n_genes * value + beside) for cell, value in found]
+
+        about, least = sizes(_ABOUT, _ANNOTATION), sizes(_LEAST, 0.0)
+        return cls(int(about[0]), int(sum(about)), int(sum(least)))
+
+    @classmethod
+    def of_rows(cls, kind: str, n_cells: int, n_stored: int, n_annotations: int) -> Self:
+        """Return what whole rows take, by their stored values; `kind` is ``cells`` or ``store``."""
+        (parts, result), least = _ABOUT_STORED[kind], sum(_LEAST_STORED[kind])
+        out = n_stored * result + n_cells * (_ABOUT["zarr"][0] + n_annotations * _ANNOTATION)
+        return cls(int(out), int(out + n_stored * parts), int(n_stored * least))
+
+    @classmethod
+    def of_view(cls, plan: Plan, format: str) -> Self:
+        """Return what the view of a plan takes."""
+        return cls.of_genes(format, plan.n_cells, len(plan.genes), len(plan.annotations))
+
+    @classmethod
+    def of_subset(cls, asked: SubsetPlan) -> Self:
+        """Return what chosen cells take: their stored values, and NaN of genes that are absent."""
+        plan, n_genes = asked.plan, asked.genes.n_genes
+        n_stored = 0
+        for matrix in plan.matrices:
+            label = matrix.feature_matrix_label
+            lacking = sum(label in labels for labels in asked.absent.values())
+            share = (n_genes - lacking) / max(1, matrix.matrix.n_columns)
+            n_stored += int(stored_values(matrix) * min(1.0, share)) + matrix.n_found * lacking
+        room = cls.of_rows("cells", plan.n_cells, n_stored, len(plan.annotations))
+        # of some genes nobody knows the values before they are read
+        is_whole = all(n_genes >= m.matrix.n_columns for m in plan.matrices)
+        return room if is_whole else cls(room.out, room.at_once, 0)
+
+    def require(self, output: Path, *, progress: bool) -> None:
+        """Refuse work for which there is surely no room; say so where there may be none.
+
+        Raises
+        ------
+        ViewError
+            Unless the setting ``abc-dask.check-space`` is false.
+        """
+        if not setting("check-space"):
+            return
+        free, there = free_bytes(output), _bytes_in(partial_path(output))
+        if self.least - there > free:
+            raise ViewError(
+                f"not enough space for {output}: at least {format_bytes(self.least - there)} "
+                f"needed, {format_bytes(free)} free; make room, name an output on another disk, "
+                "or set abc-dask.check-space to false if this is wrong"
+            )
+        if progress and self.at_once - there > free:
+            needed = f"about {format_bytes(self.at_once)} needed, {format_bytes(free)} free"
+            echo(f"{output}: there may not be enough space: {needed}", err=True)
+
+
+def free_bytes(output: Path) -> int:
+    """Return the free bytes of the file system that an output lies on, or will lie on."""
+    folder = next(folder for folder in output.parents if folder.exists())
+    return shutil.disk_usage(folder).free
+
+
+def _bytes_in(folder: Path) -> int:
+    """Return the bytes that an unfinished run has left; 0 where there is none."""
+    try:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except OSError:
+        return 0
+
+
+def stored_values(matrix: PlannedMatrix) -> int:
+    """Return the stored values of the wanted rows; an estimate where columns are stored."""
+    if not matrix.n_found:
+        return 0
+    if matrix.matrix.layout == "csc":  # rows do not say what they hold
+        return matrix.matrix.n_values * matrix.n_found // max(1, matrix.matrix.n_rows)
+    rows = read_cached(matrix.rows, ["size", "cell"])
+    cells = read_cached(matrix.details, ["cell"]) if matrix.details else rows
+    sizes, is_wanted = rows["size"].to_numpy(), cells["cell"].to_numpy() >= 0
+    return int(sizes[is_wanted].sum())
+
+
+def bytes_read(plan: Plan, *, all_genes: bool) -> int:
+    """Return the bytes of stored values and indices that tasks decode.
+
+    Parameters
+    ----------
+    plan : Plan
+    all_genes : bool
+        Of some genes in files without filters only the indices are read, and few values.
+    """
+    total = 0
+    for planned in plan.matrices:
+        matrix = planned.matrix
+        of_value = matrix.value_bytes
+        if matrix.layout == "csr" and not (all_genes or matrix.filters):
+            of_value = np.dtype(matrix.index_dtype).itemsize
+        total += stored_values(planned) * of_value
+    return total
