@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import platform
 import time
@@ -107,10 +106,7 @@ def made_before(path: Path, format: str, plan: str, *, overwrite: bool, progress
 
 def tell_made(path: Path, plan: str, info: dict[str, Any], *, progress: bool) -> None:
     """Say when an output was made, and remove what a run left that was killed as it ended."""
-    staging = Staging.beside(path)
-    if staging.holds(plan):
-        with contextlib.suppress(ViewError), staging.locked():
-            staging.discard()
+    Staging.beside(path).forget(plan)
     if progress:
         echo(f"{path} is there, made on {info.get('created', 'an unknown date')}", err=True)
 

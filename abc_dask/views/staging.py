@@ -202,6 +202,14 @@ class Staging:
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return False
 
+    def forget(self, digest: str) -> None:
+        """Remove what a run of a plan left that was killed behind its commit."""
+        if self.holds(digest):
+            with contextlib.suppress(ViewError), self.locked():
+                self.discard()
+        else:
+            self._sweep_beside()
+
     def save_tasks(self, values: dict[str, Any]) -> None:
         """Write down the whole plan, for processes that know nothing but this folder."""
         write_whole(self.folder / TASKS, json.dumps(values).encode())

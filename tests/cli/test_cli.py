@@ -162,7 +162,7 @@ def test_errors_of_place_and_release(run, base, tmp_path):
     fails(extract(gene="Tac"), 2, "gene 'Tac' is unknown; nearest: Tac2")
     fails(extract(output="/proc/x.parquet"), 1, "cannot be written")
     assert extract().exit_code == 0
-    fails(extract(), 2, "out.parquet exists; pass --overwrite")
+    fails(extract("--columns", "gene_identifier"), 2, "out.parquet exists; pass --overwrite")
     usage = run("extract", "Tac2", "--output", out)
     assert usage.exit_code == 2
     assert "--download-base" in usage.stderr

@@ -100,7 +100,7 @@ def test_refusals(store, tmp_path):
     view = view_of_store(store, Request.of("Tac2"))
     view.extract(tmp_path / "v.parquet")
     with pytest.raises(ViewError, match="exists; pass overwrite=True"):
-        view.extract(tmp_path / "v.parquet")
+        view_of_store(store, Request.of("Slc17a7")).extract(tmp_path / "v.parquet")
 
 
 def test_a_store_without_its_cells_order(store, monkeypatch):
