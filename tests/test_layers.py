@@ -18,6 +18,7 @@ PACKAGE = Path(abc_dask.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
+    ["doctor"],
     ["atlas", "tutorials"],
     ["testing"],
     ["stores"],

@@ -33,6 +33,7 @@ from abc_dask.terminal import Stream
 
 _COMMANDS = {
     "demo": "abc_dask.cli.demo",
+    "doctor": "abc_dask.cli.doctor",
     "tutorials": "abc_dask.cli.tutorials",
     "releases": "abc_dask.cli.releases",
     "datasets": "abc_dask.cli.releases",

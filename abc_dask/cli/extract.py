@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # Options of the files of an atlas, of which a store knows nothing.
 _OF_FILES = (
     *("download_base", "h5ad", "dataset", "metadata", "gene_directory", "taxonomy"),
-    *("fetch", "plan_only", "layer", "orthologs", "join", "block_size"),
+    *("fetch", "plan_only", "dry_run", "layer", "orthologs", "join", "block_size"),
 )
 
 _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")

@@ -23,6 +23,17 @@ CLUSTERS = {
     "moab": "Moab",
 }
 
+# The command by which a system is known to be there.
+COMMANDS = {
+    "slurm": "sbatch",
+    "pbs": "qsub",
+    "sge": "qconf",
+    "lsf": "bsub",
+    "htcondor": "condor_submit",
+    "oar": "oarsub",
+    "moab": "msub",
+}
+
 # The command that says how one job stands; Slurm is asked for all of a user's at once.
 _STATUS = {
     "pbs": ("qstat",),
