@@ -24,7 +24,7 @@ from abc_dask.messages import format_bytes, plural
 from abc_dask.run.cluster.queues import COMMANDS
 from abc_dask.run.rates import keep_rate, rates_file
 from abc_dask.run.read_block import read_block, tasks_of
-from abc_dask.run.room import bytes_read, free_bytes
+from abc_dask.run.room import bytes_read, free_bytes, free_text
 
 # Less memory, or room for kept tables, than that is worth a word: planning four million cells
 # takes about the first, their tables about the second.
@@ -164,13 +164,17 @@ def _cache() -> Finding:
             is_needed=setting("cache-directory") is not None,
         )
     free = free_bytes(folder / "table")
-    advice = "" if free > _LITTLE_ROOM else "little for kept tables; make room"
-    return Finding("cache", f"{folder}, {format_bytes(free)} free", advice)
+    advice = "little for kept tables; make room" if _is_little(free) else ""
+    return Finding("cache", f"{folder}, {free_text(free)}", advice)
+
+
+def _is_little(free: int | None) -> bool:
+    return free is not None and free < _LITTLE_ROOM
 
 
 def _output(output: Path) -> Finding:
     folder = next(folder for folder in output.parents if folder.exists())
-    found = f"{folder}, {format_bytes(free_bytes(output))} free"
+    found = f"{folder}, {free_text(free_bytes(output))}"
     if os.access(folder, os.W_OK | os.X_OK):
         return Finding("output", found)
     return Finding(
@@ -183,8 +187,8 @@ def _temporary() -> Finding:
 
     folder = Path(dask.config.get("temporary-directory", None) or tempfile.gettempdir())
     free = free_bytes(folder / "file")
-    advice = "" if free > _LITTLE_ROOM else "worker processes keep files there; make room"
-    return Finding("temporary", f"{folder}, {format_bytes(free)} free", advice)
+    advice = "worker processes keep files there; make room" if _is_little(free) else ""
+    return Finding("temporary", f"{folder}, {free_text(free)}", advice)
 
 
 def _batch_systems() -> Finding:

@@ -83,7 +83,7 @@ def test_folders_that_cannot_be_written(tmp_path):
 @pytest.mark.usefixtures("without_reading")
 def test_little_memory_and_room(monkeypatch):
     monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 10**9)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, free=10**6))
     found = findings()
     assert "give the job or container more" in found["memory"].advice
     assert "make room" in found["cache"].advice

@@ -19,7 +19,7 @@ from abc_dask.plan.request import Request
 from abc_dask.plan.subset import plan_subset
 from abc_dask.release.manifest import FileEntry
 from abc_dask.run.rates import Rate, kept_rate, rate_kind
-from abc_dask.run.room import Room, bytes_read, free_bytes
+from abc_dask.run.room import Room, bytes_read, free_bytes, free_text
 from abc_dask.views.held import held_info
 
 # The process with its libraries and compiled loops, what a task holds beside its result (of whole
@@ -49,8 +49,8 @@ class Estimate:
         About what it takes together with what lies beside it until the end.
     bytes_least : int
         What both surely take.
-    bytes_free : int
-        Of the output's file system.
+    bytes_free : int or None
+        Of the output's file system, where that tells.
     bytes_of_memory : int
         About what this process takes with a thread a core.
     seconds : float or None
@@ -74,7 +74,7 @@ class Estimate:
     bytes_out: int
     bytes_at_once: int
     bytes_least: int
-    bytes_free: int
+    bytes_free: int | None
     bytes_of_memory: int
     seconds: float | None
     measured: Rate | None = None
@@ -91,7 +91,7 @@ class Estimate:
             there = "; exists, of another request: --overwrite replaces it"
         blocks = "" if is_partial else f" in {plural(self.n_blocks, 'block')}"
         read = f"about {format_bytes(self.bytes_to_read)} of "
-        free = f"{format_bytes(self.bytes_free)} free"
+        free = free_text(self.bytes_free)
         lines = {
             "output": f"{self.output}{in_words_of_caller(there)}",
             "cells": f"{self.n_cells:,}",

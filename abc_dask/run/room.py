@@ -101,6 +101,8 @@ class Room:
         if not setting("check-space"):
             return
         free, there = free_bytes(output), _bytes_in(partial_path(output))
+        if free is None:
+            return
         if self.least - there > free:
             raise ViewError(
                 f"not enough space for {output}: at least {format_bytes(self.least - there)} "
@@ -112,10 +114,19 @@ class Room:
             echo(f"{output}: there may not be enough space: {needed}", err=True)
 
 
-def free_bytes(output: Path) -> int:
-    """Return the free bytes of the file system that an output lies on, or will lie on."""
+def free_bytes(output: Path) -> int | None:
+    """Return the free bytes of the file system that an output lies on, or will lie on.
+
+    None where it does not tell: some that are mounted by FUSE say that they have no bytes at all.
+    """
     folder = next(folder for folder in output.parents if folder.exists())
-    return shutil.disk_usage(folder).free
+    disk = shutil.disk_usage(folder)
+    return disk.free if disk.total else None
+
+
+def free_text(free: int | None) -> str:
+    """Return how much is free, as messages say it."""
+    return "free space unknown" if free is None else f"{format_bytes(free)} free"
 
 
 def _bytes_in(folder: Path) -> int:

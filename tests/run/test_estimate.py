@@ -110,7 +110,9 @@ def test_cells_in_a_dry_run(plain_atlas, tmp_path):
 def test_work_for_which_there_is_no_room_is_refused(atlas, tmp_path, monkeypatch):
     out = tmp_path / "v.parquet"
     least = atlas.estimate(GENES, out).bytes_least
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=least - 1))
+    monkeypatch.setattr(
+        room.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=least - 1)
+    )
     said = "not enough space for .*: at least .* needed, .* free; make room, .*check-space"
     for make in (
         lambda: atlas.extract(GENES, out),
@@ -127,14 +129,16 @@ def test_where_there_may_be_no_room_it_is_said(atlas, tmp_path, monkeypatch, cap
     out = tmp_path / "v.parquet"
     found = atlas.estimate(GENES, out)
     monkeypatch.setattr(
-        room.shutil, "disk_usage", lambda _: SimpleNamespace(free=found.bytes_least)
+        room.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=found.bytes_least)
     )
     atlas.extract(GENES, out, progress=True)
     assert "there may not be enough space: about" in capsys.readouterr().err
 
 
 def test_what_an_unfinished_run_left_is_not_needed_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(
+        room.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=100)
+    )
     needed = Room(out=200, at_once=200, least=150)
     with pytest.raises(ViewError, match="not enough space"):
         needed.require(tmp_path / "v", progress=False)
@@ -173,3 +177,12 @@ def test_rates_that_cannot_be_kept_are_no_error(own_rates):
     own_rates.parent.write_text("a file")
     keep_rate("extract", 5, 1.0)
     assert kept_rate("extract", 5) is None
+
+
+def test_a_file_system_that_does_not_tell_its_size_is_no_reason_to_refuse(
+    atlas, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(total=0, free=0))
+    out = tmp_path / "v.parquet"
+    assert "free space unknown" in str(atlas.estimate(GENES, out))
+    atlas.extract(GENES, out)
