@@ -317,7 +317,7 @@ def test_demo(run, tmp_path):
     assert "is there already" in again.output
     (tmp_path / "other" / "atlas").mkdir(parents=True)
     (tmp_path / "other" / "atlas" / "mine").write_text("")
-    fails(run("demo", "--output", tmp_path / "other"), 1, "is there and not an atlas")
+    fails(run("demo", "--output", tmp_path / "other"), 2, "is there and not an atlas")
 
 
 def test_no_process_is_left_over(base, tmp_path):
