@@ -83,7 +83,7 @@ LEFT = {
         matrix.inflation.HARMLESS matrix.inflation._LZF_RATIO matrix.chunk_guard._RATIO
         release.annotation.MOST_TERMS
         release.condition._LONGEST release.condition._DEEPEST release.manifest._LARGEST_SIZE
-        release.gene_names._MOST_TOLD release.gene_names._FEW
+        release.gene_names._MOST_TOLD release.gene_names._FEW run.rates._MOST run.rates._LARGER
         release.selection._MOST_TOLD release.user_file._HEAD
         run.cluster.connect._LEAST_MEMORY run.tasks._FETCH
         release.user_list._HEAD views.parquet_view._DICTIONARY_BYTES views.overwrite._HEAD

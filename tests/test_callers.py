@@ -23,14 +23,14 @@ from tests.test_layers import MODULES
 
 # Of commands that messages spell out, and of other programs.
 OTHERS = {
-    *("--plan-only", "--bind", "--directory", "--scheduler-file", "--noheader", "--user"),
+    *("--plan-only", "--nice", "--bind", "--directory", "--scheduler-file", "--noheader", "--user"),
     *("--host", "--interface", "--listen-address", "--worker-class", "--no-dashboard"),
     *("--lifetime", "--lifetime-stagger", "--scheduler-", "--format"),
 }
 
 
 def options_in(module: str) -> set[str]:
-    """Options that texts of a module name, docstrings left out."""
+    """Options that sentences of a module name; docstrings, and words of commands, are none."""
     tree = ast.parse(MODULES[module].read_text("utf-8"))
     docstrings = {
         id(node.body[0].value)
@@ -45,7 +45,8 @@ def options_in(module: str) -> set[str]:
         and isinstance(node.value, str)
         and id(node) not in docstrings
     ]
-    return {name for text in texts for name in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
+    sentences = [text for text in texts if re.search(r"[a-z]{2} |: ", text)]
+    return {name for text in sentences for name in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
 
 
 def below_the_command_line() -> list[str]:
