@@ -128,3 +128,14 @@ def test_the_explorer_is_a_frame(kernel):
     shown = kernel.run("page = view.explore(annotate=['class']); page").result["text/html"]
     assert shown.startswith("<iframe")
     kernel.run("page.close()")
+
+
+def test_a_cell_that_is_run_again_returns_the_view(kernel):
+    cell = "again = atlas.extract(['Tac2'], 'again.parquet'); again"
+    first = kernel.run(cell)
+    kernel.run("at = again.path.stat().st_mtime_ns")
+    assert kernel.run(cell).result == first.result
+    kernel.run("assert again.path.stat().st_mtime_ns == at")
+    error = kernel.fails("atlas.extract(['Slc17a7'], 'again.parquet')")
+    assert "overwrite=True" in error["evalue"]
+    assert "--overwrite" not in "".join(error["traceback"])
