@@ -98,8 +98,7 @@ LEFT = {
         analysis.plots.map_labels._GRID analysis.plots.map_labels._MOST_CELLS
         analysis.plots.map_labels._LETTERS
         analysis.report.legends._STOPS analysis.report.legends._COLORS analysis.report.page._STOPS
-        analysis.report.dots.STEP analysis.order_loops._BITS
-        analysis.store_loops._TOGETHER matrix.chunk_index._USUAL_K
+        analysis.report.dots.STEP analysis.order_loops._BITS matrix.chunk_index._USUAL_K
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES
         plan.subset._NAN_BYTES

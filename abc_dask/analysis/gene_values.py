@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,12 @@ from abc_dask.messages import plural
 from abc_dask.store.counts import log2_values
 from abc_dask.store.description import require_normalization
 from abc_dask.store.gene_store import GeneStore, open_store
+
+# Values that are looked at for a number near most of them.
+_SAMPLE = 64
+
+# Columns of `loops.SUMS` that count values above a limit.
+_SUMMED = {0.0: 4, 1.0: 5}
 
 _LOCK = threading.Lock()
 
@@ -43,12 +49,29 @@ class GeneValues:
 
     def moments(self) -> Moments:
         """Return sum, mean and sum of squared differences from it of each group."""
-        found = Moments(*(np.empty(len(self.held)) for _ in range(3)))
-        loops.moments(self.codes, self.values, self.held, *found)
-        return found
+        n_groups = len(self.held)
+        found, doubtful = np.empty((3, n_groups)), np.empty(n_groups, np.bool_)
+        if loops.moments(self._sums, self.held, found, doubtful):
+            loops.refine(self.codes, self.values, self.held, found, doubtful)
+        return Moments(*found)
+
+    @cached_property
+    def _pivot(self) -> float:
+        """A number near most values."""
+        some = self.values[:: max(1, len(self.values) // _SAMPLE)]
+        mean = float(some.mean(dtype=np.float64)) if len(some) else 0.0
+        return mean if np.isfinite(mean) else 0.0
+
+    @cached_property
+    def _sums(self) -> NDArray[np.float64]:
+        sums = np.empty((len(self.held), loops.SUMS))
+        loops.sum_up(self.codes, self.values, self._pivot, sums)
+        return sums
 
     def count(self, kind: str, limit: float) -> NDArray[np.int64]:
         """Count the values of each group above (``gt``) or from (``ge``) a limit."""
+        if kind == "gt" and limit in _SUMMED:
+            return self._sums[:, _SUMMED[limit]].astype(np.int64)
         found = np.empty(len(self.held), np.int64)
         count = loops.count_above if kind == "gt" else loops.count_from
         count(self.codes, self.values, limit, found)
@@ -116,12 +139,19 @@ class GeneReader:
         self._is_own = normalization == store.info.normalization
         self.dtype = store.dtype if self._is_log2 else np.dtype(np.float64)
         n = store.n_cells
-        self._column = np.empty(n, store.info.dtype)
+        dtype, block = np.dtype(store.info.dtype), store.info.block_cells
         self._cells = np.empty(n + 1, np.int32)
-        self._codes = np.empty(n, np.int32)
+        self._codes = np.empty(n + 1, np.int32)
         self._values = np.empty(n, self.dtype)
-        self._counts = np.empty(n if store.info.kind == "counts" else 0, store.info.dtype)
-        self._totals = np.empty(len(self._counts), np.uint32)
+        if store.info.kind == "floats":
+            self._column = np.empty(n, dtype)
+            return
+        self._planes = np.empty(n * dtype.itemsize, np.uint8)
+        whole = self._planes[: n // block * block * dtype.itemsize].view(np.uint64)
+        self._blocks = whole.reshape(-1, 8 * dtype.itemsize, block // 64)
+        self._rest = np.empty(n % block, dtype)
+        self._counts = np.empty(n + 1, dtype)
+        self._totals = np.empty(n, np.uint32)
 
     def read(self, gene: int) -> GeneValues:
         """Read a gene by its position.
@@ -131,25 +161,28 @@ class GeneReader:
         StoreError
             If its bytes are damaged, or raw counts are asked for that are not certain.
         """
-        column = self._store.counts(gene, self._column)
+        codes, cells = self._groups.codes, self._cells
         if self._store.info.kind == "floats":
+            column = self._store.counts(gene, self._column)
             held = self._groups.cells.copy()
-            n = loops.find_floats(column, self._groups.codes, self._cells, held)
-            loops.take(column, self._cells[:n], self._values)
+            n = loops.find_floats(column, codes, cells, held)
+            loops.take(column, cells[:n], self._values)
+            loops.take(codes, cells[:n], self._codes)
         else:
             held = self._groups.held(self._store.axes.absent[gene])
-            n = loops.find_counts(column, self._groups.codes, self._cells)
-            self._take_counts(gene, column, self._cells[:n])
-        loops.take(self._groups.codes, self._cells[:n], self._codes)
+            self._store.planes(gene, self._planes, self._rest)
+            n = loops.find_counts(self._blocks, self._rest, cells, self._counts)
+            n = loops.keep_grouped(codes, cells, self._counts, self._codes, n)
+            self._take_counts(gene, cells[:n])
         n = self._add_patches(gene, n, held)
         return GeneValues(self._name(gene), self._codes[:n], self._values[:n], held)
 
     def _name(self, gene: int) -> str:
         return f"{self._store.genes.index[gene]} in {self._store.name}"
 
-    def _take_counts(self, gene: int, column: NDArray[Any], cells: NDArray[np.int32]) -> None:
+    def _take_counts(self, gene: int, cells: NDArray[np.int32]) -> None:
+        """Write the values of the counts."""
         values, counts = self._values[: len(cells)], self._counts[: len(cells)]
-        loops.take(column, cells, counts)
         if self._is_log2:
             totals = self._totals[: len(cells)]
             loops.take(self._store.totals, cells, totals)

@@ -11,39 +11,80 @@ from typing import Any
 
 import numpy as np
 
-from abc_dask.matrix.compiled import compiled
+from abc_dask.matrix.compiled import compiled, ones, trailing_zeros
 
-# Cells that are skipped together where none of them has a count.
-_TOGETHER = 64
+# Columns of sums: value, difference from a pivot, its square, values that are not zero, above 0,
+# above 1. They fill a line of the cache.
+SUMS = 8
+
+# Parts of a sum of squares that rounding may have lost.
+_LOST = 1e-4
 
 
 @compiled
-def find_counts(counts: Any, codes: Any, cells: Any) -> int:
-    """Write the cells that have a count and a group; return how many.
+def find_counts(planes: Any, rest: Any, cells: Any, counts: Any) -> int:
+    """Write the cells that have a count, and the counts; return how many.
 
     Parameters
     ----------
-    counts : array, shape (n_cells,)
-        Nothing is NaN.
-    codes : array of int32, shape (n_cells,)
-        Group of each cell, -1 where it has none.
+    planes : array of uint64, shape (n_blocks, n_planes, n_words)
+        Bit planes of the counts, lowest first.
+    rest : array
+        Counts of the cells behind.
     cells : array of int32, shape (n_cells + 1,)
+    counts : array, shape (n_cells + 1,)
     """
+    n_blocks, n_planes, n_words = planes.shape
+    live = np.empty(n_planes, np.int64)
     n = 0
-    for first in range(0, len(counts), _TOGETHER):
-        stop = min(first + _TOGETHER, len(counts))
-        seen = counts[first]
-        for i in range(first + 1, stop):
-            seen |= counts[i]
-        if seen == 0:
-            continue
-        for i in range(first, stop):
-            cells[n] = i
-            n += counts[i] != 0
+    for block in range(n_blocks):
+        own = planes[block]
+        n_live = 0
+        for p in range(n_planes):
+            seen = np.uint64(0)
+            for w in range(n_words):
+                seen |= own[p, w]
+            live[n_live] = p
+            n_live += seen != 0
+        for w in range(n_words):
+            mask = np.uint64(0)
+            for k in range(n_live):
+                mask |= own[live[k], w]
+            first = (block * n_words + w) * 64
+            at = n
+            left = mask
+            while left != 0:
+                cells[at] = first + np.int64(trailing_zeros(left))
+                counts[at] = 0
+                left &= left - np.uint64(1)
+                at += 1
+            for k in range(n_live):
+                bits = own[live[k], w]
+                bit = counts.dtype.type(1 << live[k])
+                while bits != 0:
+                    below = (bits & (~bits + np.uint64(1))) - np.uint64(1)
+                    counts[n + np.int64(ones(mask & below))] |= bit
+                    bits &= bits - np.uint64(1)
+            n = at
+    first = n_blocks * n_words * 64
+    for i in range(len(rest)):
+        cells[n] = first + i
+        counts[n] = rest[i]
+        n += rest[i] != 0
+    return n
+
+
+@compiled
+def keep_grouped(codes: Any, cells: Any, counts: Any, groups: Any, n: int) -> int:
+    """Drop cells that are in no group, write the groups of the others, and return how many."""
     kept = 0
     for k in range(n):
-        cells[kept] = cells[k]
-        kept += codes[cells[k]] >= 0
+        cell = cells[k]
+        group = codes[cell]
+        cells[kept] = cell
+        counts[kept] = counts[k]
+        groups[kept] = group
+        kept += group >= 0
     return kept
 
 
@@ -74,47 +115,91 @@ def find_floats(column: Any, codes: Any, cells: Any, held: Any) -> int:
 
 
 @compiled
-def moments(codes: Any, values: Any, held: Any, total: Any, mean: Any, squares: Any) -> None:
-    """Compute sum, mean and sum of squared differences by group, in two passes.
+def sum_up(codes: Any, values: Any, pivot: float, sums: Any) -> None:
+    """Sum values up by group.
 
     Parameters
     ----------
     codes, values : arrays, shape (n,)
         Group and value of each cell that has one other than zero.
+    pivot : float
+        Near most values.
+    sums : array of float64, shape (n_groups, SUMS)
+    """
+    sums[:] = 0.0
+    for k in range(len(codes)):
+        value = np.float64(values[k])
+        difference = value - pivot
+        own = sums[codes[k]]
+        own[0] += value
+        own[1] += difference
+        own[2] += difference * difference
+        own[3] += 1.0
+        own[4] += value > 0.0
+        own[5] += value > 1.0
+
+
+@compiled
+def moments(sums: Any, held: Any, found: Any, doubtful: Any) -> bool:
+    """Compute sum, mean and sum of squared differences by group; return whether some are in doubt.
+
+    Parameters
+    ----------
+    sums : array of float64, shape (n_groups, SUMS)
+        Of `sum_up`.
     held : array of int64, shape (n_groups,)
         Values of each group, zeros among them.
-    total, mean, squares : arrays of float64, shape (n_groups,)
-        NaN in a group without a value; `squares` also where one is infinite.
+    found : array of float64, shape (3, n_groups)
+        NaN in a group without a value; the third one also where a value is infinite.
+    doubtful : array of bool, shape (n_groups,)
+        Groups whose values lie so close together, and so far from the pivot, that the difference
+        of squares is not exact.
+    """
+    some = False
+    for g in range(len(held)):
+        total, apart, squares, n = sums[g, 0], sums[g, 1], sums[g, 2], sums[g, 3]
+        doubtful[g] = False
+        if held[g] == 0:
+            found[:, g] = np.nan
+            continue
+        mean = total / held[g]
+        found[0, g], found[1, g], found[2, g] = total, mean, 0.0
+        if not math.isfinite(mean):
+            found[2, g] = np.nan
+        elif n > 0:
+            own = squares - apart * apart / n if n > 1 else 0.0
+            zeros = held[g] - n
+            between = total / n * (total / held[g]) * zeros
+            found[2, g] = max(own, 0.0) + between
+            doubtful[g] = n > 1 and not found[2, g] > squares * _LOST
+            some |= doubtful[g]
+    return some
+
+
+@compiled
+def refine(codes: Any, values: Any, held: Any, found: Any, doubtful: Any) -> None:
+    """Compute the sum of squared differences of groups in doubt once more, from the mean itself.
+
+    Parameters are those of `sum_up` and `moments`.
     """
     n_groups = len(held)
-    nonzero = np.zeros(n_groups, np.int64)
-    apart = np.zeros(n_groups, np.float64)
-    total[:] = 0.0
+    zeros = held.astype(np.float64)
+    apart, squares = np.zeros(n_groups, np.float64), np.zeros(n_groups, np.float64)
     for k in range(len(codes)):
-        total[codes[k]] += values[k]
-        nonzero[codes[k]] += 1
+        g = codes[k]
+        if doubtful[g]:
+            difference = values[k] - found[1, g]
+            apart[g] += difference
+            squares[g] += difference * difference
+            zeros[g] -= 1.0
     for g in range(n_groups):
-        squares[g] = 0.0
-        mean[g] = total[g] / held[g] if held[g] > 0 else np.nan
-    for k in range(len(codes)):
-        difference = values[k] - mean[codes[k]]
-        apart[codes[k]] += difference
-        squares[codes[k]] += difference * difference
-    for g in range(n_groups):
-        if held[g] == 0:
-            total[g] = squares[g] = np.nan
-            continue
-        zeros = held[g] - nonzero[g]
-        if zeros > 0:
-            apart[g] -= zeros * mean[g]
-            squares[g] += zeros * mean[g] * mean[g]
-        # what rounding left of the differences' sum corrects the mean
-        rest = apart[g] / held[g]
-        if math.isfinite(mean[g]) and math.isfinite(rest):
-            squares[g] = max(squares[g] - held[g] * rest * rest, 0.0)
-            mean[g] += rest
-        else:
-            squares[g] = np.nan
+        if doubtful[g]:
+            mean = found[1, g]
+            squares[g] += zeros[g] * mean * mean
+            # what rounding left of the differences' sum corrects the mean
+            rest = (apart[g] - zeros[g] * mean) / held[g]
+            found[2, g] = max(squares[g] - held[g] * rest * rest, 0.0)
+            found[1, g] += rest
 
 
 @compiled

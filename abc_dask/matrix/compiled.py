@@ -7,16 +7,20 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from numba.extending import intrinsic
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def compiled(function: _Function) -> _Function:
-    """Compile on first call, the machine code kept on disk where a folder can be written."""
+def compiled(function: _Function, **options: Any) -> _Function:
+    """Compile on first call, the machine code kept on disk where a folder can be written.
+
+    Further options are those of `numba.njit`.
+    """
     try:
-        quick: Any = numba.njit(nogil=True, cache=True)(function)
+        quick: Any = numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:  # no such folder: every process compiles for itself
-        quick = numba.njit(nogil=True)(function)
+        quick = numba.njit(nogil=True, **options)(function)
     else:
         files = quick._cache  # noqa: SLF001 - Numba has no setting for this
         files.save_overload = _if_there_is_room(files.save_overload)
@@ -32,3 +36,26 @@ def _if_there_is_room(save: Callable[..., None]) -> Callable[..., None]:
             save(*arguments)
 
     return try_to_save
+
+
+def _trailing_zeros(_context: Any, word: Any) -> Any:
+    """Return the number of zero bits below the lowest one of a word that is not 0."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], context.get_constant(numba.types.boolean, True))  # noqa: FBT003
+
+    return numba.types.uint64(word), generate
+
+
+def _ones(_context: Any, word: Any) -> Any:
+    """Return the number of bits of a word that are set."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return numba.types.uint64(word), generate
+
+
+# Instructions of a processor that Numba has no function for; of uint64.
+trailing_zeros: Any = intrinsic(_trailing_zeros)
+ones: Any = intrinsic(_ones)

@@ -27,6 +27,8 @@ _HEADER = struct.Struct("<BBBBIII")
 
 _VERSION, _ZSTD_VERSION, _FLAGS, _STORED = 2, 1, 0x94, 0x02
 
+_BITSHUFFLE = 0x04
+
 # Bytes that a frame may have when decoded: Blosc's own limit is 2**31 - 17.
 MAX_BYTES = (1 << 31) - (1 << 20)
 
@@ -123,7 +125,33 @@ def part_of(frame: bytes, start: int, n_bytes: int, whole: int) -> bytes:
     return b"".join(frame_of(blocks, n_bytes, block_bytes, itemsize))
 
 
-def decode_frame(frame: bytes | memoryview, out: NDArray[Any]) -> None:
+def decode_planes(frame: bytes, out: NDArray[Any]) -> None:
+    """Decode a frame as it was before its bits were shuffled back: block by block its bit planes.
+
+    A whole block of n elements begins with a bit of each of them, the lowest, then the next one of
+    each, and so on. The last block, if it is shorter, may be in another order.
+
+    Parameters
+    ----------
+    frame : bytes
+    out : array of uint8
+        Of just its size.
+
+    Raises
+    ------
+    ValueError
+        If it is no frame of this size, or its bits are in another order.
+    """
+    if len(frame) < _HEADER.size or frame[2] != _FLAGS:
+        raise ValueError("a Blosc frame of other flags")
+    plain = bytearray(frame)
+    plain[2] = _FLAGS & ~_BITSHUFFLE
+    decode_frame(plain, out, itemsize=frame[3])
+
+
+def decode_frame(
+    frame: bytes | bytearray | memoryview, out: NDArray[Any], *, itemsize: int = 0
+) -> None:
     """Decode a frame into an array of just its size.
 
     Raises
@@ -133,14 +161,14 @@ def decode_frame(frame: bytes | memoryview, out: NDArray[Any]) -> None:
     """
     if len(frame) < _HEADER.size:
         raise ValueError(f"{len(frame)} bytes are no Blosc frame")
-    version, _, _, itemsize, n_bytes, _, whole = _HEADER.unpack_from(frame)
+    version, _, _, has, n_bytes, _, whole = _HEADER.unpack_from(frame)
     if version != _VERSION or whole != len(frame) or n_bytes != out.nbytes:
         raise ValueError(
             f"a Blosc frame of {whole:,} bytes for {n_bytes:,}, expected {len(frame):,} for "
             f"{out.nbytes:,}"
         )
-    if itemsize != out.itemsize:
-        raise ValueError(f"elements of {itemsize} bytes, expected {out.itemsize}")
+    if has != (itemsize or out.itemsize):
+        raise ValueError(f"elements of {has} bytes, expected {out.itemsize}")
     try:
         blosc.decompress(frame, out)
     except RuntimeError as error:

@@ -67,11 +67,11 @@ def log2_values(
     from abc_dask.store.counts_loops import log2_of_counts
 
     values = np.empty(len(counts), np.float32) if out is None else out
-    ties = np.empty(1024, np.int64)
-    n_ties = log2_of_counts(counts, totals, values, ties)
+    ties, doubt = np.empty(1024, np.int64), np.empty(len(counts), np.bool_)
+    n_ties = log2_of_counts(counts, totals, values, ties, doubt)
     if n_ties > len(ties):
         ties = np.empty(n_ties, np.int64)
-        log2_of_counts(counts, totals, values, ties)
+        log2_of_counts(counts, totals, values, ties, doubt)
     for at in ties[:n_ties].tolist():
         values[at] = exact_log2(int(counts[at]), int(totals[at]))
     return values

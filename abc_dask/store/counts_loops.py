@@ -10,6 +10,7 @@ float64 lies next to the middle between two float32. Such values are told from a
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,8 +162,44 @@ def find_total(values: Any, first: int, last: int, thorough: bool) -> int:  # no
     return best if 2 * best_fits > n_votes else 0
 
 
+# Coefficients of log2(m) = t * (C[0] + C[1] * t**2 + ...), t = (m - 1) / (m + 1): as far as it
+# takes for the last bit, m being between the roots of 1/2 and 2.
+_C = tuple(2.0 / math.log(2.0) / (2 * k + 1) for k in range(10))
+
+# Bits of the float64 that is the root of 1/2.
+_ROOT = 0x3FE6A09E667F3BCD
+
+# Units in the last place within which a logarithm by this series is looked at again.
+_LOOK_AGAIN = 1 << 10
+
+
+@partial(compiled, error_model="numpy")  # a division that may raise is done one by one
+def _log2_roughly(counts: Any, totals: Any, out: Any, doubt: Any) -> None:
+    """Write values, several at a time, and which may be rounded to a neighbour."""
+    for i in range(len(counts)):
+        x = np.float64(counts[i]) / np.float64(totals[i]) * 1e6 + 1.0
+        bits = np.float64(x).view(np.int64)
+        exponent = (bits - _ROOT) >> 52
+        m = np.int64(bits - (exponent << 52)).view(np.float64)
+        t = (m - 1.0) / (m + 1.0)
+        q = t * t
+        y = _C[9] * q + _C[8]
+        y = y * q + _C[7]
+        y = y * q + _C[6]
+        y = y * q + _C[5]
+        y = y * q + _C[4]
+        y = y * q + _C[3]
+        y = y * q + _C[2]
+        y = y * q + _C[1]
+        y = y * q + _C[0]
+        y = np.float64(exponent) + y * t
+        out[i] = np.float32(y)
+        low = (np.float64(y).view(np.int64) & 0x1FFFFFFF) - 0x10000000
+        doubt[i] = (abs(low) <= _LOOK_AGAIN) | (counts[i] == 0) | (totals[i] == 0)
+
+
 @compiled
-def log2_of_counts(counts: Any, totals: Any, out: Any, ties: Any) -> int:
+def log2_of_counts(counts: Any, totals: Any, out: Any, ties: Any, doubt: Any) -> int:
     """Write the values of a column of counts; return how many need exact arithmetic.
 
     Parameters
@@ -171,9 +208,14 @@ def log2_of_counts(counts: Any, totals: Any, out: Any, ties: Any) -> int:
     out : array of float, shape (n,)
     ties : array of int64
         Receives the positions of values that exact arithmetic must decide, as far as it goes.
+    doubt : array of bool, shape (n,)
+        Memory.
     """
+    _log2_roughly(counts, totals, out, doubt)
     n_ties = 0
     for i in range(len(counts)):
+        if not doubt[i]:
+            continue
         k = counts[i]
         if k == 0:
             out[i] = 0.0

@@ -21,7 +21,7 @@ from abc_dask.store.described_store import DescribedStore
 from abc_dask.store.description import (
     require_normalization,
 )
-from abc_dask.store.reading import read_column, read_frame
+from abc_dask.store.reading import read_column, read_frame, read_planes
 
 if TYPE_CHECKING:
     import anndata
@@ -280,6 +280,10 @@ class GeneStore(DescribedStore):
             var=self.genes.iloc[self.find_genes(names)],
             uns={"normalization": normalization},
         )
+
+    def planes(self, gene: int, planes: NDArray[np.uint8], rest: NDArray[Any]) -> None:
+        """Read the counts of one gene as bit planes: see `abc_dask.store.reading.read_planes`."""
+        read_planes(self._folder, self._axes.chunk(gene), planes, rest)
 
     def frame(self, gene: int) -> bytes:
         """Read the compressed values of one gene as they lie: a Blosc frame, checksum verified."""

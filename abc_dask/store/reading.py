@@ -6,11 +6,12 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.errors import StoreError
 from abc_dask.store.arrays import Folder
-from abc_dask.store.blosc import decode_frame, part_of
+from abc_dask.store.blosc import decode_frame, decode_planes, part_of
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,43 @@ def read_column(
             frame = part_of(frame, first * out.itemsize, out.nbytes, n_cells * out.itemsize)
         decode_frame(frame, out)
     except ValueError as error:
-        raise StoreError(
-            f"{folder.name}: gene {chunk.gene:,} in {chunk.path} cannot be decoded: {error}; "
-            "make the store anew"
-        ) from None
+        raise _not_decoded(folder, chunk, error) from None
+
+
+def read_planes(
+    folder: Folder, chunk: Chunk, planes: NDArray[np.uint8], rest: NDArray[Any]
+) -> None:
+    """Read a gene of all cells as bit planes.
+
+    Parameters
+    ----------
+    folder : Folder
+    chunk : Chunk
+    planes : array of uint8, shape (n_cells * itemsize,)
+        Receives the bit planes of all whole blocks (`abc_dask.store.blosc.decode_planes`).
+    rest : array of the type of X
+        Receives the values of the cells behind the whole blocks.
+
+    Raises
+    ------
+    StoreError
+        If the bytes are not those that were written.
+    """
+    frame = read_frame(folder, chunk)
+    try:
+        decode_planes(frame, planes)
+        if len(rest):
+            last = part_of(frame, planes.nbytes - rest.nbytes, rest.nbytes, planes.nbytes)
+            decode_frame(last, rest)
+    except ValueError as error:
+        raise _not_decoded(folder, chunk, error) from None
+
+
+def _not_decoded(folder: Folder, chunk: Chunk, error: ValueError) -> StoreError:
+    return StoreError(
+        f"{folder.name}: gene {chunk.gene:,} in {chunk.path} cannot be decoded: {error}; "
+        "make the store anew"
+    )
 
 
 def read_frame(folder: Folder, chunk: Chunk) -> bytes:
