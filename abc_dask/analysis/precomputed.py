@@ -114,7 +114,6 @@ class SummedReader:
         assert store.precomputed is not None
         self.n_groups = len(groups.cells)
         self._codes, self._first = groups.codes, genes[0]
-        self._kept = groups.codes >= 0
         self._arrays: dict[str, NDArray[Any]] = {
             name: store.precomputed.read(name, genes[0], genes[-1] + 1)
             for name in ("n", "sum", "squares", *counts)
@@ -129,5 +128,5 @@ class SummedReader:
         counts = {}
         for name in self._counts:
             counts[name] = np.zeros(self.n_groups, np.int64)
-            np.add.at(counts[name], self._codes[self._kept], own[name][self._kept])
+            loops.add_counts(self._codes, own[name], counts[name])
         return SummedGene(held, found, counts)

@@ -267,6 +267,14 @@ def _together(n: Any, m: Any, s: Any, n2: Any, m2: Any, s2: Any) -> Any:
 
 
 @compiled
+def add_counts(codes: Any, counts: Any, out: Any) -> None:
+    """Add counts of smaller groups; codes are those of `put_together`."""
+    for k in range(len(codes)):
+        if codes[k] >= 0:
+            out[codes[k]] += np.int64(counts[k])
+
+
+@compiled
 def put_together(codes: Any, n: Any, sums: Any, squares: Any, held: Any, found: Any) -> None:
     """Put smaller groups together: values, mean, sum of squared differences, and sum.
 

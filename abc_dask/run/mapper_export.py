@@ -93,9 +93,10 @@ def export_for_mapper(
     staging = Staging.beside(place)
     with staging.locked():
         finished = staging.finished()
+        statistics = _Statistics(kept, whole, store.n_genes)
         try:
             with Progress(len(positions), "export", unit="gene", enabled=progress) as bar:
-                _write(finished, texts, cells, _Statistics(kept, whole), positions, bar=bar)
+                _write(finished, texts, cells, statistics, positions, bar=bar)
             staging.publish(finished)
         except OSError as error:
             raise cannot_write(place, error) from error
@@ -178,21 +179,37 @@ def _metadata(store: GeneStore) -> dict[str, Any]:
 
 
 class _Statistics:
-    """Reads what the layout has of each cluster, shape (clusters, genes)."""
+    """Reads what the layout has of each cluster; some genes are kept for the next question."""
 
-    def __init__(self, kept: Precomputed, whole: NDArray[np.int64]) -> None:
-        self.kept, self.whole = kept, whole
+    def __init__(self, kept: Precomputed, whole: NDArray[np.int64], n_genes: int) -> None:
+        self._kept, self._whole, self._n_genes = kept, whole, n_genes
+        self.together = kept.genes_together
+        self._number, self._held = -1, dict[str, NDArray[Any]]()
 
-    def read(self, first: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Return the statistics of consecutive genes."""
+    def _chunk(self, number: int) -> dict[str, NDArray[Any]]:
+        """Return the statistics of a chunk of genes, shape (genes, clusters)."""
+        if number == self._number:
+            return self._held
+        first = number * self.together
+        stop = min(first + self.together, self._n_genes)
 
         def own(name: str) -> NDArray[Any]:
-            return self.kept.read(name, first, stop)[:, self.whole].T
+            return self._kept.read(name, first, stop)[:, self._whole]
 
         n, total, squares = own("n"), own("sum"), own("squares")
         mean = np.divide(total, n, out=np.zeros_like(total), where=n > 0)
         found = {"sum": total, "sumsq": squares + total * mean}
-        return found | {name: own(here).astype(np.int64) for name, here in _COUNTS.items()}
+        self._held = found | {name: own(here) for name, here in _COUNTS.items()}
+        self._number = number
+        return self._held
+
+    def fill(self, genes: NDArray[np.int64], out: dict[str, NDArray[Any]]) -> None:
+        """Write the statistics of some genes, in their order, shape (clusters, genes)."""
+        numbers = genes // self.together
+        for number in np.unique(numbers).tolist():
+            at = np.flatnonzero(numbers == number)
+            for name, found in self._chunk(number).items():
+                out[name][:, at] = found[genes[at] - number * self.together].T
 
 
 def _write(
@@ -209,26 +226,18 @@ def _write(
     shape = (len(cells), len(positions))
     chunks = (min(_CHUNK[0], shape[0]), min(_CHUNK[1], shape[1]))
     options = {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True}
+    kinds: dict[str, Any] = dict.fromkeys(("sum", "sumsq"), np.float64)
+    kinds |= dict.fromkeys(_COUNTS, np.int64)
     with h5py.File(target, "w") as file:
         file.attrs["abc_dask"] = __version__
         for name, value in texts.items():
             file[name] = json.dumps(value, ensure_ascii=False).encode()
         file["n_cells"] = cells
-        arrays = {
-            name: file.create_dataset(name, shape, np.float64, **options)
-            for name in ("sum", "sumsq")
-        }
-        arrays |= {name: file.create_dataset(name, shape, np.int64, **options) for name in _COUNTS}
-        for low in range(0, shape[1], chunks[1]):
-            wanted = positions[low : low + chunks[1]]
-            columns = {
-                name: np.empty((shape[0], len(wanted)), a.dtype) for name, a in arrays.items()
-            }
-            for first, stop in _stretches(statistics.kept, wanted):
-                at = np.flatnonzero((wanted >= first) & (wanted < stop))
-                begin, end = int(wanted[at].min()), int(wanted[at].max()) + 1
-                for name, found in statistics.read(begin, end).items():
-                    columns[name][:, at] = found[:, wanted[at] - begin]
+        arrays = {name: file.create_dataset(name, shape, t, **options) for name, t in kinds.items()}
+        for low in range(0, shape[1], _CHUNK[1]):
+            wanted = positions[low : low + _CHUNK[1]]
+            columns = {name: np.empty((shape[0], len(wanted)), t) for name, t in kinds.items()}
+            statistics.fill(wanted, columns)
             for name, array in arrays.items():
                 array[:, low : low + len(wanted)] = columns[name]
             bar.add(len(wanted))

@@ -31,6 +31,7 @@ STATISTICS = ("n", "sum", "squares", *COUNTS)
 GROUPS = "uns/precomputed"
 
 # Bytes of a chunk when decoded, as far as it has more than `_LEAST` genes, and a multiple of these.
+# All arrays have chunks of the same genes.
 _CHUNK = 16 << 20
 _LEAST = 128
 
@@ -169,7 +170,7 @@ def _write(
 ) -> None:
     from zarr.codecs import BloscCodec, Crc32cCodec
 
-    a_gene = max(1, shape[1] * dtype.itemsize)
+    a_gene = max(1, shape[1] * 8)
     together = max(_LEAST, _CHUNK // a_gene // _LEAST * _LEAST)
     blosc = BloscCodec(typesize=dtype.itemsize, cname="zstd", clevel=1, shuffle="shuffle")
     array = root.create_array(

@@ -200,7 +200,7 @@ def test_a_store_is_built_with_them(plain_atlas, kept, tmp_path, monkeypatch):
 def test_what_cannot_be_precomputed(plain_atlas, kept, tmp_path):
     atlas = Atlas(plain_atlas.download_base)
     for annotate, by, said in (
-        (["class"], ["subclass"], "--precompute subclass: the store will not have this column"),
+        (["class"], ["subclass"], "precompute subclass: the store will not have this column"),
         (["class", "x"], ["x"], "cannot precompute by 'x': it holds numbers"),
         (["class"], ["class", "class"], "each column to precompute by once"),
     ):
