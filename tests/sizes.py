@@ -99,7 +99,7 @@ LEFT = {
         analysis.plots.map_labels._LETTERS
         analysis.report.legends._STOPS analysis.report.legends._COLORS analysis.report.page._STOPS
         analysis.report.dots.STEP analysis.order_loops._BITS matrix.chunk_index._USUAL_K
-        analysis.store_loops.SUMS analysis.gene_values._SAMPLE
+        analysis.store_loops.SUMS analysis.gene_values._SAMPLE analysis.group_tests._FEW
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES
         plan.subset._NAN_BYTES

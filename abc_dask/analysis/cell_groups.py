@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +95,25 @@ class CellGroups:
     def names(self) -> list[str]:
         """Each group's terms, joined where there are several columns."""
         return group_names(self.index)
+
+    def merged(self, apart: Sequence[int]) -> CellGroups:
+        """Return some groups, in this order, and one of all cells of the others behind them.
+
+        For sums alone: they have no terms.
+        """
+        own = np.full(len(self.cells) + 1, len(apart), np.int32)
+        own[list(apart)] = np.arange(len(apart))
+        own[-1] = -1  # of cells in no group
+        by_matrix = np.zeros((len(self.by_matrix), len(apart) + 1), np.int64)
+        np.add.at(by_matrix.T, own[:-1], self.by_matrix.T)
+        return replace(
+            self,
+            columns=(),
+            numbers=np.arange(len(apart) + 1),
+            codes=own[self.codes],
+            cells=by_matrix.sum(axis=0),
+            by_matrix=by_matrix,
+        )
 
     def held(self, absent: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the cells of each group in matrices that have a gene.

@@ -29,6 +29,10 @@ class Work(Protocol):
     def needs(self) -> tuple[str, ...] | None:
         """The precomputed counts that it needs beside moments; None where it needs values."""
 
+    @property
+    def apart(self) -> tuple[int, ...] | None:
+        """Groups that it needs one by one, all others being one behind them; None for all."""
+
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of each result of one gene."""
 
@@ -111,11 +115,15 @@ def compute_task(task: GeneTask) -> Arrays:
 
 
 def _reader(task: GeneTask) -> GeneReader | SummedReader:
-    if not task.is_precomputed:
+    if task.is_precomputed:
+        store = opened_store(task.store, task.digest)
+        groups = summed_groups(task.store, task.digest, task.grouping)
+    else:
         store, groups = opened(task.store, task.digest, task.grouping)
+    if task.work.apart is not None:
+        groups = groups.merged(task.work.apart)
+    if not task.is_precomputed:
         return GeneReader(store, groups, task.normalization)
-    store = opened_store(task.store, task.digest)
-    groups = summed_groups(task.store, task.digest, task.grouping)
     return SummedReader(store, groups, task.genes, task.work.needs or ())
 
 

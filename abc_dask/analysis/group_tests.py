@@ -15,6 +15,9 @@ from abc_dask.analysis.gene_values import GeneValues
 
 METHODS = ("t", "wilcoxon", "pairwise")
 
+# Groups that are tested without looking at each of the others.
+_FEW = 8
+
 _RESULTS = ("score", "p", "mean", "rest_mean", "fraction", "rest_fraction", "n", "rest_n")
 
 
@@ -92,9 +95,16 @@ class Tests:
         """The counts that it needs of those that are precomputed; None where it needs values."""
         return None if self.method == "wilcoxon" else ("gt0",)
 
+    @property
+    def apart(self) -> tuple[int, ...] | None:
+        """The groups that are tested, where the others are their rest and nothing else."""
+        is_rest = self.method != "pairwise" and self.versus < 0
+        return self.groups if is_rest and len(self.groups) <= _FEW else None
+
     def of_gene(self, gene: Any, out: Mapping[str, Any]) -> None:
         """Test one gene: `GeneValues`, or `SummedGene`."""
-        chosen = np.array(self.groups)
+        few = self.apart is not None
+        chosen: NDArray[Any] = np.arange(len(self.groups)) if few else np.array(self.groups)
         sample = Sample.of(gene)
         one = sample[chosen]
         if self.method == "pairwise":

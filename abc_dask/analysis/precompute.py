@@ -27,6 +27,11 @@ class Kept:
         """Values."""
         return
 
+    @property
+    def apart(self) -> None:
+        """All groups."""
+        return
+
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of each statistic of one gene."""
         kinds: dict[str, Any] = {"sum": np.float64, "squares": np.float64}

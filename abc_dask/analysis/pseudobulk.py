@@ -36,6 +36,11 @@ class Sums:
         """Nothing that is precomputed would do: sums are of raw counts."""
         return
 
+    @property
+    def apart(self) -> None:
+        """All groups."""
+        return
+
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of the sums of one gene."""
         return {"sum": ((n_groups,), np.int64)}

@@ -49,6 +49,11 @@ class Statistics:
 
     names: tuple[str, ...]
 
+    @property
+    def apart(self) -> None:
+        """All groups."""
+        return
+
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of each statistic of one gene."""
         return {n: ((n_groups,), np.int64 if is_whole(n) else np.float64) for n in self.names}

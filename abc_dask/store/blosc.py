@@ -50,8 +50,9 @@ def pack_block(values: NDArray[Any], block_bytes: int) -> bytes:
     bytes
         The block as it stands in a frame.
     """
-    frame = _compress(values, block_bytes)
-    if frame[2] & _STORED or values.nbytes < block_bytes:
+    is_short = values.nbytes < block_bytes
+    frame = b"" if is_short else _compress(values, block_bytes)
+    if is_short or frame[2] & _STORED:
         # a short block, or one that does not become smaller, is packed as the last of two
         first = np.zeros(block_bytes // values.itemsize, values.dtype)
         frame = _compress(np.concatenate([first, values]), block_bytes)

@@ -101,5 +101,5 @@ def test_values_that_are_no_counts_are_refused(tmp_path):
     store = store_of(tmp_path / "log2", [table], terms)
     with pytest.raises(UsageError, match="raw cannot be had"):
         sum_samples(store, "type", "donor", compute=here)
-    with pytest.raises(UsageError, match="min-cells 0"):
+    with pytest.raises(UsageError, match="min.cells 0"):
         sum_samples(store, "type", "donor", compute=here, min_cells=0)
