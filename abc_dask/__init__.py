@@ -15,6 +15,7 @@ from abc_dask._version import __version__
 __all__ = [
     "AbcDaskError",
     "Atlas",
+    "Atlases",
     "GeneStore",
     "Manifest",
     "Release",
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from abc_dask.acquire.check import check
     from abc_dask.acquire.fetch import fetch
     from abc_dask.acquire.remote import fetch_manifest, list_remote_releases
-    from abc_dask.atlas import Atlas
+    from abc_dask.atlas import Atlas, Atlases
     from abc_dask.errors import AbcDaskError
     from abc_dask.release.manifest import Manifest
     from abc_dask.release.release import Release
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AbcDaskError": "errors",
     "Atlas": "atlas",
+    "Atlases": "atlas",
     "GeneStore": "stores",
     "Manifest": "release.manifest",
     "Release": "release.release",

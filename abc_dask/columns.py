@@ -11,3 +11,6 @@ DATASET_LABEL = "dataset_label"
 FEATURE_MATRIX_LABEL = "feature_matrix_label"
 
 GENE_IDENTIFIER = "gene_identifier"
+
+# Tells the cells, matrices and genes of several metadata directories apart.
+METADATA_DIRECTORY = "metadata_directory"

@@ -11,9 +11,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 import abc_dask
-from abc_dask import Atlas, open_view
+from abc_dask import Atlas, Atlases, open_view
+from abc_dask.cli import cli
 from abc_dask.errors import GeneError, TableError, UsageError
 from abc_dask.testing.layouts import LAYOUTS, write_layout
 
@@ -266,6 +268,52 @@ def test_embeddings_of_neighborhoods(tmp_path):
         view.plot.umap("class", embedding="UMAP")
     with pytest.raises(TableError, match="cluster_alias '1' stands more than once"):
         atlas.annotate(["cluster_group_label"])
+
+
+def test_all_atlases_of_a_release(base):
+    atlases = Atlases(base)
+    assert list(atlases) == [
+        p.parents[1].name for p in sorted(base.glob("metadata/*/*/cell_metadata.csv"))
+    ]
+    table = atlases.feature_matrices
+    counted = table.groupby(level="metadata_directory", sort=False)["cell_count"].sum()
+    for name in counted.index:
+        assert counted[name] == len(csv(base, name, "cell_metadata"))
+        assert table.loc[name].equals(Atlas(base, metadata=name).feature_matrices)
+    assert list(counted.index) == list(atlases)
+    assert table.attrs["left_out"] == {}
+    found = atlases.search_genes("Tac2")
+    assert set(found.index.get_level_values(0)) == set(atlases)
+    assert found.loc["HMBA-10xMultiome-BG"].index.tolist() == [
+        f"{prefix}00000000003" for prefix in ("ENSG", "ENSMMUG", "ENSCJAG")
+    ]
+
+
+def test_commands_list_all_atlases_of_a_release(base, tmp_path):
+    def printed(*words, code=0):
+        result = CliRunner().invoke(cli, [*words, "--download-base", str(folder)])
+        assert result.exit_code == code, result.output
+        return result
+
+    folder = base
+    listed = printed("matrices").stdout.splitlines()
+    assert listed[0].split()[:2] == ["metadata_directory", "dataset_label"]
+    names = {line.split()[0] for line in listed[1:-1]}
+    assert names >= set(Atlases(base))
+    rows = [line.split() for line in printed("genes", "Slc17a7").stdout.splitlines()[1:]]
+    assert {row[1] for row in rows if len(row) > 1} >= set(Atlases(base))
+    assert "nearest: Tac2" in printed("genes", "Tca2", code=2).stderr
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns(".abc_dask", "*.h5ad"))
+    for path in folder.glob("metadata/*/*/*cell_metadata.csv"):
+        if path.parents[1].name != "ASAP-PMDBS-10X":
+            path.unlink()
+    result = printed("--json", "matrices")
+    (only,) = json.loads(result.stdout)
+    assert (only["metadata_directory"], only["present"]) == ("ASAP-PMDBS-10X", False)
+    assert "note: without HMBA-10xMultiome-BG" in result.stderr
+    next(folder.glob("metadata/ASAP-PMDBS-10X/*/cell_metadata.csv")).unlink()
+    assert "nothing of release" in printed("matrices", code=1).stderr
 
 
 def test_every_dataset_of_the_real_manifests_is_in_the_table(shared_data):

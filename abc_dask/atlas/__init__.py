@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from abc_dask.atlas.atlas import Atlas
+from abc_dask.atlas.every import Atlases
 
-__all__ = ["Atlas"]
+__all__ = ["Atlas", "Atlases"]

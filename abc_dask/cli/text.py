@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abc_dask.cli.common import is_verbose
+from abc_dask.columns import METADATA_DIRECTORY
 from abc_dask.messages import enumerate_names, format_bytes, plural, text_table
 from abc_dask.release.origin import release_text
 
@@ -22,10 +23,12 @@ MATRIX = "feature matrix"
 def matrices_text(matrices: pd.DataFrame) -> str:
     """Return `Atlas.feature_matrices` as a table for a terminal, with a line of sums."""
     rows: list[list[Any]] = []
+    several = [name for name in matrices.index.names if name == METADATA_DIRECTORY]
     for matrix in matrices.reset_index().to_dict("records"):
         known = str(matrix["cell_count"]).isdigit()  # or only labels can tell
         rows.append(
             [
+                *(matrix[name] for name in several),
                 matrix["dataset_label"],
                 matrix["feature_matrix_label"],
                 int(matrix["cell_count"]) if known else "?",
@@ -35,13 +38,14 @@ def matrices_text(matrices: pd.DataFrame) -> str:
             ]
         )
     header = ["dataset_label", "feature_matrix_label", "cells", "size", "state", "file"]
+    header = [*several, *header]
     n_missing = int((~matrices["present"]).sum())
     total = (
         f"{plural(len(matrices), MATRIX)}, "
         f"{plural(int(matrices['cell_count'].fillna(0).sum()), 'cell')}, "
         f"{format_bytes(int(matrices['size'].sum()))}, {n_missing:,} missing"
     )
-    return f"{text_table(header, rows, '<<>><<')}\n{total}"
+    return f"{text_table(header, rows, '<' * len(several) + '<<>><<')}\n{total}"
 
 
 def extraction_text(view: View) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache as memoized
 from functools import cached_property
+from itertools import chain
 
 import pyarrow as pa
 
@@ -17,7 +18,7 @@ from abc_dask.release.cell_table import CellTable, directories_of, prefix_of
 from abc_dask.release.csv_table import cached_table
 from abc_dask.release.gene_choice import ChosenGenes, GeneChoice
 from abc_dask.release.gene_names import GeneNames
-from abc_dask.release.genes import choose_gene_table, gene_tables, read_genes, union_of_tables
+from abc_dask.release.genes import choose_gene_tables, gene_tables, read_genes, union_of_tables
 from abc_dask.release.manifest import CELL_METADATA, FeatureMatrix, FileEntry
 from abc_dask.release.matrices import Assignment, assign_cells
 from abc_dask.release.orthologs import OrthologNames
@@ -38,7 +39,7 @@ class Inputs:
         Metadata directory of the cells.
     gene_directory : str or None
         ``DIRECTORY`` or ``DIRECTORY/TAG`` of the gene table; None: as
-        `abc_dask.release.genes.choose_gene_table` chooses.
+        `abc_dask.release.genes.choose_gene_tables` chooses.
     dataset : str or None
         Take the matrices of this dataset; None: as cell_metadata says.
     cache : Cache
@@ -71,13 +72,12 @@ class Inputs:
 
     @property
     def gene_tables(self) -> list[FileEntry]:
-        """The gene table of each metadata directory; none where one of them has none."""
+        """The gene tables of all metadata directories; none where one of them has none."""
+        manifest, named = self.release.manifest, self.gene_directory
         found = [
-            choose_gene_table(self.release.manifest, name, self.gene_directory)
-            for name in directories_of(self.metadata)
+            choose_gene_tables(manifest, name, named) for name in directories_of(self.metadata)
         ]
-        known = [entry for entry in dict.fromkeys(found) if entry is not None]
-        return [] if None in found else known
+        return list(dict.fromkeys(chain.from_iterable(found))) if all(found) else []
 
     def is_verified(self, entry: FileEntry, memory: Memory) -> bool:
         """Return whether a file on disk was found to have the manifest's hash."""

@@ -11,7 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.columns import (
+    CELL_LABEL,
+    DATASET_LABEL,
+    FEATURE_MATRIX_LABEL,
+    METADATA_DIRECTORY,
+)
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint
@@ -24,10 +29,6 @@ from abc_dask.release.release import Release
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-# Tells the cells of several metadata directories apart.
-METADATA_DIRECTORY = "metadata_directory"
 
 _LABEL_FILES = b"abc_dask.label_files"
 

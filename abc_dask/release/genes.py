@@ -24,8 +24,8 @@ def gene_tables(manifest: Manifest, directory: str) -> dict[str, FileEntry]:
     }
 
 
-def choose_gene_table(manifest: Manifest, metadata: str, named: str | None) -> FileEntry | None:
-    """Choose the gene table of an extraction.
+def choose_gene_tables(manifest: Manifest, metadata: str, named: str | None) -> list[FileEntry]:
+    """Choose the gene tables of an extraction.
 
     Parameters
     ----------
@@ -38,25 +38,25 @@ def choose_gene_table(manifest: Manifest, metadata: str, named: str | None) -> F
 
     Returns
     -------
-    FileEntry or None
-        None where the metadata directory has not exactly one gene table and none is
-        named: the matrices' own gene names serve then.
+    list of FileEntry
+        One; where none is named and the directory has a table for each of several species,
+        all of these; empty where it has none: the matrices' own gene names serve then.
 
     Raises
     ------
     ReleaseError
-        If the named one is not there, or the directory has several.
+        If the named one is not there, or the named directory has several.
     """
     directory, _, tag = (named or metadata).partition("/")
     known = gene_tables(manifest, directory)
     if tag:
         if tag not in known:
             raise UnknownNameError(f"{directory} has no gene table {tag!r}{nearest(tag, known)}")
-        return known[tag]
-    if len(known) == 1 or "gene" in known:
-        return known.get("gene") or next(iter(known.values()))
-    if named is None:
-        return None
+        return [known[tag]]
+    if "gene" in known:
+        return [known["gene"]]
+    if len(known) == 1 or named is None:
+        return list(known.values())
     raise UnknownNameError(
         f"{directory} has no gene table"
         if not known

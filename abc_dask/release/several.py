@@ -17,13 +17,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from abc_dask.columns import METADATA_DIRECTORY
 from abc_dask.config import setting
 from abc_dask.disk.cache import Cache
 from abc_dask.errors import TableError, UsageError
 from abc_dask.messages import nearest
 from abc_dask.release.annotation import Annotation, is_missing, natural_key
 from abc_dask.release.annotations import Annotations
-from abc_dask.release.cell_table import METADATA_DIRECTORY, CellTable, directories_of
+from abc_dask.release.cell_table import CellTable, directories_of
 from abc_dask.release.h5ad_files import H5adFiles
 from abc_dask.release.joins import Route
 from abc_dask.release.manifest import FileEntry

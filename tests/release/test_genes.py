@@ -11,7 +11,7 @@ from abc_dask.disk.kept_table import write_cached
 from abc_dask.errors import ReleaseError, TableError
 from abc_dask.release.genes import (
     check_genes,
-    choose_gene_table,
+    choose_gene_tables,
     gene_tables,
     read_genes,
 )
@@ -78,21 +78,22 @@ MANIFEST = manifest_of(
 @pytest.mark.parametrize(
     ("metadata", "named", "expected"),
     [
-        ("WMB-10X", None, ("WMB-10X", "gene")),
-        ("None", "WMB-10X", ("WMB-10X", "gene")),
-        ("WMB-10X", "HMBA/macaque_gene", ("HMBA", "macaque_gene")),
-        ("WMB-10X", "WMB-10X/gene", ("WMB-10X", "gene")),
-        ("One", None, ("One", "human_gene")),
-        ("Both", None, ("Both", "gene")),
-        ("Both", "Both/human_gene", ("Both", "human_gene")),
+        ("WMB-10X", None, [("WMB-10X", "gene")]),
+        ("None", "WMB-10X", [("WMB-10X", "gene")]),
+        ("WMB-10X", "HMBA/macaque_gene", [("HMBA", "macaque_gene")]),
+        ("WMB-10X", "WMB-10X/gene", [("WMB-10X", "gene")]),
+        ("One", None, [("One", "human_gene")]),
+        ("Both", None, [("Both", "gene")]),
+        ("Both", "Both/human_gene", [("Both", "human_gene")]),
+        # of several species
+        ("HMBA", None, [("HMBA", "human_gene"), ("HMBA", "macaque_gene")]),
         # the matrices' own names serve
-        ("HMBA", None, None),
-        ("None", None, None),
+        ("None", None, []),
     ],
 )
-def test_choose_gene_table(metadata, named, expected):
-    entry = choose_gene_table(MANIFEST, metadata, named)
-    assert (None if entry is None else (entry.dataset_label, entry.tag)) == expected
+def test_choose_gene_tables(metadata, named, expected):
+    entries = choose_gene_tables(MANIFEST, metadata, named)
+    assert [(entry.dataset_label, entry.tag) for entry in entries] == expected
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_choose_gene_table(metadata, named, expected):
 )
 def test_no_gene_table(named, message):
     with pytest.raises(ReleaseError, match=message):
-        choose_gene_table(MANIFEST, "WMB-10X", named)
+        choose_gene_tables(MANIFEST, "WMB-10X", named)
 
 
 def test_gene_tables():
