@@ -272,7 +272,7 @@ class Atlas(Makers):
             return open_result(path)
         plan = prepare(self._inputs, request, progress=index_bar if shown(progress) else None)
         again = made_before(
-            path, format, plan.digest, overwrite=overwrite, progress=shown(progress)
+            path, format, plan.provenance, overwrite=overwrite, progress=shown(progress)
         )
         if again:
             return open_result(path)

@@ -191,8 +191,8 @@ class Makers(Catalog):
             skip_unknown=skip_unknown,
         )
         plan = plan_subset(self._inputs, request, in_common=genes_in_common)
-        digest = plan.plan.digest
-        if made_before(path, format, digest, overwrite=overwrite, progress=shown(progress)):
+        told = plan.plan.provenance
+        if made_before(path, format, told, overwrite=overwrite, progress=shown(progress)):
             return Subset(path, anndata_info(path))
         with connected(output=path, **cluster) as client:
             made = run_subset(

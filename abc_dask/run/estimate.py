@@ -20,7 +20,7 @@ from abc_dask.plan.subset import plan_subset
 from abc_dask.release.manifest import FileEntry
 from abc_dask.run.rates import Rate, kept_rate, rate_kind
 from abc_dask.run.room import Room, bytes_read, free_bytes, free_text
-from abc_dask.views.held import held_info
+from abc_dask.views.held import held_info, is_same
 
 # The process with its libraries and compiled loops, what a task holds beside its result (of whole
 # rows, pieces of a bounded number of values), and what is known of each row as blocks are planned.
@@ -214,7 +214,7 @@ class _Asked:
             bytes_of_memory=int(_PROCESS + CPU_COUNT * task + _ROW * n_rows),
             seconds=None if rate is None else rate.seconds_for(n_read),
             measured=rate,
-            is_there=held.get("plan") == plan.digest,
+            is_there=is_same(held, plan.provenance),
         )
 
     def without_files(self) -> Estimate:

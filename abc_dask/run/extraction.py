@@ -81,15 +81,17 @@ def check_output(
     return path, format
 
 
-def made_before(path: Path, format: str, plan: str, *, overwrite: bool, progress: bool) -> bool:
-    """Return whether an output is there, made by a plan, and say so.
+def made_before(
+    path: Path, format: str, told: dict[str, Any], *, overwrite: bool, progress: bool
+) -> bool:
+    """Return whether an output is there, made for a request, and say so.
 
     Parameters
     ----------
     path, format
         As `check_output` returned them.
-    plan : str
-        Digest of the plan.
+    told : dict
+        What is known of the result before it is made, as `Plan.provenance`.
     overwrite, progress : bool
         As for `run`.
 
@@ -98,9 +100,9 @@ def made_before(path: Path, format: str, plan: str, *, overwrite: bool, progress
     ViewError
         If something else is there.
     """
-    if not is_made(path, format, plan, overwrite=overwrite):
+    if not is_made(path, format, told, overwrite=overwrite):
         return False
-    tell_made(path, plan, held_info(path, format) or {}, progress=progress)
+    tell_made(path, str(told["plan"]), held_info(path, format) or {}, progress=progress)
     return True
 
 

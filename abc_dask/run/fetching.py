@@ -162,12 +162,14 @@ def extract_while_fetching(
         As `run` and `fetch`; the same call goes on where this one stopped.
     """
     began = time.perf_counter()
-    genes = inputs.choose_genes(request.genes).genes
+    chosen = inputs.choose_genes(request.genes)
+    genes = chosen.genes
     selection = inputs.choose(request.cells)
     assignments = inputs.assignments(request.normalization, selection)
     identity = _identity(inputs, request, genes, assignments)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    if made_before(output, format, digest, overwrite=overwrite, progress=not progress.quiet):
+    told = {"plan": digest, "selection": selection and selection.report, "gene_list": chosen.report}
+    if made_before(output, format, told, overwrite=overwrite, progress=not progress.quiet):
         return output
     staging = Staging.beside(output)
     with staging.locked():

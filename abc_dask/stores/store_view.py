@@ -100,7 +100,7 @@ class StoreView(View):
         began = time.perf_counter()
         path, format = check_output(output, format, overwrite=overwrite, may_be_made=True)
         plan = self.info["plan"]
-        if made_before(path, format, plan, overwrite=overwrite, progress=False):
+        if made_before(path, format, self.info, overwrite=overwrite, progress=False):
             return open_result(path)
         staging = Staging.beside(path)
         with staging.locked():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,20 @@ from abc_dask.views.overwrite import refuse_existing
 _DESCRIPTION = "uns/abc_dask"
 
 
-def is_made(output: Path, format: str, plan: str, *, overwrite: bool) -> bool:
-    """Return whether an output is there, whole and made by a plan.
+# Of a description: what tells a request from others. Two that choose the same cells have one plan.
+_OF_REQUEST = ("plan", "selection", "gene_list")
+
+
+def is_made(output: Path, format: str, told: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Return whether an output is there, whole and made for a request.
 
     Parameters
     ----------
     output : Path
     format : str
-    plan : str
-        Digest of the plan: the request and the state of the files that it reads.
+    told : dict
+        What the description of the request's result will tell: digest of its plan, which holds
+        the state of the files that it reads, choice of cells, list of genes.
     overwrite : bool
         It is made anew whatever is there.
 
@@ -36,10 +42,16 @@ def is_made(output: Path, format: str, plan: str, *, overwrite: bool) -> bool:
     if overwrite or not os.path.lexists(output):
         return False
     held = held_info(output, format)
-    if held is not None and held.get("plan") == plan:
+    if held is not None and is_same(held, told):
         return True
     refuse_existing(output, overwrite=False)
     return False
+
+
+def is_same(held: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    """Return whether two descriptions are those of one request of the same files."""
+    pairs = [(held.get(key), told.get(key)) for key in _OF_REQUEST]
+    return all(one == json.loads(json.dumps(other)) for one, other in pairs)
 
 
 def held_info(output: Path, format: str) -> dict[str, Any] | None:

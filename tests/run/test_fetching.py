@@ -18,7 +18,7 @@ from abc_dask import Atlas, open_view
 from abc_dask.acquire.fetch import fetch
 from abc_dask.cli import cli
 from abc_dask.disk.files import remove
-from abc_dask.errors import DownloadError, GeneError, UsageError
+from abc_dask.errors import DownloadError, GeneError, UsageError, ViewError
 from abc_dask.release.release import Release
 from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.testing import REFERENCE_GENES, Quirks, write_atlas
@@ -210,6 +210,12 @@ def test_odd_matrices(tmp_path):
     ):
         atlas = Atlas.remote(tmp_path / "base")
         view = atlas.extract(["Tac2", "Slc6a3"], tmp_path / "v", fetch=True, discard=True)
+        n_requests = len(server.requests)
+        again = atlas.extract(["Tac2", "Slc6a3"], tmp_path / "v", fetch=True, discard=True)
+        assert again.info == view.info
+        assert len(server.requests) == n_requests, "what is there is not fetched again"
+        with pytest.raises(ViewError, match="exists; pass overwrite=True"):
+            atlas.extract(["Tac2"], tmp_path / "v", fetch=True, discard=True)
     plain = Atlas(made.download_base).extract(["Tac2", "Slc6a3"], tmp_path / "plain")
     assert_same(view.to_pandas(), plain.to_pandas())
     keys = ("genes", "counts", "dtype", "content")

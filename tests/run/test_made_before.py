@@ -195,3 +195,15 @@ def test_commands_say_so(plain_atlas, tmp_path):
     assert "pass --overwrite to replace it" in other.stderr
     shown = CliRunner().invoke(cli, ["extract", *GENES, *base, "-o", out, "--dry-run"])
     assert "is there already, made for the same request" in shown.stdout
+
+
+def test_another_condition_for_the_same_cells_is_another_request(atlas, tmp_path):
+    """What a view says of itself is what was asked for."""
+    out = tmp_path / "v.parquet"
+    first, second = "x > -1e9", "x > -1e8"
+    assert atlas.plan(GENES, where=first).digest == atlas.plan(GENES, where=second).digest
+    for condition in (first, first):
+        made = atlas.extract(GENES, out, where=condition)
+        assert made.info["selection"]["where"] == condition
+    with pytest.raises(ViewError, match=OTHERS):
+        atlas.extract(GENES, out, where=second)
