@@ -70,7 +70,8 @@ LOWERED = {
 # What is no amount of work at a time, by the reason.
 LEFT = {
     "a limit that is refused, or cut, beyond it": """
-        acquire.part._JOURNAL_LIMIT acquire.presence._LONGEST_JOURNAL acquire.remote._PAGE_LIMIT
+        acquire.headers.HEADER_BYTES acquire.part._JOURNAL_LIMIT
+        acquire.presence._LONGEST_JOURNAL acquire.remote._PAGE_LIMIT
         acquire.remote._MOST_PAGES acquire.remote._MANIFEST_LIMIT acquire.settings._MOST_WORKERS
         analysis.plots.figures._MOST_PANELS analysis.plots.groups.MOST_GROUPS
         analysis.markers._MOST_PAIRS analysis.markers._MOST_ROWS

@@ -7,7 +7,7 @@ here is needed once a manifest is on disk.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -169,10 +169,21 @@ def read_small(client: Client, url: str, *, limit: int) -> bytes:
     DownloadError
         If it is longer than `limit`, or does not come.
     """
+    return persist(client, url, lambda: _read_once(client, url, limit))
+
+
+def persist(client: Client, url: str, read: Callable[[], bytes]) -> bytes:
+    """Read something small, over as many tries as it takes.
+
+    Raises
+    ------
+    DownloadError
+        If it does not come.
+    """
     attempts = Attempts(client.settings)
     while True:
         try:
-            return _read_once(client, url, limit)
+            return read()
         except TransientError as error:
             wait = attempts.failed(error)
             if wait is None:

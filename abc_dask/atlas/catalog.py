@@ -99,17 +99,23 @@ class Catalog(CellColumns):
         layer: str = "X",
         orthologs: bool = False,
         store: str | Path | None = None,
+        columns: Iterable[str] = (),
     ) -> Self:
         """Open an atlas that need not be on disk yet: its manifest and tables are fetched.
 
         Parameters are those of `Atlas`; `release` is the newest on disk, or where there
-        is none the newest that the server has. What is on disk is not fetched again.
+        is none the newest that the server has. What is on disk is not fetched again. `columns`
+        are those that will be asked for: one that no table has is refused before tables are
+        fetched.
 
         Raises
         ------
+        UsageError
+            If no table has one of `columns`.
         DownloadError
             If something cannot be fetched.
         """
+        from abc_dask.acquire.columns import require_columns
         from abc_dask.acquire.fetch import fetch
         from abc_dask.acquire.remote import fetch_manifest
 
@@ -126,6 +132,7 @@ class Catalog(CellColumns):
             orthologs=orthologs,
             store=store,
         )
+        require_columns(atlas._inputs, list(columns))
         fetch(atlas.release, atlas._inputs.tables)
         return atlas
 
@@ -265,7 +272,7 @@ class Catalog(CellColumns):
         if choice is not None:
             from abc_dask.acquire.columns import fetch_columns
 
-            fetch_columns(self._inputs.annotations, choice.columns)
+            fetch_columns(self._inputs, choice.columns)
         selection = self._inputs.choose(choice)
         assignments = self._inputs.assignments(normalization, selection)
         return [a.feature_matrix.file for a in assignments]

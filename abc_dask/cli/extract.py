@@ -211,11 +211,14 @@ def _plan_only(atlas: Atlas, genes: list[str | Path], output: str, options: dict
 def _open_and_agree(options: dict[str, Any], *, yes: bool) -> Atlas:
     """Open an atlas that need not be on disk, and ask before much is fetched."""
     from abc_dask.cli.fetch import agree_to_fetch
+    from abc_dask.release.selection import CellChoice
 
-    atlas = open_atlas(options, remote=True)
     if options["cells"] == "-":
         raise UsageError("--fetch reads --cells-from twice; give a file, not standard input")
     selection = {name: options[name] for name in _CHOICES if name != "genes_column"}
+    choice = CellChoice.of_options(**selection)
+    columns = [*options["annotate"], *(choice.columns if choice else ())]
+    atlas = open_atlas(options, remote=True, columns=columns)
     files = atlas.matrix_files(options["normalization"], **selection)
     agree_to_fetch(atlas, files, yes=yes)
     return atlas

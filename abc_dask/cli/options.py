@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -261,8 +261,13 @@ def is_given(name: str) -> bool:
     return source == click.core.ParameterSource.COMMANDLINE
 
 
-def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
-    """Open the atlas that `atlas_options` chose; a remote one need not be on disk."""
+def open_atlas(
+    options: dict[str, Any], *, remote: bool = False, columns: Iterable[str] = ()
+) -> Atlas:
+    """Open the atlas that `atlas_options` chose; a remote one need not be on disk.
+
+    `columns` are those that will be asked for, as for `Atlas.remote`.
+    """
     from abc_dask.atlas import Atlas
 
     if not options["download_base"] and not options["h5ad"]:
@@ -288,8 +293,8 @@ def open_atlas(options: dict[str, Any], *, remote: bool = False) -> Atlas:
         kept = {name: options[name] for name in ("join", "layer")}
         kept["metadata"] = options["metadata"] if is_given("metadata") else None
         return Atlas.from_h5ad(options["h5ad"], **kept)
-    opened = Atlas.remote if remote else Atlas
-    return opened(**{name: options[name] for name in names})
+    given = {name: options[name] for name in names}
+    return Atlas.remote(**given, columns=columns) if remote else Atlas(**given)
 
 
 limits = click.option(

@@ -85,7 +85,7 @@ def build(output: str, *, yes: bool, **options: Any) -> None:
         raise UsageError("--discard removes what --fetch fetched; give both")
     if options["plan_only"] and options["fetch"]:
         raise UsageError("--plan-only needs all matrices on disk; run abc-dask fetch before")
-    atlas = open_atlas(options, remote=options["fetch"])
+    atlas = open_atlas(options, remote=options["fetch"], columns=options["annotate"])
     if options["plan_only"]:
         _plan_only(atlas, output, options)
         return

@@ -44,7 +44,6 @@ from abc_dask.release.term_order import (
     order_in_list,
     order_in_value_sets,
     save_terms,
-    stems,
 )
 
 # Part of every cached column's key: raise it when terms or types become others.
@@ -115,18 +114,6 @@ class Annotations:
             found.setdefault(graph.shortest(route), route)
         return found
 
-    def next_entries(self, columns: Sequence[str]) -> list[FileEntry]:
-        """Return files that must be fetched before columns can be found; none where all are there.
-
-        To be asked again when these are on disk: what a table has is known only then.
-        """
-        vars(self).pop("tables", None)
-        wanted: dict[FileEntry, None] = {}
-        for name in columns:
-            if name not in self.cells.columns:
-                wanted |= dict.fromkeys(self.tables.next_for(name))
-        return list(wanted)
-
     def column(self, name: str) -> pa.ChunkedArray:
         """Read a column as it is, whatever its type, in cell_metadata's order.
 
@@ -159,7 +146,7 @@ class Annotations:
         """The tables that go with cell_metadata."""
         return AtlasTables.of(
             self.release,
-            self.cells,
+            self.cells.columns,
             self.metadata,
             taxonomy=self.taxonomy,
             joined=self.joined,
@@ -209,19 +196,12 @@ class Annotations:
         """Find one column, as `find`."""
         route = self.route(name)
         used = [join.table.entry for join in route.joins]
-        used += [e for e in self._lists(route.column) if self.release.is_present(e)]
+        used += [e for e in self.tables.lists(route.column) if self.release.is_present(e)]
         used += [e for e in self.tables.of_terms if self.release.is_present(e)]
         states = [self._rows.state(entry) for entry in dict.fromkeys(used)]
         state = [_LAYOUT, name, str(route), list(self.cells.state), *states]
         make: Callable[[Path], None] = lambda target: self._write(name, route, target)  # noqa: E731
         return Annotation.load(self.cache.get("annotation", state, make))
-
-    def _lists(self, column: str) -> list[FileEntry]:
-        """Return the tables of a column's terms, such as region_of_interest_metadata."""
-        tables = self.release.manifest.tables(self.metadata)
-        kinds = ("metadata", "structure_map")
-        names = [f"{stem}_{kind}" for kind in kinds for stem in stems(column)]
-        return [tables[name] for name in names if name in tables]
 
     def _write(self, name: str, route: Route, target: Path) -> None:
         table = route.table
@@ -275,7 +255,7 @@ class Annotations:
         for entry in self.tables.value_sets:
             if self.release.is_present(entry):
                 yield order_in_value_sets(self._frame(entry), tag, column)
-        for entry in self._lists(column):
+        for entry in self.tables.lists(column):
             if self.release.is_present(entry):
                 frame = self._frame(entry)
                 suffix = next((s[1:] for s in STEMS if column.endswith(s)), "name")

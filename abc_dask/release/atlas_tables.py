@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
 from abc_dask.disk.cache import Cache
 from abc_dask.errors import UsageError
-from abc_dask.release.cell_table import CellTable
 from abc_dask.release.csv_table import csv_header
 from abc_dask.release.join_rows import JoinedRows
 from abc_dask.release.joins import JoinGraph, Route
@@ -30,7 +29,7 @@ from abc_dask.release.manifest import FileEntry, Manifest
 from abc_dask.release.parcellation import Parcellation
 from abc_dask.release.release import Release
 from abc_dask.release.taxonomy import Taxonomy
-from abc_dask.release.term_order import TermOrder
+from abc_dask.release.term_order import TermOrder, stems
 
 # Tables that describe clusters of the cells that they lie beside.
 _OF_CLUSTERS = ("cluster", "cell_cluster_", "cell_to_cluster_")
@@ -84,6 +83,8 @@ class AtlasTables:
         Those of the taxonomy, and of parcellations.
     joined : tuple of FileEntry
         Files of the user's.
+    headers : mapping of FileEntry to tuple of str
+        Columns of tables that are not on disk, as far as they are known.
     """
 
     release: Release
@@ -92,19 +93,23 @@ class AtlasTables:
     directories: tuple[str, ...]
     sets: tuple[TermSets, ...]
     joined: tuple[FileEntry, ...]
+    headers: Mapping[FileEntry, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         release: Release,
-        cells: CellTable,
+        own: Sequence[str],
         metadata: str,
         *,
         cache: Cache,
         taxonomy: str | None = None,
         joined: Sequence[str] = (),
+        headers: Mapping[FileEntry, tuple[str, ...]] | None = None,
     ) -> AtlasTables:
         """Find the directories whose tables go with that of a metadata directory.
+
+        `own` are the columns of its cell_metadata.
 
         Raises
         ------
@@ -124,7 +129,7 @@ class AtlasTables:
         ]
         directories = tuple(dict.fromkeys([*near, *of_sets, *related]))
         files = tuple(map(file_of_user, joined))
-        return cls(release, metadata, cells.columns, directories, sets, files)
+        return cls(release, metadata, tuple(own), directories, sets, files, headers or {})
 
     @property
     def value_sets(self) -> list[FileEntry]:
@@ -156,17 +161,49 @@ class AtlasTables:
         found = [e for e in [*self._entries, *long] if not self.release.is_present(e)]
         return sorted(found, key=lambda e: (self._rank(e), e.size > _SMALL, e.size))
 
-    def next_for(self, name: str) -> list[FileEntry]:
-        """Return the tables to fetch next to find a column; none where it can be found."""
-        found = self.near.find(name)
-        absent = self.absent
-        first = [e for e in absent if self._rank(e) == WITH_ANNOTATIONS]
-        if not found and not first:
-            found = self.graph.find(name)
-        if found or not absent:
-            return []
-        small = [e for e in absent if e.size <= _SMALL]
-        return first or small or absent[:1]
+    def is_found(self, name: str) -> bool:
+        """Return whether a column is in a table whose columns are known, on disk or not."""
+        if name in self.own or self.near.find(name):
+            return True
+        return not self._unread(WITH_ANNOTATIONS) and bool(self.graph.find(name))
+
+    def unread_for(self, name: str) -> list[FileEntry]:
+        """Return the tables whose columns must be known next to find a column."""
+        return [] if self.is_found(name) else self._unread(WITH_ANNOTATIONS) or self._unread()
+
+    def _unread(self, rank: int | None = None) -> list[FileEntry]:
+        """Return the tables, or those of a rank, that are not on disk, nor their columns known."""
+        return [
+            entry
+            for entry in self._entries
+            if rank in {None, self._rank(entry)}
+            and entry not in self.headers
+            and not self.release.is_present(entry)
+        ]
+
+    @property
+    def absent_terms(self) -> list[FileEntry]:
+        """Tables that give terms, or their order and colours, and are not on disk."""
+        return [entry for entry in self.of_terms if not self.release.is_present(entry)]
+
+    def absent_for(self, name: str) -> list[FileEntry]:
+        """Return the tables to fetch for a column that was found: its own, and those of terms."""
+        routes = [] if name in self.own else self.near.find(name) or self.graph.find(name)
+        tables = [join.table.entry for route in routes for join in route.joins]
+        tables += self.lists(routes[0].column if routes else name)
+        absent = [entry for entry in tables if not self.release.is_present(entry)]
+        return [*absent, *self.absent_terms]
+
+    def lists(self, column: str) -> list[FileEntry]:
+        """Return the tables of a column's terms, such as region_of_interest_metadata."""
+        tables = self.release.manifest.tables(self.metadata)
+        kinds = ("metadata", "structure_map")
+        names = [f"{stem}_{kind}" for kind in kinds for stem in stems(column)]
+        return [tables[name] for name in names if name in tables]
+
+    def names(self) -> list[str]:
+        """Return all columns that are known, by the shortest name of each."""
+        return list(dict.fromkeys(map(self.graph.shortest, self.graph.all())))
 
     @cached_property
     def near(self) -> JoinGraph:
@@ -212,15 +249,18 @@ class AtlasTables:
         return next(one for one in self.sets if one.entries and one.entries[0] == table.entry)
 
     def _linked(self, entry: FileEntry) -> LinkedTable | None:
-        if not self.release.is_present(entry):
+        if self.release.is_present(entry):
+            columns = tuple(csv_header(self.release.path(entry)))
+        elif entry in self.headers:
+            columns = self.headers[entry]
+        else:
             return None
-        columns = csv_header(self.release.path(entry))
         found = key_of(entry.tag, columns)
         if found is None:
             return None
         key, by = found
         by = self._names_of(entry, key, by)
-        return LinkedTable(entry, self._rank(entry), tuple(columns), key, by)
+        return LinkedTable(entry, self._rank(entry), columns, key, by)
 
     @cached_property
     def _has_own_clusters(self) -> bool:

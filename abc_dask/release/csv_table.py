@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple
 from itertools import chain, takewhile
@@ -85,9 +85,14 @@ def csv_header(source: Path) -> list[str]:
     """
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
-            columns = next(csv.reader(line for line in file if not line.startswith("#")), [])
+            return header_of(file, str(source))
     except OSError as error:
         raise unreadable(source, error) or error from None
+
+
+def header_of(lines: Iterable[str], source: str) -> list[str]:
+    """Return the names of columns in the first line that is no comment; as `csv_header`."""
+    columns = next(csv.reader(line for line in lines if not line.startswith("#")), [])
     if not columns:
         raise TableError(f"{source} is empty, expected a CSV table")
     twice = sorted({name for name in columns if columns.count(name) > 1})

@@ -27,7 +27,6 @@ from abc_dask.release.annotations import Annotations
 from abc_dask.release.cell_table import CellTable, directories_of
 from abc_dask.release.h5ad_files import H5adFiles
 from abc_dask.release.joins import Route
-from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 
 
@@ -58,12 +57,6 @@ class SeveralAnnotations(Annotations):
         for member in self._members:
             found = member.sources() | found
         return found
-
-    def next_entries(self, columns: Sequence[str]) -> list[FileEntry]:
-        """Return files that must be fetched before columns can be found."""
-        others = [name for name in columns if name != METADATA_DIRECTORY]
-        found = [entry for member in self._members for entry in member.next_entries(others)]
-        return list(dict.fromkeys(found))
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read a column as it is; text or numbers, whatever all of them can be."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask._version import FORMAT_VERSION
-from abc_dask.acquire.columns import fetch_columns
+from abc_dask.acquire.columns import fetch_columns, require_columns
 from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.progress import FetchProgress
 from abc_dask.disk.files import remove, write_whole
@@ -61,6 +61,8 @@ def fetch_tables(inputs: Inputs, columns: Sequence[str], progress: FetchProgress
     ------
     GeneError
         If there is no gene table to look genes up in before matrices are there.
+    UsageError
+        If no table has a column.
     DownloadError
         If they cannot be fetched.
     """
@@ -69,8 +71,9 @@ def fetch_tables(inputs: Inputs, columns: Sequence[str], progress: FetchProgress
             f"{inputs.metadata} has no gene table of its own to look genes up in before its "
             "matrices are fetched; name one with --gene-directory"
         )
+    require_columns(inputs, columns, progress)
     fetch(inputs.release, inputs.tables, progress=progress)
-    fetch_columns(inputs.annotations, columns, progress)
+    fetch_columns(inputs, columns, progress)
 
 
 def _identity(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -114,8 +115,13 @@ def test_tables_that_are_absent_are_named(tmp_path):
         MissingFileError, match=r"no column 'diagnosis' .* not on disk: .*donor/csv"
     ):
         tables.find(["diagnosis"])
-    assert [entry.tag for entry in tables.next_entries(["diagnosis", "ph"])] == ["donor"]
-    assert tables.next_entries(["ph", "sample_label"]) == []
+    (donor,) = tables.tables.unread_for("diagnosis")
+    assert tables.tables.unread_for("ph") == []
+    known = replace(tables.tables, headers={donor: ("donor_label", "diagnosis")})
+    assert known.is_found("diagnosis")
+    assert not known.is_found("diagnosi")
+    assert known.absent_for("diagnosis") == [donor]
+    assert known.absent_for("ph") == known.absent_for("sample_label") == []
     with pytest.raises(UsageError, match="no column 'diagnosi' .*; nearest: diagnosis"):
         tables_of(tmp_path / "all", brain()).find(["diagnosi"])
 
