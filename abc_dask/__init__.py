@@ -34,26 +34,26 @@ if TYPE_CHECKING:
     from abc_dask.acquire.fetch import fetch
     from abc_dask.acquire.remote import fetch_manifest, list_remote_releases
     from abc_dask.atlas import Atlas, Atlases
-    from abc_dask.errors import AbcDaskError
+    from abc_dask.base.errors import AbcDaskError
     from abc_dask.release.manifest import Manifest
     from abc_dask.release.release import Release
-    from abc_dask.stores import GeneStore, open_store
-    from abc_dask.view import View, open_view
+    from abc_dask.results import GeneStore, open_store
+    from abc_dask.results.view import View, open_view
 
 _HOME = {
-    "AbcDaskError": "errors",
+    "AbcDaskError": "base.errors",
     "Atlas": "atlas",
     "Atlases": "atlas",
-    "GeneStore": "stores",
+    "GeneStore": "results",
     "Manifest": "release.manifest",
     "Release": "release.release",
-    "View": "view",
+    "View": "results.view",
     "check": "acquire.check",
     "fetch": "acquire.fetch",
     "fetch_manifest": "acquire.remote",
     "list_remote_releases": "acquire.remote",
-    "open_store": "stores",
-    "open_view": "view",
+    "open_store": "results",
+    "open_view": "results.view",
 }
 
 

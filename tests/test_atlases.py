@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 import abc_dask
 from abc_dask import Atlas, Atlases, open_view
+from abc_dask.base.errors import GeneError, TableError, UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import GeneError, TableError, UsageError
 from abc_dask.testing.layouts import LAYOUTS, write_layout
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")

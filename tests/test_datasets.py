@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse
 
 from abc_dask import Atlas
-from abc_dask.errors import GeneError, ReleaseError
+from abc_dask.base.errors import GeneError, ReleaseError
 from abc_dask.testing import write_h5ad
 
 VERSION = "20250531"
@@ -281,7 +281,7 @@ def test_same_label_in_several_datasets_must_be_told_apart(make):
 
 
 def test_cell_in_two_matrices_of_a_dataset(make):
-    from abc_dask.errors import TableError
+    from abc_dask.base.errors import TableError
 
     cells = labels(4)
     make.table(

@@ -14,8 +14,8 @@ import scipy.sparse
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
+from abc_dask.base.errors import MissingFileError, ReleaseError, UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import MissingFileError, ReleaseError, UsageError
 from abc_dask.testing.old_h5ad import write_old_h5ad
 
 pytestmark = [

@@ -18,22 +18,17 @@ PACKAGE = Path(abc_dask.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["doctor"],
     ["atlas", "tutorials"],
     ["testing"],
-    ["stores"],
-    ["h5ad_view"],
-    ["view"],
+    ["results"],
     ["explore"],
     ["analysis", "run"],
     ["acquire", "plan", "store", "views"],
     ["release"],
     ["matrix"],
     ["disk", "net"],
-    ["progress"],
-    ["config", "extras", "messages"],
-    ["errors"],
-    ["_version", "callers", "columns", "records", "terminal"],
+    ["base"],
+    ["_version"],
 ]
 BELOW = {
     name: [n for row in LAYERS[number + 1 :] for n in row]

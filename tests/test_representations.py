@@ -11,8 +11,8 @@ import pytest
 from abc_dask import Atlas, GeneStore, Release
 from abc_dask.analysis.summary import Summary
 from abc_dask.plan.request import Request
+from abc_dask.results.store_view import view_of_store
 from abc_dask.run.subset import Subset
-from abc_dask.stores.store_view import view_of_store
 
 HOSTILE = "<script>alert('&\"')</script>"
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from abc_dask import Atlas, open_view
+from abc_dask.base.errors import ManifestError
 from abc_dask.cli.opened import open_genes
 from abc_dask.cli.store import store_text
 from abc_dask.cli.text import view_text
-from abc_dask.errors import ManifestError
 from abc_dask.explore.contents import view_contents
 from abc_dask.explore.store_contents import store_contents
 from abc_dask.release.manifest import Manifest

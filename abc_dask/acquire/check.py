@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from abc_dask.acquire.presence import Action, Found, decide, inspect, take_hash
 from abc_dask.acquire.progress import FetchProgress
-from abc_dask.config import setting
-from abc_dask.errors import AbcDaskError
-from abc_dask.messages import format_bytes
-from abc_dask.progress import in_notebook
+from abc_dask.base.config import setting
+from abc_dask.base.errors import AbcDaskError
+from abc_dask.base.messages import format_bytes
+from abc_dask.base.progress import in_notebook
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 from abc_dask.release.verified import Memory

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from abc_dask.errors import UnknownNameError
-from abc_dask.messages import enumerate_names, nearest
+from abc_dask.base.errors import UnknownNameError
+from abc_dask.base.messages import enumerate_names, nearest
 from abc_dask.release.manifest import CELL_METADATA, FileEntry, Manifest
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def matrices_for(
     ReleaseError
         If a matrix that it names is not in the release.
     """
-    from abc_dask.config import setting
+    from abc_dask.base.config import setting
     from abc_dask.disk.cache import Cache
     from abc_dask.release.cell_table import CellTable
     from abc_dask.release.matrices import assign_cells, metadata_directory

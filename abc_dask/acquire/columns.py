@@ -13,10 +13,10 @@ from typing import Protocol
 from abc_dask.acquire.fetch import fetch
 from abc_dask.acquire.headers import read_headers
 from abc_dask.acquire.progress import FetchProgress
-from abc_dask.columns import METADATA_DIRECTORY
+from abc_dask.base.columns import METADATA_DIRECTORY
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names, nearest
 from abc_dask.disk.cache import Cache
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, nearest
 from abc_dask.release.atlas_tables import AtlasTables
 from abc_dask.release.cell_table import CellTable, directories_of
 from abc_dask.release.csv_table import csv_header

@@ -22,11 +22,11 @@ from abc_dask.acquire.journal import Range
 from abc_dask.acquire.progress import FetchProgress
 from abc_dask.acquire.settings import FetchSettings
 from abc_dask.acquire.transfer import Transfer
-from abc_dask.errors import AbcDaskError, DownloadError
-from abc_dask.messages import enumerate_names, format_bytes, plural
+from abc_dask.base.errors import AbcDaskError, DownloadError
+from abc_dask.base.messages import enumerate_names, format_bytes, plural
+from abc_dask.base.progress import in_notebook
 from abc_dask.net.client import Client
 from abc_dask.net.retries import UnreachableError
-from abc_dask.progress import in_notebook
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 from abc_dask.release.verified import Memory

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abc_dask.acquire.progress import FetchProgress
+from abc_dask.base.errors import AbcDaskError
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import AbcDaskError
 from abc_dask.net.client import Client
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.verified import Memory

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abc_dask.acquire.presence import Action, decide, inspect, refusal
-from abc_dask.errors import DownloadError
-from abc_dask.messages import format_bytes
+from abc_dask.base.errors import DownloadError
+from abc_dask.base.messages import format_bytes
 from abc_dask.net.settings import HttpSettings
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release

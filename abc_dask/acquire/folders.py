@@ -13,9 +13,9 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import Self
 
+from abc_dask.base.errors import AbcDaskError, DownloadError
 from abc_dask.disk.files import ABANDONED, sweep, temporary_name
 from abc_dask.disk.files import cannot_write as disk_cannot_write
-from abc_dask.errors import AbcDaskError, DownloadError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

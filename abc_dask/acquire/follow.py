@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from abc_dask.acquire.part import Part
-from abc_dask.errors import DownloadError
+from abc_dask.base.errors import DownloadError
 
 # Fits into a core's cache: the hash reads what was just copied there.
 _READ = 1 << 18

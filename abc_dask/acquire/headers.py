@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from abc_dask.acquire.remote import persist
-from abc_dask.errors import DownloadError, TableError
+from abc_dask.base.errors import DownloadError, TableError
 from abc_dask.net.answers import Question, RestartError
 from abc_dask.net.client import Client
 from abc_dask.net.settings import HttpSettings

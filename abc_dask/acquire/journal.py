@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from abc_dask.base.records import loads
 from abc_dask.net.validator import Validator
-from abc_dask.records import loads
 from abc_dask.release.manifest import FileEntry
 
 _FORMAT = 1

@@ -21,10 +21,10 @@ from typing import Self
 
 from abc_dask.acquire.folders import Folder, cannot_write
 from abc_dask.acquire.journal import Journal, Range, merged
+from abc_dask.base.errors import DownloadError
+from abc_dask.base.records import dumps
 from abc_dask.disk.files import is_temporary
-from abc_dask.errors import DownloadError
 from abc_dask.net.validator import Validator
-from abc_dask.records import dumps
 from abc_dask.release.manifest import FileEntry
 
 SUFFIX = ".part"

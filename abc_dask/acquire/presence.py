@@ -17,8 +17,8 @@ from pathlib import Path
 
 from abc_dask.acquire.journal import Journal
 from abc_dask.acquire.part import SUFFIX
+from abc_dask.base.errors import DownloadError
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import DownloadError
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.verified import Memory
 

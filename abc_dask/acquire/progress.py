@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from abc_dask.messages import plural
-from abc_dask.progress import INTERVAL, Progress
+from abc_dask.base.messages import plural
+from abc_dask.base.progress import INTERVAL, Progress
+from abc_dask.base.terminal import Stream
 from abc_dask.release.manifest import FileEntry
-from abc_dask.terminal import Stream
 
 _ORDINARY = frozenset({"fetched", "there already", "read"})
 

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 from xml.parsers import expat
 
 from abc_dask.acquire.folders import Folder
-from abc_dask.errors import DownloadError, ManifestError, ReleaseError, UnknownNameError
-from abc_dask.messages import nearest
+from abc_dask.base.errors import DownloadError, ManifestError, ReleaseError, UnknownNameError
+from abc_dask.base.messages import nearest
 from abc_dask.net.client import Client
 from abc_dask.net.retries import Attempts, TransientError, UnreachableError
 from abc_dask.net.settings import HttpSettings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from abc_dask.config import parse_bytes, setting
-from abc_dask.errors import UsageError
+from abc_dask.base.config import parse_bytes, setting
+from abc_dask.base.errors import UsageError
 from abc_dask.net.settings import HttpSettings
 
 _JOURNAL_STEP = 4 << 20

@@ -27,9 +27,9 @@ from abc_dask.acquire.follow import Flusher, Hasher
 from abc_dask.acquire.journal import Range, missing
 from abc_dask.acquire.part import Part
 from abc_dask.acquire.presence import DAMAGED_SUFFIX, Action, decide, inspect, refusal, take_hash
+from abc_dask.base.errors import DownloadError
+from abc_dask.base.messages import format_bytes
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import DownloadError
-from abc_dask.messages import format_bytes
 from abc_dask.net.answers import Question, RestartError
 from abc_dask.net.client import Body
 from abc_dask.net.retries import Attempts, TransientError, UnreachableError

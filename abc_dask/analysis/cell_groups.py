@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_lists import CellList, listed_column
-from abc_dask.columns import CELL_LABEL
-from abc_dask.errors import GeneError, UsageError
-from abc_dask.messages import enumerate_names, nearest
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import GeneError, UsageError
+from abc_dask.base.messages import enumerate_names, nearest
 from abc_dask.release.annotation import Annotation, natural_key
 from abc_dask.release.condition import Condition
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
 from abc_dask.analysis.gene_values import GeneReader, opened, opened_store
 from abc_dask.analysis.precomputed import SummedReader, is_precomputed, summed_groups
-from abc_dask.errors import UsageError
-from abc_dask.messages import plural
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import plural
 from abc_dask.store.description import SHARD_GENES, require_normalization
 from abc_dask.store.gene_store import GeneStore
 from abc_dask.store.precomputed import Precomputed

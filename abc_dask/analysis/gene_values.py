@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from abc_dask.analysis import store_loops as loops
 from abc_dask.analysis.cell_groups import CellGroups, Grouping, groups_of
-from abc_dask.errors import StoreError
-from abc_dask.messages import plural
+from abc_dask.base.errors import StoreError
+from abc_dask.base.messages import plural
 from abc_dask.store.counts import log2_values
 from abc_dask.store.description import require_normalization
 from abc_dask.store.gene_store import GeneStore, open_store

@@ -181,8 +181,8 @@ def format_of_table(place: Path, known: Sequence[str] = FORMATS) -> str:
     UsageError
         If it is none.
     """
-    from abc_dask.errors import UsageError
-    from abc_dask.messages import enumerate_names
+    from abc_dask.base.errors import UsageError
+    from abc_dask.base.messages import enumerate_names
 
     format = place.suffix.lower().removeprefix(".")
     if format not in known:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.analysis.summary import Summary, summarize_view
-from abc_dask.errors import UsageError
-from abc_dask.messages import plural
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import plural
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from abc_dask.columns import GENE_SYMBOL
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, nearest
+from abc_dask.base.columns import GENE_SYMBOL
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names, nearest
 
 if TYPE_CHECKING:
     import pandas as pd

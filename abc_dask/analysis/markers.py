@@ -31,8 +31,8 @@ from abc_dask.analysis.store_statistics import (
     chosen_genes,
     provenance,
 )
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, names_of, nearest, plural
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names, names_of, nearest, plural
 
 if TYPE_CHECKING:
     import anndata

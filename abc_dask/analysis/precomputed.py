@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from abc_dask.analysis import store_loops as loops
 from abc_dask.analysis.cell_groups import CellGroups, Grouping, numbered, term_column
 from abc_dask.analysis.gene_values import Moments, opened_store
-from abc_dask.errors import StoreError
+from abc_dask.base.errors import StoreError
 from abc_dask.store.gene_store import GeneStore
 
 # What is counted of each group and gene, and its name in a store.

@@ -15,8 +15,8 @@ from abc_dask.analysis.cell_groups import CellGroups, Grouping
 from abc_dask.analysis.gene_tasks import Compute, compute_genes
 from abc_dask.analysis.group_table import GroupTable, obs_of
 from abc_dask.analysis.store_statistics import check_grouping, chosen_genes, provenance
-from abc_dask.errors import StoreError, UsageError
-from abc_dask.messages import enumerate_names, names_of
+from abc_dask.base.errors import StoreError, UsageError
+from abc_dask.base.messages import enumerate_names, names_of
 
 if TYPE_CHECKING:
     import anndata

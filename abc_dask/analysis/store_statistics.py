@@ -22,8 +22,8 @@ from abc_dask.analysis.gene_tasks import Compute, GeneResults, compute_genes
 from abc_dask.analysis.group_table import CELLS, GroupTable, obs_of
 from abc_dask.analysis.precomputed import COUNTS
 from abc_dask.analysis.summary import Summary
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, names_of, nearest
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names, names_of, nearest
 from abc_dask.release.origin import origin_of
 
 if TYPE_CHECKING:

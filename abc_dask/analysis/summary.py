@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from abc_dask.analysis.cell_groups import MISSING, group_index
 from abc_dask.analysis.group_table import CELLS, TABLES, GroupTable, write_frames
 from abc_dask.analysis.moments import Members, Moments, add_up, as_a_tree
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, html_table, names_of, nearest, plural
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names, html_table, names_of, nearest, plural
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 

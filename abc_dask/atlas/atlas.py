@@ -8,13 +8,13 @@ from threading import Thread
 from typing import TYPE_CHECKING, Unpack
 
 from abc_dask.atlas.makers import Makers, index_bar
-from abc_dask.h5ad_view import open_result
+from abc_dask.base.progress import shown
 from abc_dask.matrix.kernels import load_loops
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.prepare import prepare
 from abc_dask.plan.request import Request, RequestOptions
-from abc_dask.progress import shown
-from abc_dask.view import View
+from abc_dask.results.h5ad_view import open_result
+from abc_dask.results.view import View
 
 if TYPE_CHECKING:
     import dask.dataframe as dd

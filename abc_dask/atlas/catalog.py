@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from abc_dask.atlas.cell_columns import CellColumns
-from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
-from abc_dask.config import setting
+from abc_dask.base.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.config import setting
+from abc_dask.base.messages import html_table, names_of
 from abc_dask.disk.cache import Cache
 from abc_dask.matrix.h5ad import layers_in
-from abc_dask.messages import html_table, names_of
 from abc_dask.plan.inputs import Inputs
 from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.h5ad_files import H5adFiles
@@ -25,7 +25,7 @@ from abc_dask.release.selection import CellChoice
 if TYPE_CHECKING:
     import pandas as pd
 
-    from abc_dask.stores.answers import StoreBeside
+    from abc_dask.results.answers import StoreBeside
 
 
 class Catalog(CellColumns):
@@ -213,7 +213,7 @@ class Catalog(CellColumns):
         named = setting("store") if self._store_named is None else self._store_named
         if named is None:
             return None
-        from abc_dask.stores.answers import StoreBeside
+        from abc_dask.results.answers import StoreBeside
 
         return StoreBeside.of(named, required=self._store_named is not None)
 

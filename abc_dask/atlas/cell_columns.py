@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from abc_dask.base.errors import TableError, UsageError
+from abc_dask.base.messages import names_of
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import TableError, UsageError
-from abc_dask.messages import names_of
 from abc_dask.plan.inputs import Inputs
 from abc_dask.release.csv_table import cached_table
 from abc_dask.release.manifest import find_file

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abc_dask.atlas.atlas import Atlas
-from abc_dask.columns import METADATA_DIRECTORY
-from abc_dask.errors import MissingFileError, UnknownNameError
-from abc_dask.messages import enumerate_names
+from abc_dask.base.columns import METADATA_DIRECTORY
+from abc_dask.base.errors import MissingFileError, UnknownNameError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.release.release import Release
 
 if TYPE_CHECKING:

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from abc_dask.atlas.catalog import Catalog
+from abc_dask.base.progress import Progress, shown
 from abc_dask.plan.request import Request, RequestOptions
-from abc_dask.progress import Progress, shown
 from abc_dask.release.matrices import Assignment
 
 if TYPE_CHECKING:
+    from abc_dask.results import GeneStore
     from abc_dask.run.cluster.connect import ClusterOptions
     from abc_dask.run.estimate import Estimate
     from abc_dask.run.store_plan import StorePlan, StoreRequest
     from abc_dask.run.subset import Subset
-    from abc_dask.stores import GeneStore
 
 
 class Makers(Catalog):
@@ -94,10 +94,10 @@ class Makers(Catalog):
         AbcDaskError
             As `extract`; after any error the same call completes the work.
         """
+        from abc_dask.results import open_store
+        from abc_dask.results.precomputed import adding_statistics
         from abc_dask.run.build_store import build_store
         from abc_dask.run.store_plan import StoreOptions
-        from abc_dask.stores import open_store
-        from abc_dask.stores.precomputed import adding_statistics
 
         path = Path(output).expanduser().absolute()
         build_store(

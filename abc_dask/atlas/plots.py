@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.analysis.plots.accessor import ViewPlots
-from abc_dask.messages import names_of
+from abc_dask.base.messages import names_of
 from abc_dask.plan.inputs import Inputs
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.description import DescribedView

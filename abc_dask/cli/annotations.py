@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import command, echo, show, show_made
 from abc_dask.cli.common import wants_json
 from abc_dask.cli.options import (
@@ -16,7 +17,6 @@ from abc_dask.cli.options import (
     names_option,
     open_atlas,
 )
-from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ _CHOICE = ("where", "cells", "cells_column", "skip_unknown")
 @atlas_options
 def columns(column: str | None, **options: Any) -> None:
     """List the columns that can be asked for, and where each is from; or the terms of COLUMN."""
-    from abc_dask.messages import text_table
+    from abc_dask.base.messages import text_table
 
     atlas = open_atlas(options)
     table = atlas.columns if column is None else atlas.terms(column)
@@ -69,7 +69,7 @@ def table(
     **options: Any,
 ) -> None:
     """Write the COLUMNs of cells as a table, or count cells by terms; no gene is read."""
-    from abc_dask.messages import plural
+    from abc_dask.base.messages import plural
     from abc_dask.run.cell_rows import require_table, write_counts
 
     asked = list(columns)
@@ -99,7 +99,7 @@ def _records(table: pd.DataFrame) -> Any:
 
 def _counts_text(counts: pd.DataFrame) -> str:
     """Return counts as text; terms without a cell are left out."""
-    from abc_dask.messages import text_table
+    from abc_dask.base.messages import text_table
 
     kept = counts.loc[counts.any(axis=1).to_numpy(), counts.any().to_numpy()]
     heads = [str(counts.index.name), *kept.columns.astype(object).fillna("(without)")]

@@ -13,13 +13,13 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from abc_dask import terminal
+from abc_dask.base import terminal
+from abc_dask.base.terminal import quoted
 from abc_dask.cli.common import common_options, is_quiet, log_text, wants_json
 from abc_dask.cli.complete import add_completion
 from abc_dask.cli.parameters import PairOption
 from abc_dask.cli.usage import did_you_mean
 from abc_dask.disk.files import require_utf8
-from abc_dask.terminal import quoted
 
 _LOST = "abc_dask.lost"
 

@@ -124,7 +124,7 @@ def _chosen(ctx: click.Context, name: str) -> str | None:
     """Return what the command line, the environment or the settings say."""
     value = ctx.params.get(name) or os.environ.get(f"ABC_DASK_{name.upper()}")
     if value is None:
-        from abc_dask.config import setting
+        from abc_dask.base.config import setting
 
         value = setting(name.replace("_", "-"))
     return None if value is None else str(value)

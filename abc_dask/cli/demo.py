@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abc_dask.base.errors import PathError, ViewError
+from abc_dask.base.messages import format_bytes, plural
 from abc_dask.cli.command import command, echo, show
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.text import extraction_text, matrices_text, next_steps
-from abc_dask.errors import PathError, ViewError
-from abc_dask.messages import format_bytes, plural
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
-    from abc_dask.view import View
+    from abc_dask.results.view import View
 
 ATLAS = "atlas"
 
@@ -100,7 +100,7 @@ def run_demo(
 
 
 def _make_atlas(base: Path, scale: float, say: Callable[[str], None], *, progress: bool) -> None:
-    from abc_dask.progress import Progress
+    from abc_dask.base.progress import Progress
     from abc_dask.release.release import list_releases
     from abc_dask.testing import write_atlas
 

@@ -20,7 +20,7 @@ def doctor(output: str | None, network: bool) -> None:  # noqa: FBT001 - a flag
     OUT is where results will be. Says what to do about what is wrong; exit code 1 where the
     work cannot be done.
     """
-    from abc_dask.doctor import examine
+    from abc_dask.atlas.doctor import examine
 
     found = []
     for finding in examine(output, network=network):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import command, echo, show_made
 from abc_dask.cli.common import is_quiet
 from abc_dask.cli.options import annotate, names_option
-from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.explore.contents import Contents
@@ -63,9 +63,9 @@ def explore(
     The page is served to this machine alone until Ctrl-C; with --static it is a folder that
     any web server can serve.
     """
+    from abc_dask.base.progress import Progress
     from abc_dask.explore.build import build_folder, refuse_existing
     from abc_dask.explore.server import static_lines
-    from abc_dask.progress import Progress
 
     if static is not None:
         place = Path(static).expanduser().absolute()
@@ -109,7 +109,7 @@ def _contents(source: str, *, download_base: str | None, **choice: Any) -> Conte
 
         return store_contents(open_store(source), **choice)
     from abc_dask.explore.contents import view_contents
-    from abc_dask.view import open_view
+    from abc_dask.results.view import open_view
 
     return view_contents(open_view(source), download_base=download_base, **choice)
 
@@ -124,8 +124,8 @@ def _is_store(path: Path) -> bool:
 
 
 def _serve(contents: Contents, *, port: int, opens: bool) -> None:
+    from abc_dask.base.progress import Progress
     from abc_dask.explore.server import Explorer
-    from abc_dask.progress import Progress
 
     with Progress(None, "explore", unit="step", enabled=not is_quiet(), delay=2) as bar:
         page = Explorer(

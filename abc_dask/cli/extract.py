@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo, show
 from abc_dask.cli.common import is_quiet
@@ -27,7 +28,6 @@ from abc_dask.cli.options import (
     show_view,
 )
 from abc_dask.cli.parameters import Option
-from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
@@ -173,8 +173,8 @@ def _from_store(
 ) -> None:
     """Extract from a store; what is said of files and clusters has no meaning there."""
     from abc_dask.plan.request import Request
-    from abc_dask.stores.gene_store import require_store
-    from abc_dask.stores.store_view import view_of_store
+    from abc_dask.results.gene_store import require_store
+    from abc_dask.results.store_view import view_of_store
 
     no_use = ("dataset", "metadata", "gene_directory", "taxonomy", "fetch", "plan_only", "dry_run")
     given = [name for name in (*no_use, *cluster) if is_given(name)]
@@ -190,7 +190,7 @@ def _from_store(
 
 
 def _plan_only(atlas: Atlas, genes: list[str | Path], output: str, options: dict[str, Any]) -> None:
-    from abc_dask.messages import plural
+    from abc_dask.base.messages import plural
     from abc_dask.run.extraction import check_output
     from abc_dask.run.job_array import write_plan
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abc_dask.base.errors import AbcDaskError, UsageError
+from abc_dask.base.messages import format_bytes, plural, text_table
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.options import (
@@ -20,8 +22,6 @@ from abc_dask.cli.options import (
     write_json,
 )
 from abc_dask.cli.options import normalization as normalization_option
-from abc_dask.errors import AbcDaskError, UsageError
-from abc_dask.messages import format_bytes, plural, text_table
 
 if TYPE_CHECKING:
     from abc_dask.acquire.fetch import FetchReport
@@ -174,7 +174,7 @@ def agree(size: int, free: int, *, yes: bool) -> None:
     AbcDaskError
         If the answer is no.
     """
-    from abc_dask.config import parse_bytes, setting
+    from abc_dask.base.config import parse_bytes, setting
 
     limit = parse_bytes(setting("download.ask-above"), option="ask-above")
     if yes or size <= limit:

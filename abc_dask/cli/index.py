@@ -20,7 +20,7 @@ def index(files: tuple[str, ...], layer: str) -> None:
     Commands with --h5ad do the same on first use.
     """
     from abc_dask.atlas import Atlas
-    from abc_dask.messages import format_bytes, text_table
+    from abc_dask.base.messages import format_bytes, text_table
 
     atlas = Atlas.from_h5ad(files, layer=layer)
     table = atlas.index_files()

@@ -102,7 +102,7 @@ def markers(source: str, by: tuple[str, ...], **options: Any) -> None:
     from abc_dask.analysis.group_table import FORMATS
     from abc_dask.analysis.markers import WARNING, find_markers
     from abc_dask.cli.markers_text import markers_record, markers_text
-    from abc_dask.stores.gene_store import require_store
+    from abc_dask.results.gene_store import require_store
 
     top = options.pop("top")
     options["groups"] = list(options["groups"]) or None
@@ -164,7 +164,7 @@ def _run(
     **options: Any,
 ) -> None:
     """Make a table of a store, and write it if it has an output."""
-    from abc_dask.stores.gene_store import computing, request_of, require_store, write_table
+    from abc_dask.results.gene_store import computing, request_of, require_store, write_table
 
     cluster = {name: options.pop(name) for name in NAMES}
     store = require_store(source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from abc_dask.messages import enumerate_names, plural, text_table
+from abc_dask.base.messages import enumerate_names, plural, text_table
 
 if TYPE_CHECKING:
     from abc_dask.analysis.markers import Markers

@@ -7,13 +7,13 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import echo
 from abc_dask.cli.common import is_quiet
-from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
+    from abc_dask.results.view import View
     from abc_dask.store.gene_store import GeneStore
-    from abc_dask.view import View
 
 
 def columns_of(view: View, names: Iterable[str]) -> list[str]:
@@ -71,8 +71,8 @@ def open_finished(path: str) -> View:
     UsageError
         If it is a store.
     """
+    from abc_dask.results.view import open_view
     from abc_dask.store.folder import is_store
-    from abc_dask.view import open_view
 
     if "://" in path or is_store(Path(path).expanduser()):
         raise UsageError(f"{path} is a store, not a view; see abc-dask store info {quote(path)}")
@@ -92,12 +92,12 @@ def open_genes(path: str, genes: Sequence[str], option: str = "--genes") -> View
     from abc_dask.store.folder import is_store
 
     if "://" not in path and not is_store(Path(path)):
-        from abc_dask.view import open_view
+        from abc_dask.results.view import open_view
 
         return open_view(path)
     from abc_dask.plan.request import Request
+    from abc_dask.results.store_view import view_of_store
     from abc_dask.store.gene_store import open_store
-    from abc_dask.stores.store_view import view_of_store
 
     store = open_store(path)
     named = [name for name in genes if name not in store.columns]

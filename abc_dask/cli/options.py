@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import echo, show_made
 from abc_dask.cli.parameters import ListArgument, Option, PairOption
-from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
     from abc_dask.release.manifest import FileEntry
-    from abc_dask.view import View
+    from abc_dask.results.view import View
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

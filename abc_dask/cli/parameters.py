@@ -82,7 +82,7 @@ class Option(click.Option):
         """Return the setting of dask.config if there is one, else the option's own default."""
         # neither help nor completion waits for Dask
         if call and self._is_shared and self.name and not ctx.resilient_parsing:
-            from abc_dask.config import setting
+            from abc_dask.base.config import setting
 
             value = setting(self.name.replace("_", "-"))
             if value is not None:

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import group, show_written
 from abc_dask.cli.opened import columns_of, open_genes
 from abc_dask.cli.options import limits, names_option
-from abc_dask.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abc_dask.base.errors import DownloadError
+from abc_dask.base.messages import enumerate_names, format_bytes, plural, text_table
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.options import (
@@ -16,8 +18,6 @@ from abc_dask.cli.options import (
     release_option,
     write_json,
 )
-from abc_dask.errors import DownloadError
-from abc_dask.messages import enumerate_names, format_bytes, plural, text_table
 from abc_dask.release.origin import origin, release_text
 
 if TYPE_CHECKING:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import command, show_written
 from abc_dask.cli.common import is_quiet
 from abc_dask.cli.opened import columns_of, open_genes
 from abc_dask.cli.options import limits, names_option
 from abc_dask.cli.plot import download_base, palette
-from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.analysis.markers import Markers
-    from abc_dask.view import View
+    from abc_dask.results.view import View
 
 
 @command()
@@ -95,9 +95,9 @@ def _markers(out: str, by: str) -> Markers:
 
 def _explore(view: View, folder: Path, download_base: str | None, *, overwrite: bool) -> None:
     """Write the explorer's folder of the page's genes, unless that of the same view is there."""
+    from abc_dask.base.progress import Progress
     from abc_dask.explore.build import build_folder, provenance_of_folder
     from abc_dask.explore.contents import view_contents
-    from abc_dask.progress import Progress
 
     contents = view_contents(view, download_base=download_base)
     if view.info["content"] and provenance_of_folder(folder) == contents.provenance:

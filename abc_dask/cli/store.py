@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import echo, group, show, show_made
 from abc_dask.cli.common import is_quiet
@@ -22,7 +23,6 @@ from abc_dask.cli.options import (
     open_atlas,
     output_options,
 )
-from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
@@ -102,7 +102,7 @@ def build(output: str, *, yes: bool, **options: Any) -> None:
 
 
 def _plan_only(atlas: Atlas, output: str, options: dict[str, Any]) -> None:
-    from abc_dask.messages import plural
+    from abc_dask.base.messages import plural
     from abc_dask.run.store_array import write_store_plan
 
     names = ("normalization", "layout", "block_cells", "add_to")
@@ -125,8 +125,8 @@ def _plan_only(atlas: Atlas, output: str, options: dict[str, Any]) -> None:
 @click.argument("path", metavar="STORE.zarr")
 def verify(path: str) -> None:
     """Read all of a store again and compare every byte with what was written."""
-    from abc_dask.messages import plural
-    from abc_dask.stores.gene_store import require_store
+    from abc_dask.base.messages import plural
+    from abc_dask.results.gene_store import require_store
 
     opened = require_store(path)
     opened.verify()
@@ -150,7 +150,7 @@ def precompute(path: str, *, by: tuple[str, ...], **cluster: Any) -> None:
 
     Then summarize, and markers by t, answer at once for these columns, without reading values.
     """
-    from abc_dask.stores.precomputed import precompute_store
+    from abc_dask.results.precomputed import precompute_store
 
     show_store(precompute_store(path, list(by), progress=not is_quiet(), **cluster))
 
@@ -159,7 +159,7 @@ def precompute(path: str, *, by: tuple[str, ...], **cluster: Any) -> None:
 @click.argument("path", metavar="STORE.zarr")
 def info(path: str) -> None:
     """Show what a store holds and where it is from."""
-    from abc_dask.stores.gene_store import require_store
+    from abc_dask.results.gene_store import require_store
 
     opened = require_store(path)
     show(lambda: store_text(opened), lambda: _record(opened))
@@ -189,9 +189,9 @@ def export(
     overwrite: bool,
 ) -> None:
     """Write all genes of a store, or some, as one AnnData (X is CSC), or for cell_type_mapper."""
-    from abc_dask.messages import plural
+    from abc_dask.base.messages import plural
+    from abc_dask.results.gene_store import require_store
     from abc_dask.run.store_export import export_store
-    from abc_dask.stores.gene_store import require_store
 
     opened = require_store(path)
     names = genes_of(opened, genes) or None
@@ -238,7 +238,7 @@ def _record(opened: GeneStore) -> dict[str, Any]:
 
 def store_text(opened: GeneStore) -> str:
     """Sum up a store: cells, genes, values, bytes, patches, and where it is from."""
-    from abc_dask.messages import enumerate_names, format_bytes, plural
+    from abc_dask.base.messages import enumerate_names, format_bytes, plural
     from abc_dask.release.origin import release_text
 
     info, said = opened.info, opened.info.provenance

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.opened import columns_of, genes_of
 from abc_dask.cli.options import names_option
-from abc_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from abc_dask.analysis.summary import Summary
@@ -80,7 +80,7 @@ def summarize(
 
 def _of_view(source: str, *, output: str | None, overwrite: bool, **options: Any) -> None:
     from abc_dask.cli.summary_text import check_table, write_summary
-    from abc_dask.view import open_view
+    from abc_dask.results.view import open_view
 
     for name in ("all_genes", "normalization", *NAMES):
         if options.pop(name):
@@ -100,7 +100,7 @@ def _of_view(source: str, *, output: str | None, overwrite: bool, **options: Any
 def _of_store(
     source: str, *, output: str | None, overwrite: bool, all_genes: bool, **options: Any
 ) -> None:
-    from abc_dask.stores.gene_store import open_store, request_of, write_table
+    from abc_dask.results.gene_store import open_store, request_of, write_table
 
     cluster = {name: options.pop(name) for name in NAMES}
     if options.pop("download_base"):

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from abc_dask.analysis.summary import Summary
+from abc_dask.base.errors import PathError, UsageError, ViewError
+from abc_dask.base.messages import enumerate_names, plural, text_table
 from abc_dask.disk.files import replacing, sweep
-from abc_dask.errors import PathError, UsageError, ViewError
-from abc_dask.messages import enumerate_names, plural, text_table
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.parquet_view import SCHEMA_KEY
 

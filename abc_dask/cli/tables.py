@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abc_dask.base.columns import METADATA_DIRECTORY
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.options import atlas_options, names_argument, normalization, open_atlas
-from abc_dask.columns import METADATA_DIRECTORY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def matrices(normalization: str, **options: Any) -> None:
 @click.option("--most", default=20, show_default=True, help="Matches shown for a text.")
 def genes(texts: tuple[str, ...], most: int, **options: Any) -> None:
     """Look up genes whose symbol or identifier contains TEXT; exact matches come first."""
-    from abc_dask.messages import text_table
+    from abc_dask.base.messages import text_table
 
     atlas = _atlas_or_all(options)
     found = {text: atlas.search_genes(text) for text in texts}
@@ -84,8 +84,8 @@ def _first(table: pd.DataFrame, most: int) -> list[list[str]]:
 
 
 def _unknown(texts: list[str], atlas: Atlas | Atlases) -> Exception:
-    from abc_dask.errors import GeneError
-    from abc_dask.messages import nearest
+    from abc_dask.base.errors import GeneError
+    from abc_dask.base.messages import nearest
 
     tables = atlas.search_genes("")
     symbols = tables["gene_symbol"].dropna().unique()
@@ -108,7 +108,7 @@ def _atlas_or_all(options: dict[str, Any]) -> Atlas | Atlases:
 
 def _note_left_out(table: pd.DataFrame) -> None:
     """Print which directories are not in a table, and why the first one is not."""
-    from abc_dask.messages import enumerate_names
+    from abc_dask.base.messages import enumerate_names
 
     left_out = table.attrs.get("left_out")
     if left_out and not is_quiet():

@@ -6,16 +6,16 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abc_dask.base.columns import METADATA_DIRECTORY
+from abc_dask.base.messages import enumerate_names, format_bytes, plural, text_table
 from abc_dask.cli.common import is_verbose
-from abc_dask.columns import METADATA_DIRECTORY
-from abc_dask.messages import enumerate_names, format_bytes, plural, text_table
 from abc_dask.release.origin import release_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from abc_dask.results.view import View
     from abc_dask.run.subset import Subset
-    from abc_dask.view import View
 
 MATRIX = "feature matrix"
 

@@ -30,7 +30,7 @@ def info(out: str) -> None:
 @click.argument("out", metavar="OUT")
 def verify(out: str) -> None:
     """Hash every file again; on damage name the part and exit with 1."""
-    from abc_dask.messages import format_bytes, plural
+    from abc_dask.base.messages import format_bytes, plural
 
     opened = open_finished(out)
     opened.verify()

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from abc_dask.base.errors import ReleaseError
 from abc_dask.disk.checked_parquet import is_sealed
 from abc_dask.disk.files import cannot_write, replacing, sweep
 from abc_dask.disk.ownership import is_trusted
 from abc_dask.disk.retry import patiently
-from abc_dask.errors import ReleaseError
 
 FOLDER = ".abc_dask"
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from abc_dask.errors import (
+from abc_dask.base.errors import (
     AbcDaskError,
     DamagedFileError,
     MissingFileError,

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from abc_dask.base.errors import CacheError
+from abc_dask.base.records import loads
 from abc_dask.disk.checked_parquet import SealError, opened_sealed, seal
 from abc_dask.disk.files import unreadable
-from abc_dask.errors import CacheError
-from abc_dask.records import loads
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ def read_note(path: Path | str, key: bytes) -> bytes:
 
 
 def read_record(kind: type[T], path: Path | str, key: bytes) -> T:
-    """Read a record (`abc_dask.records`) that was written into a kept table's metadata.
+    """Read a record (`abc_dask.base.records`) that was written into a kept table's metadata.
 
     Raises
     ------

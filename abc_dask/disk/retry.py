@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from abc_dask.config import setting
-from abc_dask.errors import UnavailableFileError
+from abc_dask.base.config import setting
+from abc_dask.base.errors import UnavailableFileError
 
 T = TypeVar("T")
 

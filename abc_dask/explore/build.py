@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 from abc_dask._version import __version__
 from abc_dask.analysis.plots.colors import distinct_colors
+from abc_dask.base.errors import PathError
 from abc_dask.disk.files import sha256
-from abc_dask.errors import PathError
 from abc_dask.explore.contents import Contents
 from abc_dask.explore.encode import (
     exact_file,

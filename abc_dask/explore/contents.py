@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL
-from abc_dask.errors import AbcDaskError, UsageError
-from abc_dask.messages import names_of, nearest
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import AbcDaskError, UsageError
+from abc_dask.base.messages import names_of, nearest
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 from abc_dask.release.coordinates import SECTION

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 
 # Stands for a place that is not there.
 NOWHERE = 65_535

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from abc_dask.analysis.cell_lists import CellList, require_others
 from abc_dask.analysis.gene_tasks import Arrays, GeneTask, compute_task
 from abc_dask.analysis.markers import WARNING, Markers, find_markers
-from abc_dask.errors import AbcDaskError, UsageError
+from abc_dask.base.errors import AbcDaskError, UsageError
 from abc_dask.explore.store_contents import StoreContents
 
 SELECTIONS = ("selection-A", "selection-B")

@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abc_dask.errors import AbcDaskError, UsageError
+from abc_dask.base.errors import AbcDaskError, UsageError
 from abc_dask.explore.build import META, Prepared, Progress, prepare
 from abc_dask.explore.contents import Contents
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL, GENE_SYMBOL
-from abc_dask.errors import UsageError
+from abc_dask.base.columns import CELL_LABEL, GENE_SYMBOL
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import names_of
 from abc_dask.explore.contents import XY, Gene, cells_that_fit, chosen_genes
-from abc_dask.messages import names_of
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 from abc_dask.release.coordinates import SECTION

@@ -7,7 +7,7 @@ from itertools import product
 import h5py
 import numpy as np
 
-from abc_dask.errors import DamagedFileError
+from abc_dask.base.errors import DamagedFileError
 from abc_dask.matrix.codecs import DEFLATE
 from abc_dask.matrix.hdf5 import chunk_bytes, stored_filters
 from abc_dask.matrix.inflation import HARMLESS, KEEP, most_bytes, require_bounded

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import DamagedFileError
+from abc_dask.base.errors import DamagedFileError
 from abc_dask.matrix.source import Source, read_at
 
 _LAYOUT, _CONTINUATION = 0x0008, 0x0010

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import DamagedFileError
+from abc_dask.base.errors import DamagedFileError
 from abc_dask.matrix.codecs import decode
 from abc_dask.matrix.h5ad import StoredArray
 from abc_dask.matrix.kernels import PIECE_VALUES, Segments, take, wanted_pieces

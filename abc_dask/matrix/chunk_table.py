@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from abc_dask.base.errors import DamagedFileError
+from abc_dask.base.records import dumps
 from abc_dask.disk.kept_table import read_record, write_cached
-from abc_dask.errors import DamagedFileError
 from abc_dask.matrix.chunk_index import ChunkIndex
 from abc_dask.matrix.codecs import can_decode
 from abc_dask.matrix.h5ad import MatrixFile, StoredArray
 from abc_dask.matrix.hdf5 import check_dataset, opened, stored_filters
-from abc_dask.records import dumps
 
 _LAYOUT = b"abc_dask.chunks"
 

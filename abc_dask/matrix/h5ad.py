@@ -16,9 +16,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import DamagedFileError, UsageError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import DamagedFileError, UsageError
 from abc_dask.matrix.chunk_index import ChunkIndex
 from abc_dask.matrix.codecs import Filter
 from abc_dask.matrix.frame import Frame
@@ -32,7 +33,6 @@ from abc_dask.matrix.hdf5 import (
     require_sound_start,
     text,
 )
-from abc_dask.messages import enumerate_names
 
 # Where anndata before 0.7 had raw/X.
 _OLD_RAW = "raw.X"

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import DamagedFileError
+from abc_dask.base.records import dumps
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
 from abc_dask.disk.kept_table import read_cached, read_record, write_cached
-from abc_dask.errors import DamagedFileError
 from abc_dask.matrix.chunk_index import ChunkIndex
 from abc_dask.matrix.chunk_table import read_arrays, write_chunks
 from abc_dask.matrix.h5ad import MatrixFile, look_at, read_gene_identifiers, read_gene_symbols
-from abc_dask.records import dumps
 
 _LAYOUT = b"abc_dask.layout"
 

@@ -12,8 +12,8 @@ from typing import NoReturn, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.base.errors import DamagedFileError, UnavailableFileError
 from abc_dask.disk.files import Fingerprint, cannot_read
-from abc_dask.errors import DamagedFileError, UnavailableFileError
 
 Bytes = NDArray[np.uint8]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from abc_dask.errors import DownloadError
+from abc_dask.base.errors import DownloadError
 from abc_dask.net.client import Body
 from abc_dask.net.validator import Validator
 

@@ -27,7 +27,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from abc_dask.errors import DownloadError
+from abc_dask.base.errors import DownloadError
 from abc_dask.net.redirects import checked_redirect
 from abc_dask.net.retries import UNKNOWN_HOST, TransientError, retry_after
 from abc_dask.net.settings import HttpSettings

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
 
-from abc_dask.errors import DownloadError
-from abc_dask.terminal import quoted, without_password
+from abc_dask.base.errors import DownloadError
+from abc_dask.base.terminal import quoted, without_password
 
 
 def checked_redirect(

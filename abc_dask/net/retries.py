@@ -7,7 +7,7 @@ from collections import Counter
 import urllib3
 from urllib3.util import Retry
 
-from abc_dask.errors import DownloadError
+from abc_dask.base.errors import DownloadError
 from abc_dask.net.settings import HttpSettings
 
 # Why a request failed whose host has no address.

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import quote, unquote, urlsplit
 
-from abc_dask.config import parse_bytes, setting
-from abc_dask.errors import UsageError
-from abc_dask.terminal import quoted, without_password
+from abc_dask.base.config import parse_bytes, setting
+from abc_dask.base.errors import UsageError
+from abc_dask.base.terminal import quoted, without_password
 
 
 @dataclass(frozen=True)

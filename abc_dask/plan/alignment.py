@@ -10,7 +10,7 @@ from functools import cache as memoized
 
 import numpy as np
 
-from abc_dask.errors import TableError
+from abc_dask.base.errors import TableError
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.row_table import AlignedRows, write_details
 from abc_dask.release.annotation import Annotation

@@ -9,7 +9,7 @@ from itertools import chain
 
 import pyarrow as pa
 
-from abc_dask.columns import GENE_IDENTIFIER
+from abc_dask.base.columns import GENE_IDENTIFIER
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.index import MatrixIndex, union_of_genes

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask._version import FORMAT_VERSION
+from abc_dask.base.records import from_json, to_json
 from abc_dask.matrix.h5ad import MatrixFile
-from abc_dask.records import from_json, to_json
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.gene_names import Gene
 from abc_dask.release.origin import origin

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
-from abc_dask.errors import GeneError, UsageError
+from abc_dask.base.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.base.errors import GeneError, UsageError
+from abc_dask.base.messages import enumerate_names, plural
 from abc_dask.matrix.index import MatrixIndex
-from abc_dask.messages import enumerate_names, plural
 from abc_dask.plan.alignment import Looking, align_rows, selection_digest
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import Plan, plan_blocks, row_costs

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypedDict
 
-from abc_dask.config import parse_bytes, setting
-from abc_dask.messages import names_of
+from abc_dask.base.config import parse_bytes, setting
+from abc_dask.base.messages import names_of
 from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.selection import CellChoice
 

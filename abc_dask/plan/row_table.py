@@ -23,14 +23,14 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import DamagedFileError
+from abc_dask.base.messages import plural
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.kept_table import read_cached, read_cached_rows, write_cached
-from abc_dask.errors import DamagedFileError
 from abc_dask.matrix.h5ad import MatrixFile, read_labels, read_row_sizes
 from abc_dask.matrix.index import MatrixIndex, duplicates
 from abc_dask.matrix.kernels import value_dtype
-from abc_dask.messages import plural
 from abc_dask.plan.plan import PlannedMatrix
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.manifest import FeatureMatrix

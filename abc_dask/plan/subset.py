@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import format_bytes, plural
 from abc_dask.disk.kept_table import read_cached, write_cached
-from abc_dask.errors import UsageError
-from abc_dask.messages import format_bytes, plural
 from abc_dask.plan.alignment import align_rows
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import Plan, plan_blocks, row_costs

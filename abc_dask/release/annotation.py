@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from abc_dask.base.errors import TableError
 from abc_dask.disk.kept_table import read_cached, read_cached_rows, read_note, write_cached
-from abc_dask.errors import TableError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,18 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from abc_dask.columns import (
+from abc_dask.base.columns import (
     CELL_LABEL,
     DATASET_LABEL,
     FEATURE_MATRIX_LABEL,
     METADATA_DIRECTORY,
 )
+from abc_dask.base.errors import TableError
+from abc_dask.base.messages import enumerate_names, plural
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint
 from abc_dask.disk.kept_table import ROW_GROUP, opened_cached, read_cached, read_described
-from abc_dask.errors import TableError
-from abc_dask.messages import enumerate_names, plural
 from abc_dask.release.csv_table import cached_table
 from abc_dask.release.manifest import CELL_METADATA
 from abc_dask.release.release import Release

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from abc_dask.errors import UsageError
-from abc_dask.messages import shortened
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import shortened
 from abc_dask.release.comparison import (
     BOOLEAN,
     NUMBER,

@@ -6,7 +6,7 @@ are places in that section.
 
 from __future__ import annotations
 
-from abc_dask.errors import AbcDaskError, UsageError
+from abc_dask.base.errors import AbcDaskError, UsageError
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.annotations import Annotations
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from abc_dask.columns import GENE_IDENTIFIER
+from abc_dask.base.columns import GENE_IDENTIFIER
+from abc_dask.base.errors import TableError
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint, unreadable
-from abc_dask.errors import TableError
 from abc_dask.release.column_types import ARROW, NOTHING, TEXT, kinds_of, typed
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from abc_dask.errors import GeneError, UsageError
-from abc_dask.messages import enumerate_names, plural
+from abc_dask.base.errors import GeneError, UsageError
+from abc_dask.base.messages import enumerate_names, plural
 from abc_dask.release.gene_names import Gene, GeneNames
 from abc_dask.release.user_list import GENES, UserList
 

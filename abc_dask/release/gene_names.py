@@ -11,9 +11,9 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
-from abc_dask.errors import GeneError
-from abc_dask.messages import enumerate_names, nearest, plural
+from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import GeneError
+from abc_dask.base.messages import enumerate_names, nearest, plural
 
 # So many unknown names a message tells.
 _MOST_TOLD = 1000

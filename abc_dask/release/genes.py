@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import TableError, UnknownNameError
+from abc_dask.base.messages import enumerate_names, nearest, plural
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import TableError, UnknownNameError
-from abc_dask.messages import enumerate_names, nearest, plural
 from abc_dask.release.manifest import FileEntry, Manifest
 
 

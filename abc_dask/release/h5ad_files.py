@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.base.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.base.errors import DamagedFileError, ReleaseError, UnknownNameError
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import DamagedFileError, ReleaseError, UnknownNameError
 from abc_dask.matrix.frame import Frame
 from abc_dask.matrix.hdf5 import check_dataset, member, opened, strings
 from abc_dask.matrix.source import Source

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from abc_dask.columns import CELL_LABEL
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.release.linked_tables import BASE, WITH_ANNOTATIONS, LinkedTable
 
 MOST_JOINS = 3

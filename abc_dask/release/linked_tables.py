@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from abc_dask.columns import CELL_LABEL
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import TableError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import TableError
-from abc_dask.messages import enumerate_names
 from abc_dask.release.csv_table import csv_header
 from abc_dask.release.genes import gene_tables
 from abc_dask.release.manifest import CELL_METADATA, METADATA, FileEntry, Manifest

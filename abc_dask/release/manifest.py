@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from abc_dask.errors import ManifestError, UnknownNameError
-from abc_dask.messages import enumerate_names, nearest
-from abc_dask.terminal import quoted
+from abc_dask.base.errors import ManifestError, UnknownNameError
+from abc_dask.base.messages import enumerate_names, nearest
+from abc_dask.base.terminal import quoted
 
 EXPRESSION_MATRICES = "expression_matrices"
 

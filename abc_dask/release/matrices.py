@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.errors import ReleaseError, UnknownNameError
-from abc_dask.messages import enumerate_names, nearest
+from abc_dask.base.errors import ReleaseError, UnknownNameError
+from abc_dask.base.messages import enumerate_names, nearest
 from abc_dask.release.cell_table import CellTable, directories_of
 from abc_dask.release.manifest import FeatureMatrix, Manifest
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
-from abc_dask.errors import GeneError, UsageError
-from abc_dask.messages import enumerate_names
+from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import GeneError, UsageError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.release.gene_names import Gene, GeneNames
 
 ENDING = "_ortholog"

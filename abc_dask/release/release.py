@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abc_dask.disk.files import cannot_read, require_utf8
-from abc_dask.errors import (
+from abc_dask.base.errors import (
     DamagedFileError,
     ManifestError,
     MissingFileError,
     ReleaseError,
     UnknownNameError,
 )
-from abc_dask.messages import enumerate_names, format_bytes, html_table, nearest, plural
+from abc_dask.base.messages import enumerate_names, format_bytes, html_table, nearest, plural
+from abc_dask.disk.files import cannot_read, require_utf8
 from abc_dask.release.manifest import FileEntry, Manifest
 from abc_dask.release.origin import origin
 from abc_dask.release.term_order import TermOrder

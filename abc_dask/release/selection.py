@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL
-from abc_dask.errors import UsageError
-from abc_dask.messages import nearest, plural
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import nearest, plural
 from abc_dask.release.condition import Condition
 from abc_dask.release.user_list import CELLS, UserList, header_key
 

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import METADATA_DIRECTORY
-from abc_dask.config import setting
+from abc_dask.base.columns import METADATA_DIRECTORY
+from abc_dask.base.config import setting
+from abc_dask.base.errors import TableError, UsageError
+from abc_dask.base.messages import nearest
 from abc_dask.disk.cache import Cache
-from abc_dask.errors import TableError, UsageError
-from abc_dask.messages import nearest
 from abc_dask.release.annotation import Annotation, is_missing, natural_key
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.cell_table import CellTable, directories_of

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import pandas as pd
 
+from abc_dask.base.errors import TableError, UnknownNameError
+from abc_dask.base.messages import enumerate_names, nearest
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import TableError, UnknownNameError
-from abc_dask.messages import enumerate_names, nearest
 from abc_dask.release.csv_table import cached_table
 from abc_dask.release.linked_tables import CLUSTER_ALIAS
 from abc_dask.release.manifest import FileEntry, Manifest

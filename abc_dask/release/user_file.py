@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from abc_dask.errors import TableError, UnknownNameError
+from abc_dask.base.errors import TableError, UnknownNameError
 
 _GZIP = b"\x1f\x8b"
 

@@ -17,8 +17,8 @@ from itertools import chain, islice
 
 import pyarrow as pa
 
-from abc_dask.errors import TableError
-from abc_dask.messages import nearest
+from abc_dask.base.errors import TableError
+from abc_dask.base.messages import nearest
 from abc_dask.release.user_file import text_lines
 
 _CHUNK = 1 << 16

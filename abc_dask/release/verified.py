@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from abc_dask.config import setting
+from abc_dask.base.config import setting
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from abc_dask.plan.alignment import Looking
 from abc_dask.plan.inputs import Inputs
 from abc_dask.run.cluster.connect import ClusterOptions, connected

@@ -13,11 +13,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import PathError, UsageError, ViewError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.disk.files import cannot_write, replacing
 from abc_dask.disk.kept_table import read_cached, read_cached_rows, write_cached
-from abc_dask.errors import PathError, UsageError, ViewError
-from abc_dask.messages import enumerate_names
 from abc_dask.plan.alignment import selection_digest
 from abc_dask.plan.inputs import Inputs
 from abc_dask.release.annotation import VALUE, Annotation, read_values, write_values

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL
+from abc_dask.base.columns import CELL_LABEL
 from abc_dask.views.anndata_store import AnnDataStore, new_store
 from abc_dask.views.as_anndata import uns_texts
 from abc_dask.views.description import CELLS

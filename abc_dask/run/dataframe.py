@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from abc_dask.columns import CELL_LABEL
+from abc_dask.base.columns import CELL_LABEL
 from abc_dask.plan.plan import Plan
 from abc_dask.release.annotation import Annotation
 from abc_dask.run.read_block import BlockTask, Partition, read_block, tasks_of

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from abc_dask.callers import in_words_of_caller
-from abc_dask.messages import enumerate_names, format_bytes, html_table, plural
+from abc_dask.base.callers import in_words_of_caller
+from abc_dask.base.messages import enumerate_names, format_bytes, html_table, plural
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.prepare import prepare

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from abc_dask._version import FORMAT_VERSION, __version__, build
+from abc_dask.base.errors import PathError, ReleaseError, ViewError
+from abc_dask.base.progress import Progress
+from abc_dask.base.terminal import echo
 from abc_dask.disk.files import require_utf8
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import PathError, ReleaseError, ViewError
 from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
-from abc_dask.progress import Progress
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.part import Receipt, make_part, require_here, trusted_receipts
 from abc_dask.run.read_block import tasks_of
 from abc_dask.run.room import Room
 from abc_dask.run.tasks import run_tasks
 from abc_dask.run.work import Work
-from abc_dask.terminal import echo
 from abc_dask.views.content import Written, require_unique
 from abc_dask.views.formats import EXPORTS, format_of
 from abc_dask.views.held import held_info, is_made

@@ -23,9 +23,9 @@ import pandas as pd
 from abc_dask.acquire.fetch import fetch_each
 from abc_dask.acquire.fetch_plan import plan_fetch
 from abc_dask.acquire.progress import FetchProgress
-from abc_dask.columns import GENE_IDENTIFIER
-from abc_dask.errors import StoreError, TableError
-from abc_dask.messages import plural
+from abc_dask.base.columns import GENE_IDENTIFIER
+from abc_dask.base.errors import StoreError, TableError
+from abc_dask.base.messages import plural
 from abc_dask.plan.alignment import align_rows
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.prepare import find_annotations

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from abc_dask.base.errors import AbcDaskError, UsageError, ViewError
 from abc_dask.disk.files import Fingerprint, cannot_write, write_whole
-from abc_dask.errors import AbcDaskError, UsageError, ViewError
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 

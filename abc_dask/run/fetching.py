@@ -23,9 +23,9 @@ from abc_dask._version import FORMAT_VERSION
 from abc_dask.acquire.columns import fetch_columns, require_columns
 from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.progress import FetchProgress
+from abc_dask.base.errors import AbcDaskError, GeneError, ReleaseError, TableError, ViewError
+from abc_dask.base.messages import plural
 from abc_dask.disk.files import remove, write_whole
-from abc_dask.errors import AbcDaskError, GeneError, ReleaseError, TableError, ViewError
-from abc_dask.messages import plural
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import annotations_identity
 from abc_dask.plan.prepare import (

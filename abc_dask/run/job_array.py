@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from abc_dask._version import build
-from abc_dask.errors import UsageError, ViewError
-from abc_dask.messages import enumerate_names, plural
+from abc_dask.base.errors import UsageError, ViewError
+from abc_dask.base.messages import enumerate_names, plural
 from abc_dask.plan.plan import Plan, plan_from_json
 from abc_dask.run.cluster.workers import other_build
 from abc_dask.run.extraction import begin, complete

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask._version import __version__
+from abc_dask.base.errors import StoreError, ViewError
+from abc_dask.base.progress import Progress
+from abc_dask.base.records import dumps, loads
 from abc_dask.disk.files import cannot_write, remove, write_whole
-from abc_dask.errors import StoreError, ViewError
 from abc_dask.matrix.h5ad import MatrixFile
-from abc_dask.progress import Progress
-from abc_dask.records import dumps, loads
 from abc_dask.run.extraction import now, tell_made
 from abc_dask.run.part import find_receipts
 from abc_dask.run.store_plan import StorePlan

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from abc_dask._version import build
-from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.base.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.base.errors import ViewError
 from abc_dask.disk.files import Fingerprint, cannot_write, sha256, write_by, write_whole
-from abc_dask.errors import ViewError
 from abc_dask.plan.plan import Plan, RowBlock
 from abc_dask.run.read_block import BlockTask, Partition, read_block
 from abc_dask.views.parquet_view import PartContent, part_file_name, read_back, write_part

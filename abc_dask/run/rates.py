@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abc_dask.config import setting
+from abc_dask.base.config import setting
+from abc_dask.base.records import from_json, to_json
 from abc_dask.disk.files import write_whole
 from abc_dask.plan.plan import Plan
-from abc_dask.records import from_json, to_json
 from abc_dask.run.room import bytes_read
 
 _NAME = "rates.json"

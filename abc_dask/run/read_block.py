@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import DamagedFileError, UnavailableFileError
 from abc_dask.disk.kept_table import read_cached_rows
 from abc_dask.disk.retry import again
-from abc_dask.errors import DamagedFileError, UnavailableFileError
 from abc_dask.matrix.h5py_reader import MatrixReader, open_matrix
 from abc_dask.matrix.kernels import Lookup, add_column, add_hits, exact
 from abc_dask.matrix.open_rows import open_rows

@@ -9,13 +9,13 @@ from typing import Self
 
 import numpy as np
 
-from abc_dask.config import setting
+from abc_dask.base.config import setting
+from abc_dask.base.errors import ViewError
+from abc_dask.base.messages import format_bytes
+from abc_dask.base.terminal import echo
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import ViewError
-from abc_dask.messages import format_bytes
 from abc_dask.plan.plan import Plan, PlannedMatrix
 from abc_dask.plan.subset import SubsetPlan
-from abc_dask.terminal import echo
 from abc_dask.views.description import partial_path
 
 # Bytes of a cell and of each value in a view of some genes: about what they are, as measured with

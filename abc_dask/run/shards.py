@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from abc_dask.progress import Progress
+from abc_dask.base.progress import Progress
 from abc_dask.run.part import Receipt, find_receipts, require_here, with_receipt
 from abc_dask.run.tasks import run_tasks
 from abc_dask.run.work import Task

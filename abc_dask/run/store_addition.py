@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
-from abc_dask.errors import StoreError, TableError, UsageError
-from abc_dask.messages import enumerate_names, plural
+from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import StoreError, TableError, UsageError
+from abc_dask.base.messages import enumerate_names, plural
 from abc_dask.plan.alignment import Looking, align_rows
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.prepare import find_annotations

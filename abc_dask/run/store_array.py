@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from abc_dask.errors import StoreError, ViewError
-from abc_dask.messages import enumerate_names, plural
-from abc_dask.progress import Progress
+from abc_dask.base.errors import StoreError, ViewError
+from abc_dask.base.messages import enumerate_names, plural
+from abc_dask.base.progress import Progress
 from abc_dask.run.make_store import (
     Making,
     Precompute,

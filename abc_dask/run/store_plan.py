@@ -13,9 +13,9 @@ from typing import Any, TypedDict
 import pandas as pd
 
 from abc_dask._version import FORMAT_VERSION
-from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
-from abc_dask.errors import ReleaseError, UsageError
-from abc_dask.messages import names_of
+from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import ReleaseError, UsageError
+from abc_dask.base.messages import names_of
 from abc_dask.plan.alignment import Looking, align_rows, selection_digest
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import PlannedMatrix, annotations_identity

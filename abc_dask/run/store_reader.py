@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.base.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.release.annotation import Annotation
 from abc_dask.store.dataframe import opened
 from abc_dask.store.gene_store import GeneStore, open_store

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from abc_dask.base.records import dumps, loads
 from abc_dask.disk.files import sha256
-from abc_dask.records import dumps, loads
 from abc_dask.run.part import Receipt, with_receipt
 from abc_dask.store.assemble import Shard, ShardTask, assemble_shard
 from abc_dask.store.packing import pack_block

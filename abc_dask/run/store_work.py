@@ -17,15 +17,15 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import StoreError, ViewError
+from abc_dask.base.records import dumps, from_json, loads, to_json
 from abc_dask.disk.files import replacing, write_whole
 from abc_dask.disk.kept_table import read_cached, write_cached
 from abc_dask.disk.numpy_file import load_array
-from abc_dask.errors import StoreError, ViewError
 from abc_dask.plan.plan import PlannedMatrix
 from abc_dask.plan.row_table import AlignedRows
 from abc_dask.plan.subset import matrix_genes
-from abc_dask.records import dumps, from_json, loads, to_json
 from abc_dask.release.annotation import Annotation, is_missing
 from abc_dask.store.build import row_pointers
 from abc_dask.store.description import StoreMatrix

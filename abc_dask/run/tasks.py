@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abc_dask._version import build
-from abc_dask.config import setting
-from abc_dask.errors import AbcDaskError, ClusterError
-from abc_dask.messages import plural
-from abc_dask.progress import Progress
+from abc_dask.base.config import setting
+from abc_dask.base.errors import AbcDaskError, ClusterError
+from abc_dask.base.messages import plural
+from abc_dask.base.progress import Progress
 from abc_dask.run.cluster.interrupts import raise_interrupt
 from abc_dask.run.cluster.workers import Workers
 from abc_dask.run.part import Receipt, receipt_path

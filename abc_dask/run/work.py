@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from abc_dask._version import build
-from abc_dask.errors import AbcDaskError, ClusterError
-from abc_dask.messages import plural
+from abc_dask.base.errors import AbcDaskError, ClusterError
+from abc_dask.base.messages import plural
 from abc_dask.run.cluster.workers import other_build
 
 

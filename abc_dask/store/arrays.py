@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from abc_dask.errors import StoreError
+from abc_dask.base.errors import StoreError
 from abc_dask.store.description import DESCRIPTION
 
 # Decoded bytes that the metadata of an array may ask for.

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.base.errors import StoreError
 from abc_dask.disk.files import replacing
 from abc_dask.disk.numpy_file import load_array
-from abc_dask.errors import StoreError
 from abc_dask.store.block_file import Packed, weigh_values
 from abc_dask.store.blosc import frame_of
 from abc_dask.store.description import SHARD_GENES

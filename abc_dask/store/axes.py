@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
-from abc_dask.errors import GeneError, StoreError, UsageError
-from abc_dask.messages import names_of, nearest
+from abc_dask.base.columns import CELL_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import GeneError, StoreError, UsageError
+from abc_dask.base.messages import names_of, nearest
 from abc_dask.release.gene_names import GeneNames
 from abc_dask.store.arrays import Arrays, Folder, as_numpy
 from abc_dask.store.description import SHARD_GENES, StoreInfo, StoreMatrix

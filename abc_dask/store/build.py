@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import StoreError
+from abc_dask.base.errors import StoreError
 from abc_dask.matrix.h5ad import MatrixFile, read_indptr
 from abc_dask.matrix.kernels import value_dtype
 from abc_dask.matrix.row_reader import RowRange

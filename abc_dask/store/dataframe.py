@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from abc_dask.errors import StoreError
+from abc_dask.base.errors import StoreError
 
 if TYPE_CHECKING:
     import dask.dataframe as dd

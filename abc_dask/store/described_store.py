@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.errors import StoreError
-from abc_dask.messages import plural
+from abc_dask.base.errors import StoreError
+from abc_dask.base.messages import plural
 from abc_dask.store.arrays import Arrays, Folder, read_description, read_root
 from abc_dask.store.axes import Axes
 from abc_dask.store.description import (

@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from abc_dask.errors import StoreError, UsageError
-from abc_dask.messages import format_bytes, html_table, plural
+from abc_dask.base.errors import StoreError, UsageError
+from abc_dask.base.messages import format_bytes, html_table, plural
 
 # Changes when a reader of today would misread what is written; kept in zarr.json and uns.
 STORE_VERSION = 1

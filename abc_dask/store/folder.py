@@ -9,8 +9,8 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
+from abc_dask.base.errors import NoStoreError, StoreError
 from abc_dask.disk.files import cannot_read
-from abc_dask.errors import NoStoreError, StoreError
 from abc_dask.store.arrays import Folder
 
 # Files that are open at a time.

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.columns import GENE_SYMBOL
-from abc_dask.errors import GeneError, StoreError, UsageError
-from abc_dask.messages import names_of, plural
+from abc_dask.base.columns import GENE_SYMBOL
+from abc_dask.base.errors import GeneError, StoreError, UsageError
+from abc_dask.base.messages import names_of, plural
 from abc_dask.store.axes import chosen_cells, label_index
 from abc_dask.store.counts import log2_values
 from abc_dask.store.described_store import DescribedStore

@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
-from abc_dask.errors import StoreError
-from abc_dask.messages import plural
+from abc_dask.base.errors import StoreError
+from abc_dask.base.messages import plural
 from abc_dask.store.arrays import Folder
 from abc_dask.store.axes import Axes
 from abc_dask.store.description import DESCRIPTION, StoreInfo

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER
+from abc_dask.base.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER
+from abc_dask.base.errors import StoreError
 from abc_dask.disk.files import fsync_directory, fsync_file
-from abc_dask.errors import StoreError
 from abc_dask.store.assemble import Gathered, Shard
 from abc_dask.store.blosc import LEVEL, MAX_BYTES
 from abc_dask.store.description import (

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.base.errors import StoreError
 from abc_dask.disk.numpy_file import load_array
-from abc_dask.errors import StoreError
 from abc_dask.store.assemble import Gathered
 from abc_dask.store.blosc import decode_frame, part_of
 from abc_dask.store.blosc import pack_block as pack_values

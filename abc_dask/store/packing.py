@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from abc_dask.base.errors import DamagedFileError, StoreError
 from abc_dask.disk.numpy_file import load_array
-from abc_dask.errors import DamagedFileError, StoreError
 from abc_dask.store.arena import Arena, memory, most_genes
 from abc_dask.store.block_file import Packed, weigh_columns
 from abc_dask.store.blosc import pack_block as pack_values

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import StoreError
+from abc_dask.base.errors import StoreError
 from abc_dask.store.arrays import Arrays, as_numpy
 from abc_dask.store.description import StoreInfo
 

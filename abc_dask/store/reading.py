@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import StoreError
+from abc_dask.base.errors import StoreError
 from abc_dask.store.arrays import Folder
 from abc_dask.store.blosc import decode_frame, decode_planes, part_of
 

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 
-from abc_dask.errors import DownloadError, StoreError
+from abc_dask.base.errors import DownloadError, StoreError
 from abc_dask.net.client import Body, Client
 from abc_dask.net.retries import Attempts, TransientError
 from abc_dask.net.settings import HttpSettings

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import DamagedFileError
+from abc_dask.base.errors import DamagedFileError
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.matrix.h5py_reader import open_matrix
 from abc_dask.matrix.kernels import check_range, exact, value_dtype

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from abc_dask.base.errors import PathError, UsageError, ViewError
+from abc_dask.base.messages import enumerate_names
+from abc_dask.base.progress import Progress, shown
 from abc_dask.disk.files import cannot_write, write_whole
-from abc_dask.errors import PathError, UsageError, ViewError
-from abc_dask.messages import enumerate_names
-from abc_dask.progress import Progress, shown
 from abc_dask.release.release import list_releases
 
 CELLS, SECTIONS = "cells", "sections"

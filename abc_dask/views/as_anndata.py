@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from abc_dask.columns import CELL_LABEL, GENE_IDENTIFIER
+from abc_dask.base.columns import CELL_LABEL, GENE_IDENTIFIER
 from abc_dask.views.anndata_store import AnnDataStore, new_store
 from abc_dask.views.content import Written
 from abc_dask.views.description import provenance_of

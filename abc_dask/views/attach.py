@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from abc_dask.config import default_base
-from abc_dask.errors import TableError, UsageError, ViewError
-from abc_dask.messages import names_of, plural
+from abc_dask.base.config import default_base
+from abc_dask.base.errors import TableError, UsageError, ViewError
+from abc_dask.base.messages import names_of, plural
 from abc_dask.release.annotation import Annotation, is_missing, read_values, write_values
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.join_rows import align

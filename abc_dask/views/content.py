@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from abc_dask.errors import ViewError
+from abc_dask.base.errors import ViewError
 from abc_dask.views.parquet_view import ContentDigest
 
 

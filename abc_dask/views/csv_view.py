@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL
+from abc_dask.base.columns import CELL_LABEL
+from abc_dask.base.errors import ViewError
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import ViewError
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.content import Written, content_digest
 from abc_dask.views.reader import Reader, ViewBlock, codes_of, label_index, naming, ordered_columns

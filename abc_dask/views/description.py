@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from abc_dask._version import FORMAT_VERSION
+from abc_dask.base.errors import PathError, ViewError
+from abc_dask.base.messages import enumerate_names, format_bytes, html_table, plural, shortened
 from abc_dask.disk.files import unreadable
-from abc_dask.errors import PathError, ViewError
-from abc_dask.messages import enumerate_names, format_bytes, html_table, plural, shortened
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.origin import release_text
 from abc_dask.views.view_file import ORDER, VIEW_FILE, read_description

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.views.as_anndata import write_h5ad
 from abc_dask.views.content import Written, content_digest
 from abc_dask.views.csv_view import CsvReader, write_csv

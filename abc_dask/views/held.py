@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from abc_dask.errors import AbcDaskError, ViewError
-from abc_dask.messages import shortened
+from abc_dask.base.errors import AbcDaskError, ViewError
+from abc_dask.base.messages import shortened
 from abc_dask.views.description import is_view, load_info
 from abc_dask.views.integrity import problems
 from abc_dask.views.overwrite import refuse_existing

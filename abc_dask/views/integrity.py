@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from abc_dask.base.errors import ViewError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.disk.files import sha256
-from abc_dask.errors import ViewError
-from abc_dask.messages import enumerate_names
 from abc_dask.views.description import VIEW, tree
 from abc_dask.views.reader import load_order, naming, require_digest
 from abc_dask.views.view_file import ORDER, VIEW_FILE

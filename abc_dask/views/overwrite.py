@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from abc_dask.base.errors import PathError
 from abc_dask.disk.files import cannot_read
-from abc_dask.errors import PathError
 from abc_dask.views.description import CELLS, is_view, partial_path, sidecar_path
 from abc_dask.views.staging import REPLACED, SIDECAR
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import AbcDaskError
+from abc_dask.base.errors import AbcDaskError
 from abc_dask.release.coordinates import SECTION, SPATIAL, XY, coordinates_of, kind_of
 from abc_dask.release.several import annotations_of_view
 from abc_dask.views.reader import Reader, View

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from abc_dask.base.errors import PathError, ViewError
 from abc_dask.disk.checked_parquet import read_seal
 from abc_dask.disk.files import cannot_write, sha256, write_by, write_whole
-from abc_dask.errors import PathError, ViewError
 from abc_dask.views.content import Written, require_unique
 from abc_dask.views.description import VIEW, provenance_of, sealed_info, tree
 from abc_dask.views.formats import EXPORTS, WRITERS, format_of

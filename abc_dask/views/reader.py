@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from abc_dask.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.base.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.base.errors import AbcDaskError, ViewError
 from abc_dask.disk.checked_parquet import opened_sealed
 from abc_dask.disk.files import Fingerprint, sha256, temporary_name, unreadable
-from abc_dask.errors import AbcDaskError, ViewError
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.view_file import ORDER, VIEW_FILE, read_order
 

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from abc_dask.base.errors import ViewError
 from abc_dask.disk.files import (
     fsync_directory,
     fsync_file,
@@ -41,7 +42,6 @@ from abc_dask.disk.files import (
     write_whole,
 )
 from abc_dask.disk.ownership import unsafe
-from abc_dask.errors import ViewError
 from abc_dask.views.description import is_view, partial_path, sidecar_path
 
 PARTS = "parts"

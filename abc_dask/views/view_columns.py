@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abc_dask.errors import AbcDaskError, UsageError
-from abc_dask.messages import names_of
+from abc_dask.base.errors import AbcDaskError, UsageError
+from abc_dask.base.messages import names_of
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.attach import find_annotations, open_annotations
 from abc_dask.views.description import DescribedView

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from abc_dask.base.errors import ViewError
 from abc_dask.disk.checked_parquet import SealError, read_seal, seal
-from abc_dask.errors import ViewError
 
 VIEW_FILE = "_view.parquet"
 KEY = b"abc_dask.view"

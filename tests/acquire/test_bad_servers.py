@@ -9,7 +9,7 @@ import pytest
 from abc_dask.acquire.fetch import fetch
 from abc_dask.acquire.fetch_context import Context
 from abc_dask.acquire.settings import FetchSettings
-from abc_dask.errors import DownloadError
+from abc_dask.base.errors import DownloadError
 from abc_dask.net.retries import UnreachableError
 from abc_dask.net.settings import HttpSettings
 from tests import http_server as hs

@@ -9,7 +9,7 @@ import pytest
 from abc_dask.acquire.check import State, check
 from abc_dask.acquire.fetch import fetch
 from abc_dask.acquire.settings import FetchSettings
-from abc_dask.errors import AbcDaskError
+from abc_dask.base.errors import AbcDaskError
 from abc_dask.net.settings import HttpSettings
 from tests import http_server as hs
 from tests.small_release import FILES, release_of

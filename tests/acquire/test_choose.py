@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from abc_dask.acquire.choose import diff, matrices_for, select, tables_for
-from abc_dask.errors import MissingFileError, ReleaseError
+from abc_dask.base.errors import MissingFileError, ReleaseError
 from abc_dask.release.manifest import Manifest
 from tests.small_release import CELLS, FILES, MANIFEST, NEEDED, X, manifest_json, release_of
 

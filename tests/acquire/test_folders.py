@@ -11,7 +11,7 @@ from abc_dask.acquire import fetch_plan
 from abc_dask.acquire import part as partial
 from abc_dask.acquire.fetch import fetch
 from abc_dask.acquire.fetch_plan import plan_fetch
-from abc_dask.errors import DownloadError
+from abc_dask.base.errors import DownloadError
 from tests.acquire.worlds import KIB, MATRIX, TABLE, entry_of, finals, quick
 from tests.small_release import names_under
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from abc_dask.acquire.fetch import fetch
-from abc_dask.errors import AbcDaskError
+from abc_dask.base.errors import AbcDaskError
 from abc_dask.release.manifest import Manifest
 from abc_dask.release.release import Release
 from tests.acquire.worlds import quick

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask.acquire.fetch import fetch
+from abc_dask.base.errors import AbcDaskError, DownloadError, UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import AbcDaskError, DownloadError, UsageError
 from abc_dask.net.settings import HttpSettings
 from tests import http_server as hs
 from tests.acquire.worlds import HASTY, KIB, MATRIX, TABLE, finals, quick

@@ -18,10 +18,10 @@ from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.fetch_plan import plan_fetch
 from abc_dask.acquire.journal import Journal, merged
 from abc_dask.acquire.settings import FetchSettings
+from abc_dask.base.errors import DownloadError
+from abc_dask.base.records import dumps
 from abc_dask.disk.files import temporary_name
-from abc_dask.errors import DownloadError
 from abc_dask.net.settings import HttpSettings
-from abc_dask.records import dumps
 from tests import http_server as hs
 from tests.acquire.worlds import KIB, MATRIX, TABLE, entry_of, finals, quick
 from tests.small_release import content_of, manifest_json, names_under, release_of

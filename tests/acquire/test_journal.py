@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abc_dask.acquire.journal import Journal, merged, missing
-from abc_dask.records import dumps
+from abc_dask.base.records import dumps
 from tests.acquire.worlds import PART
 
 

@@ -16,7 +16,7 @@ from abc_dask.acquire.remote import (
     read_manifest,
 )
 from abc_dask.acquire.settings import FetchSettings
-from abc_dask.errors import AbcDaskError, DownloadError, ManifestError, ReleaseError
+from abc_dask.base.errors import AbcDaskError, DownloadError, ManifestError, ReleaseError
 from abc_dask.net.settings import HttpSettings
 from abc_dask.release.release import Release
 from tests import http_server as hs

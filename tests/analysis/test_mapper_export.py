@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from abc_dask import open_store
 from abc_dask.analysis.precompute import precompute
+from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError, ViewError
 from abc_dask.run.mapper_export import export_for_mapper
 from tests.analysis.stores import here, store_of
 

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from abc_dask.analysis import marker_table
 from abc_dask.analysis.plots.marker_accessor import MarkerPlots
+from abc_dask.base.errors import UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError
 from tests.analysis.plots.pictures import check_texts
 
 

@@ -14,8 +14,8 @@ from statsmodels.stats.multitest import multipletests
 
 from abc_dask.analysis.cell_lists import read_lists
 from abc_dask.analysis.markers import adjusted, find_markers
+from abc_dask.base.errors import GeneError, UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import GeneError, UsageError
 from tests.analysis.stores import here, store_of
 
 pytestmark = pytest.mark.filterwarnings(

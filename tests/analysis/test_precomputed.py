@@ -19,10 +19,10 @@ from abc_dask.analysis import gene_values, precomputed
 from abc_dask.analysis.markers import find_markers
 from abc_dask.analysis.precompute import precompute
 from abc_dask.analysis.store_statistics import summarize_store
+from abc_dask.base.errors import StoreError, UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import StoreError, UsageError
+from abc_dask.results.precomputed import precompute_store
 from abc_dask.store.precomputed import STATISTICS, copy_of_values
-from abc_dask.stores.precomputed import precompute_store
 from tests.analysis.stores import here, store_of
 from tests.analysis.test_store_statistics import TABLES, oracle
 

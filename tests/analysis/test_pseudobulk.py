@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask.analysis.pseudobulk import sum_samples
-from abc_dask.errors import StoreError, UsageError
+from abc_dask.base.errors import StoreError, UsageError
 from tests.analysis.stores import here, store_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask.analysis.store_statistics import summarize_store
-from abc_dask.errors import GeneError, StoreError, UsageError
+from abc_dask.base.errors import GeneError, StoreError, UsageError
 from abc_dask.store.gene_store import open_store as open_plainly
 from tests.analysis.stores import here, store_of
 from tests.store_builder import build

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from abc_dask import Atlas, open_view
 from abc_dask.analysis.moments import Members, Moments
 from abc_dask.analysis.summary import STATISTICS, summarize
+from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError, ViewError
 from abc_dask.release.annotation import Annotation
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_view
-from abc_dask.errors import GeneError, ReleaseError, UsageError
+from abc_dask.base.errors import GeneError, ReleaseError, UsageError
 from abc_dask.run.dataframe import read_partition
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS, Quirks, write_atlas
 from tests.oracle import assert_same, expected_table

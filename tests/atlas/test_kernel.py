@@ -94,7 +94,7 @@ def test_an_error_of_a_request_ends_at_the_call(kernel):
 
 
 def test_a_real_bug_has_its_whole_traceback(kernel):
-    error = kernel.fails("from abc_dask.messages import nearest\nnearest(3, ['a'])")
+    error = kernel.fails("from abc_dask.base.messages import nearest\nnearest(3, ['a'])")
     assert error["ename"] == "AttributeError"
     assert "messages.py" in "\n".join(error["traceback"])
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from abc_dask import Atlas
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from tests.spatial import SECTIONS, write_spatial
 
 

@@ -172,7 +172,7 @@ def test_unreachable_scheduler(run, base, tmp_path, monkeypatch):
     monkeypatch.setenv("DASK_ABC_DASK__CONNECT_TIMEOUT", "0.5")
     import dask.config
 
-    from abc_dask.config import setting
+    from abc_dask.base.config import setting
 
     setting("connect-timeout")
     with dask.config.set({"abc-dask.connect-timeout": 0.5}):

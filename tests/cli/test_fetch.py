@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 import abc_dask
+from abc_dask.base.errors import AbcDaskError
 from abc_dask.cli import cli
-from abc_dask.errors import AbcDaskError
 from tests import http_server as hs
 from tests.small_release import FILES, NEEDED, VERSION, X, content_of, manifest_json
 from tests.waiting import PATIENCE, wait_until

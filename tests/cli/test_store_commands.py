@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from abc_dask import open_store
 from abc_dask.analysis import gene_tasks
+from abc_dask.base.errors import UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError
 from tests.analysis.stores import store_of
 
 pytestmark = pytest.mark.filterwarnings(

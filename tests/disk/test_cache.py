@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from abc_dask.base.errors import ReleaseError
 from abc_dask.disk.cache import FOLDER, Cache
 from abc_dask.disk.files import Fingerprint
 from abc_dask.disk.kept_table import read_cached, write_cached
-from abc_dask.errors import ReleaseError
 
 
 def writing(text: str, calls: list[str]):

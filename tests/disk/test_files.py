@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from abc_dask.base.errors import DamagedFileError, MissingFileError, ReleaseError, ViewError
 from abc_dask.disk import files
 from abc_dask.disk.files import (
     Fingerprint,
@@ -24,7 +25,6 @@ from abc_dask.disk.files import (
     temporary_name,
     write_whole,
 )
-from abc_dask.errors import DamagedFileError, MissingFileError, ReleaseError, ViewError
 
 
 def names_in(folder: Path) -> list[str]:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from abc_dask.base.errors import CacheError, ResourceError, UnavailableFileError
 from abc_dask.disk.checked_parquet import is_sealed, seal
 from abc_dask.disk.kept_table import (
     ROW_GROUP,
@@ -27,7 +28,6 @@ from abc_dask.disk.kept_table import (
     read_record,
     write_cached,
 )
-from abc_dask.errors import CacheError, ResourceError, UnavailableFileError
 
 
 def table_of(n_rows: int, seed: int = 0) -> pa.Table:

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from abc_dask import Atlas, open_view
+from abc_dask.base.errors import ReleaseError, ViewError
 from abc_dask.disk import ownership
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.kept_table import write_cached
 from abc_dask.disk.ownership import is_trusted, unsafe
-from abc_dask.errors import ReleaseError, ViewError
 from abc_dask.run.job_array import extract_part, finalize, write_plan
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

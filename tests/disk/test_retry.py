@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from abc_dask.base.errors import DamagedFileError, UnavailableFileError
 from abc_dask.disk.retry import patiently
-from abc_dask.errors import DamagedFileError, UnavailableFileError
 
 
 class Act:

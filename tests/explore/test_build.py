@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError, ViewError
 from abc_dask.explore import build
 from abc_dask.explore.build import build_folder
 from abc_dask.explore.contents import chosen_genes, view_contents

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from abc_dask.explore import layout as module
 from abc_dask.explore.layout import NOWHERE, lay_out
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from abc_dask.explore.contents import view_contents
 from abc_dask.explore.encode import exact_file, value_file
 from abc_dask.explore.server import Explorer

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError
 from abc_dask.explore import show
 from abc_dask.explore.server import Explorer
 from abc_dask.explore.store_contents import store_contents

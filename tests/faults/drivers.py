@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from abc_dask import open_view
+from abc_dask.base.errors import ViewError
 from abc_dask.disk.files import is_temporary
-from abc_dask.errors import ViewError
-from abc_dask.view import View
+from abc_dask.results.view import View
 from abc_dask.views.staging import RECEIPTS, Staging
 from tests.waiting import PATIENCE
 

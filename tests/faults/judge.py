@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import scipy.sparse
 
-from abc_dask.errors import AbcDaskError
+from abc_dask.base.errors import AbcDaskError
 from tests.strategies import plan_of, read_all
 
 from .mutations import ASKED, GENES, LABELS, matrix

@@ -1,6 +1,7 @@
 """A finished view is damaged: opening or ``view verify`` names what is wrong; never other values.
 
-Parquet parts are damaged in tests/test_view.py; here the other formats, and the description.
+Parquet parts are damaged in tests/results/test_view.py; here the other formats, and the
+description.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 
 from abc_dask import Atlas, open_view
-from abc_dask.errors import ViewError
+from abc_dask.base.errors import ViewError
 from tests.descriptions import describe, described
 
 from .conftest import BLOCK, GENES

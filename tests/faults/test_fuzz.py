@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas
-from abc_dask.errors import AbcDaskError
+from abc_dask.base.errors import AbcDaskError
 
 WORDS = [
     "Slc17a7",

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from abc_dask import Atlas
-from abc_dask.errors import ClusterError
+from abc_dask.base.errors import ClusterError
 from abc_dask.testing import reference_table
 
 base, folder, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from abc_dask import Atlas, open_view
-from abc_dask.errors import ViewError
+from abc_dask.base.errors import ViewError
 
 from .conftest import GENES, Undisturbed
 from .drivers import (

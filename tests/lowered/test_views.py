@@ -8,8 +8,8 @@ import pytest
 import zarr
 
 from abc_dask import open_view
-from abc_dask.errors import ViewError
-from tests.test_view import (  # noqa: F401 - collected here once more
+from abc_dask.base.errors import ViewError
+from tests.results.test_view import (  # noqa: F401 - collected here once more
     expected,
     test_all_formats_have_the_same_content,
     test_csv_is_the_reference_file,

@@ -27,7 +27,7 @@ LOOK = """
 import json, resource, sys
 from pathlib import Path
 from tests.strategies import identifiers_of, labels_of, plan_of, read_all
-from abc_dask.errors import AbcDaskError
+from abc_dask.base.errors import AbcDaskError
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 work = Path(sys.argv[1])
 for name in sys.argv[2:]:

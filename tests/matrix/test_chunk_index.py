@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from abc_dask.base.errors import DamagedFileError
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import DamagedFileError
 from abc_dask.matrix import chunk_index as chunkindex
 from abc_dask.matrix.chunk_index import ChunkIndex, read_chunk_index
 from abc_dask.matrix.hdf5 import check_dataset, opened

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import scipy.sparse
 
+from abc_dask.base.errors import DamagedFileError
 from abc_dask.disk.files import Fingerprint
-from abc_dask.errors import DamagedFileError
 from abc_dask.matrix import hdf5
 from abc_dask.matrix.chunk_rows import ChunkRows
 from abc_dask.matrix.h5ad import MatrixFile

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from abc_dask.errors import DamagedFileError
+from abc_dask.base.errors import DamagedFileError
 from abc_dask.matrix.h5ad import describe, read_gene_identifiers, read_gene_symbols, read_labels
 from tests.matrix.damaged import (
     GENES,

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from abc_dask.errors import DamagedFileError, MissingFileError
+from abc_dask.base.errors import DamagedFileError, MissingFileError
 from abc_dask.matrix.h5ad import (
     describe,
     read_gene_identifiers,

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from abc_dask.errors import DamagedFileError
+from abc_dask.base.errors import DamagedFileError
 from abc_dask.matrix.h5ad import describe, read_gene_identifiers, read_labels
 from abc_dask.matrix.h5py_reader import open_matrix
 from abc_dask.matrix.hdf5 import stored_filters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from abc_dask.errors import DownloadError
+from abc_dask.base.errors import DownloadError
 from abc_dask.net.redirects import checked_redirect, is_private_host
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from abc_dask.net.settings import HttpSettings
 
 

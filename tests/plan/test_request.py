@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from abc_dask.plan.request import Request
 from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.selection import CellChoice

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from abc_dask import Atlas, open_view
-from abc_dask.errors import MissingFileError, TableError, UsageError, ViewError
+from abc_dask.base.errors import MissingFileError, TableError, UsageError, ViewError
 from abc_dask.testing import Quirks, write_atlas
 from abc_dask.testing.taxonomy import CLASSES, NEUROTRANSMITTERS, REGIONS
 

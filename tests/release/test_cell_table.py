@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from abc_dask.errors import TableError
+from abc_dask.base.errors import TableError
 from tests.release.tables import cells_of
 
 

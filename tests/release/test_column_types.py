@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from abc_dask.base.errors import UsageError
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.errors import UsageError
 from abc_dask.release import csv_table
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.selection import CellChoice

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abc_dask.errors import AbcDaskError, UsageError
+from abc_dask.base.errors import AbcDaskError, UsageError
 from abc_dask.release.condition import Condition
 
 FRAME = pd.DataFrame(

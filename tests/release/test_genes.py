@@ -7,8 +7,8 @@ import re
 import pyarrow as pa
 import pytest
 
+from abc_dask.base.errors import ReleaseError, TableError
 from abc_dask.disk.kept_table import write_cached
-from abc_dask.errors import ReleaseError, TableError
 from abc_dask.release.genes import (
     check_genes,
     choose_gene_tables,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abc_dask.errors import ManifestError
+from abc_dask.base.errors import ManifestError
 from abc_dask.release.manifest import Manifest
 from tests.strategies import IN_MEMORY, csv_names, h5ad_names, listed, manifest_text
 

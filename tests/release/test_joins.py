@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from abc_dask.base.errors import MissingFileError, TableError, UsageError
 from abc_dask.disk.cache import Cache
-from abc_dask.errors import MissingFileError, TableError, UsageError
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.cell_table import CellTable
 from tests.strategies import csv_names, write_release

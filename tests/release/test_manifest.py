@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from abc_dask.errors import ManifestError, ReleaseError
+from abc_dask.base.errors import ManifestError, ReleaseError
 from abc_dask.release.manifest import Manifest
 from tests.strategies import csv_names, h5ad_names, listed, manifest_of, manifest_text
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from abc_dask.base.errors import ReleaseError
 from abc_dask.disk.kept_table import write_cached
-from abc_dask.errors import ReleaseError
 from abc_dask.release.cell_table import CellTable
 from abc_dask.release.matrices import assign_cells, metadata_directory, resolve_matrix
 from tests.release.tables import CELLS, cells_of

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from abc_dask.errors import DamagedFileError, ManifestError, MissingFileError, ReleaseError
+from abc_dask.base.errors import DamagedFileError, ManifestError, MissingFileError, ReleaseError
 from abc_dask.release.release import Release, list_releases
 from tests.strategies import csv_names, manifest_text, write_release
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_view
+from abc_dask.base.errors import MissingFileError, TableError, UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import MissingFileError, TableError, UsageError
 from abc_dask.matrix.kernels import wanted_pieces
 from abc_dask.testing import Quirks, write_atlas
 from tests.oracle import assert_same, expected_table

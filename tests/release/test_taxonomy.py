@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abc_dask.errors import TableError, UsageError
+from abc_dask.base.errors import TableError, UsageError
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.selection import CellChoice
 from abc_dask.release.several import annotations_of_view

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abc_dask.errors import MissingFileError, TableError
+from abc_dask.base.errors import MissingFileError, TableError
 from abc_dask.release.user_list import CELLS, GENES, UserList, header_key
 from tests.strategies import WITH_FILES
 

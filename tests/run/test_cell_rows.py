@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas
+from abc_dask.base.errors import MissingFileError, ReleaseError, TableError, UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import MissingFileError, ReleaseError, TableError, UsageError, ViewError
 from abc_dask.run import cell_rows
 
 COLUMNS = ["class", "neurotransmitter", "x", "donor_sex"]

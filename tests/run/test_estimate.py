@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas
+from abc_dask.base.errors import ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import ViewError
 from abc_dask.run import rates, room
 from abc_dask.run.rates import Rate, keep_rate, kept_rate
 from abc_dask.run.room import Room

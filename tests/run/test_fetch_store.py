@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_store
+from abc_dask.base.errors import DownloadError, StoreError, UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import DownloadError, StoreError, UsageError
 from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.testing import Quirks, write_atlas
 from abc_dask.views.staging import Staging

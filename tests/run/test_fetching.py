@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
 from abc_dask.acquire.fetch import fetch
+from abc_dask.base.errors import DownloadError, GeneError, UsageError, ViewError
 from abc_dask.cli import cli
 from abc_dask.disk.files import remove
-from abc_dask.errors import DownloadError, GeneError, UsageError, ViewError
 from abc_dask.release.release import Release
 from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.testing import REFERENCE_GENES, Quirks, write_atlas

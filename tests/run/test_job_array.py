@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_view
+from abc_dask.base.errors import CacheError, DamagedFileError, UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import CacheError, DamagedFileError, UsageError, ViewError
 from abc_dask.plan.plan import plan_from_json, plan_to_json
 from abc_dask.run.job_array import extract_part, finalize, read_plan, write_plan
 from abc_dask.run.part import trusted_receipts

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas
+from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError, ViewError
 
 GENES = ["Tac2", "Slc17a7"]
 OTHERS = "exists; pass overwrite=True to replace it"

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_store
+from abc_dask.base.errors import StoreError, UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import StoreError, UsageError, ViewError
 from abc_dask.run import store_tasks
 from abc_dask.run.store_work import CELL_ROW
 from abc_dask.testing import REFERENCE_GENES, write_atlas

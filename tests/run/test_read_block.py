@@ -19,7 +19,7 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abc_dask.errors import DamagedFileError, MissingFileError
+from abc_dask.base.errors import DamagedFileError, MissingFileError
 from abc_dask.matrix.h5ad import describe
 from abc_dask.matrix.h5py_reader import open_matrix
 from abc_dask.matrix.row_reader import RowRange

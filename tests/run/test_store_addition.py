@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_store
+from abc_dask.base.errors import StoreError, UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import StoreError, UsageError
 from abc_dask.run.job_array import extract_part, finalize
 from abc_dask.run.store_array import write_store_plan
 from abc_dask.testing import Quirks, write_atlas

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_store
+from abc_dask.base.errors import StoreError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import StoreError, ViewError
 from abc_dask.run.job_array import extract_part, finalize
 from abc_dask.run.store_array import write_store_plan
 from abc_dask.testing import write_atlas

@@ -11,8 +11,8 @@ import scipy.sparse
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_store
+from abc_dask.base.errors import GeneError, StoreError, UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import GeneError, StoreError, UsageError, ViewError
 from abc_dask.run import store_export
 from abc_dask.run.store_export import export_store
 from abc_dask.testing import Quirks, write_atlas

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abc_dask import Atlas
+from abc_dask.base.errors import AbcDaskError, UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import AbcDaskError, UsageError, ViewError
 from abc_dask.run.read_rows import canonical
 from abc_dask.run.subset import MakeRows
 from abc_dask.testing import Quirks, write_atlas

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abc_dask.errors import AbcDaskError, StoreError
+from abc_dask.base.errors import AbcDaskError, StoreError
 from abc_dask.store.gene_store import open_store
 from tests.store_builder import build
 from tests.strategies import IN_MEMORY, Stored, identifiers_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from packaging.version import Version
 
-from abc_dask.errors import GeneError, StoreError, UsageError
+from abc_dask.base.errors import GeneError, StoreError, UsageError
 from abc_dask.store.gene_store import open_store
 from tests.store_builder import build, table_of
 

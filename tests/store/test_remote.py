@@ -8,7 +8,7 @@ import dask
 import numpy as np
 import pytest
 
-from abc_dask.errors import DownloadError, StoreError
+from abc_dask.base.errors import DownloadError, StoreError
 from abc_dask.store.gene_store import open_store
 from tests.http_server import (
     Server,

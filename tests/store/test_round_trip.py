@@ -14,7 +14,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abc_dask.errors import StoreError
+from abc_dask.base.errors import StoreError
 from abc_dask.store.gene_store import open_store
 from tests.store_builder import build
 from tests.strategies import WITH_FILES, Stored, identifiers_of, same_bits, stored_matrices

@@ -7,8 +7,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError, ViewError
 from abc_dask.testing import write_atlas
 from abc_dask.tutorials import copy_tutorials, synthetic_atlas, tutorials
 from tests.kernels import started

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from abc_dask import Atlas, open_view
-from abc_dask.errors import ReleaseError, UsageError
+from abc_dask.base.errors import ReleaseError, UsageError
 from abc_dask.testing import REFERENCE_IDENTIFIERS
 from abc_dask.views.joined import cells_table, joined_reader
 from tests.spatial import write_spatial

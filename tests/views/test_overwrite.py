@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
+from abc_dask.base.errors import ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import ViewError
 from abc_dask.views.description import sidecar_path
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.staging import Staging

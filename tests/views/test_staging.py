@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from abc_dask import Atlas, open_view
+from abc_dask.base.errors import DamagedFileError, ViewError
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import sha256
-from abc_dask.errors import DamagedFileError, ViewError
 from abc_dask.run import extraction
 from abc_dask.testing import REFERENCE_GENES
 from abc_dask.views.parquet_view import PartsReader

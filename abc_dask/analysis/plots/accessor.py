@@ -10,8 +10,8 @@ from abc_dask.analysis.plots.canvas import Picture
 from abc_dask.analysis.plots.colors import distinct_colors
 from abc_dask.analysis.plots.group_accessor import GroupPlots
 from abc_dask.analysis.plots.of_view import Style
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, nearest
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names, nearest
 from abc_dask.release.coordinates import SECTION
 from abc_dask.views.joined import cells_table, joined_reader
 from abc_dask.views.places import are_sections

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abc_dask.base.errors import PathError, UsageError, ViewError
+from abc_dask.base.extras import install_line
+from abc_dask.base.messages import enumerate_names
 from abc_dask.disk.files import replacing, sweep
-from abc_dask.errors import PathError, UsageError, ViewError
-from abc_dask.extras import install_line
-from abc_dask.messages import enumerate_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from abc_dask.analysis.plots import canvas, legends, map_labels
 from abc_dask.analysis.plots.colors import COLORMAP
 from abc_dask.analysis.plots.layers import Layer, layer_of
 from abc_dask.analysis.plots.raster import PixelHits, Raster, hits
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, nearest
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names, nearest
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap

@@ -22,8 +22,8 @@ from abc_dask.analysis.plots.layers import (
 )
 from abc_dask.analysis.plots.panels import Page, columns_for, said
 from abc_dask.analysis.plots.raster import PixelHits, Raster, hits
-from abc_dask.errors import UsageError
-from abc_dask.messages import plural
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import plural
 
 if TYPE_CHECKING:
     import pandas as pd

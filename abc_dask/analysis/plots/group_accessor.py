@@ -12,8 +12,8 @@ from abc_dask.analysis.plots.canvas import Picture
 from abc_dask.analysis.plots.colors import ABSENT
 from abc_dask.analysis.plots.of_view import Format, OfView, TableStyle
 from abc_dask.analysis.plots.violins import violins_figure
-from abc_dask.errors import UsageError
-from abc_dask.messages import enumerate_names, names_of, plural
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names, names_of, plural
 from abc_dask.views.joined import cells_table, joined_reader
 
 if TYPE_CHECKING:

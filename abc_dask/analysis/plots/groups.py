@@ -11,8 +11,8 @@ from abc_dask.analysis.plots import brackets, canvas
 from abc_dask.analysis.plots.canvas import Picture
 from abc_dask.analysis.plots.colors import ABSENT, COLORMAP, checked_limits, colormap_of
 from abc_dask.analysis.plots.group_order import Axis
-from abc_dask.errors import UsageError
-from abc_dask.messages import plural
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import plural
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,8 +23,8 @@ from abc_dask.analysis.plots.colors import (
     rgb,
     robust_limits,
 )
-from abc_dask.errors import UsageError
-from abc_dask.messages import nearest, plural
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import nearest, plural
 
 if TYPE_CHECKING:
     import pandas as pd

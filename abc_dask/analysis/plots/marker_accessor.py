@@ -11,7 +11,7 @@ from abc_dask.analysis.marker_table import MarkerStatistics, marker_statistics
 from abc_dask.analysis.plots import group_figures
 from abc_dask.analysis.plots.canvas import Picture
 from abc_dask.analysis.plots.of_view import TableStyle
-from abc_dask.messages import names_of, plural
+from abc_dask.base.messages import names_of, plural
 
 
 class MarkerPlots:

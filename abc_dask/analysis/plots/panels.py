@@ -9,7 +9,7 @@ from abc_dask.analysis.plots import canvas
 from abc_dask.analysis.plots.canvas import COLUMN, PAGE, Picture
 from abc_dask.analysis.plots.cells import Edges, raster_of
 from abc_dask.analysis.plots.raster import Raster
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 
 _CENTIMETRES = 2.54
 

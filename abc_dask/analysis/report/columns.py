@@ -25,7 +25,7 @@ from abc_dask.analysis.plots.layers import layer_of
 from abc_dask.analysis.report.legends import Shown, shown
 from abc_dask.analysis.report.plane import Plane, section_plane, umap_plane
 from abc_dask.analysis.summary import Summary, summary_of
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.coordinates import SECTION
 from abc_dask.views.frame import with_head

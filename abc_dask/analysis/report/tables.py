@@ -12,7 +12,7 @@ import numpy as np
 from abc_dask.analysis.plots.colors import COLORMAP, colormap_of
 from abc_dask.analysis.report.legends import hexadecimal
 from abc_dask.analysis.summary import Summary
-from abc_dask.messages import enumerate_names, format_bytes, plural
+from abc_dask.base.messages import enumerate_names, format_bytes, plural
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.origin import SYNTHETIC
 

@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from abc_dask.config import setting
-from abc_dask.errors import ClusterError, UsageError
-from abc_dask.extras import install_line
-from abc_dask.messages import enumerate_names, format_bytes
+from abc_dask.base.config import setting
+from abc_dask.base.errors import ClusterError, UsageError
+from abc_dask.base.extras import install_line
+from abc_dask.base.messages import enumerate_names, format_bytes
+from abc_dask.base.terminal import echo
 from abc_dask.run.cluster.interrupts import heeded_interrupts
 from abc_dask.run.cluster.jobqueue import JobRequest, configured, job_cluster
 from abc_dask.run.cluster.jobqueue import job_script as _job_script
@@ -33,7 +34,6 @@ from abc_dask.run.cluster.reach import (
     require_host,
     require_own_threads,
 )
-from abc_dask.terminal import echo
 from abc_dask.views.description import partial_path
 
 if TYPE_CHECKING:

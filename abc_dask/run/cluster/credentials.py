@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abc_dask.base.errors import ClusterError
 from abc_dask.disk.files import cannot_write, require_utf8
-from abc_dask.errors import ClusterError
 
 if TYPE_CHECKING:
     from distributed.security import Security

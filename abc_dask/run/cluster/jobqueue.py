@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abc_dask.config import setting
-from abc_dask.errors import ClusterError, UsageError
-from abc_dask.extras import install_line
-from abc_dask.messages import enumerate_names
+from abc_dask.base.config import setting
+from abc_dask.base.errors import ClusterError, UsageError
+from abc_dask.base.extras import install_line
+from abc_dask.base.messages import enumerate_names
+from abc_dask.base.terminal import quoted
 from abc_dask.run.cluster.credentials import read_credentials, write_credentials
 from abc_dask.run.cluster.queues import (
     CLUSTERS,
@@ -31,7 +32,6 @@ from abc_dask.run.cluster.queues import (
     lifetime,
     read_cluster_config,
 )
-from abc_dask.terminal import quoted
 
 if TYPE_CHECKING:
     from distributed.security import Security

@@ -25,9 +25,9 @@ from distributed.core import Status
 from distributed.deploy import Cluster
 from distributed.deploy.adaptive import Adaptive
 
-from abc_dask.config import setting
-from abc_dask.errors import ClusterError
-from abc_dask.messages import enumerate_names, plural
+from abc_dask.base.config import setting
+from abc_dask.base.errors import ClusterError
+from abc_dask.base.messages import enumerate_names, plural
 from abc_dask.run.cluster import guard as guard_module
 from abc_dask.run.cluster.queues import JobState, read_status, status_command
 

@@ -25,7 +25,7 @@ from distributed.core import Status
 from distributed.security import Security
 from tornado.ioloop import IOLoop
 
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from abc_dask.run.cluster.nodes import PrivateNanny, PrivateScheduler, PrivateWorker
 
 DASHBOARD = "127.0.0.1:0"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from abc_dask.errors import ClusterError, UsageError
+from abc_dask.base.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
     from distributed import Client

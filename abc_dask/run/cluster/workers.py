@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from abc_dask._version import __version__, build
-from abc_dask.config import setting
-from abc_dask.errors import ClusterError
-from abc_dask.messages import enumerate_names, format_bytes, plural
-from abc_dask.progress import Progress
+from abc_dask.base.config import setting
+from abc_dask.base.errors import ClusterError
+from abc_dask.base.messages import enumerate_names, format_bytes, plural
+from abc_dask.base.progress import Progress
 
 if TYPE_CHECKING:
     from distributed import Client

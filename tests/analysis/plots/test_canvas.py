@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from abc_dask.analysis.plots import canvas, group_figures
-from abc_dask.errors import UsageError, ViewError
+from abc_dask.base.errors import UsageError, ViewError
 from tests.analysis.plots.pictures import statistics
 
 

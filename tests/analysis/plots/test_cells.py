@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from abc_dask.analysis import plots
 from abc_dask.analysis.plots import colors, figures, layers, legends, map_labels
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from tests.analysis.plots.pictures import (
     ABSENT,
     LONG,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from abc_dask.analysis.plots import colors
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 
 
 def test_limits_are_robust():

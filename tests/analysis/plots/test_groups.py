@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from abc_dask.analysis.plots import colors, group_figures, group_order
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from tests.analysis.plots.pictures import (
     ABSENT,
     at,

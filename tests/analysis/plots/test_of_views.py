@@ -14,8 +14,8 @@ from PIL import Image
 
 from abc_dask import Atlas, open_view
 from abc_dask.analysis.plots import colors
+from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError, ViewError
 from tests.analysis.plots.pictures import check_texts
 from tests.spatial import write_spatial
 

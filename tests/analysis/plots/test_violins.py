@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 
 from abc_dask import Atlas
 from abc_dask.analysis import histograms
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from tests.analysis.plots.pictures import at, check_texts, close
 
 

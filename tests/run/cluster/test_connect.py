@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, LocalCluster, WorkerPlugin, get_worker
 
 from abc_dask import Atlas
-from abc_dask.errors import ClusterError, UsageError
+from abc_dask.base.errors import ClusterError, UsageError
 from abc_dask.run.cluster.connect import connected
 from abc_dask.run.cluster.local import PrivateCluster
 from abc_dask.run.extraction import run

@@ -8,8 +8,8 @@ import click.testing
 import dask.config
 import pytest
 
+from abc_dask.base.errors import ClusterError
 from abc_dask.cli import cli
-from abc_dask.errors import ClusterError
 from abc_dask.run.cluster.credentials import credentials_beside, read_credentials, write_credentials
 from abc_dask.run.cluster.queues import leaves
 

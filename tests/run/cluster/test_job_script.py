@@ -9,8 +9,8 @@ from pathlib import Path
 import click.testing
 import pytest
 
+from abc_dask.base.errors import UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import UsageError
 from abc_dask.run.cluster.connect import job_request, job_script
 from abc_dask.run.cluster.jobqueue import job_name
 from abc_dask.run.cluster.queues import CLUSTERS, leaves, read_cluster_config

@@ -10,7 +10,7 @@ import dask.config
 import pytest
 
 from abc_dask import Atlas
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from abc_dask.run import extraction
 from abc_dask.run.cluster import jobqueue
 from abc_dask.run.cluster.jobqueue import configured, import_jobqueue

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from abc_dask.errors import ClusterError
+from abc_dask.base.errors import ClusterError
 from abc_dask.run.cluster import guard
 from abc_dask.run.cluster.jobs import Jobs, last_words
 from tests.waiting import PATIENCE, wait_until

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import abc_dask
-from abc_dask.errors import ClusterError
+from abc_dask.base.errors import ClusterError
 from abc_dask.run.cluster import connect, quiet
 from abc_dask.run.cluster.address import address_towards
 

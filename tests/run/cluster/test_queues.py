@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from abc_dask.errors import UsageError
+from abc_dask.base.errors import UsageError
 from abc_dask.run.cluster.connect import connected, job_script
 from abc_dask.run.cluster.queues import (
     CLUSTERS,

@@ -26,7 +26,7 @@ from abc_dask.analysis.cell_groups import Grouping
 from abc_dask.analysis.gene_tasks import compute_task
 from abc_dask.analysis.gene_tasks import tasks_of as tasks_of_genes
 from abc_dask.analysis.store_statistics import Statistics
-from abc_dask.errors import ClusterError, UsageError
+from abc_dask.base.errors import ClusterError, UsageError
 from abc_dask.run.cluster.workers import look_around, other_build
 from abc_dask.run.extraction import begin
 from abc_dask.run.part import Receipt, make_part, receipt_path, trusted_receipts

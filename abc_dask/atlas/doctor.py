@@ -17,10 +17,10 @@ import numpy as np
 
 from abc_dask._version import build
 from abc_dask.atlas.atlas import Atlas
-from abc_dask.config import setting
-from abc_dask.errors import AbcDaskError
-from abc_dask.extras import EXTRAS, install_line, requirements
-from abc_dask.messages import format_bytes, plural
+from abc_dask.base.config import setting
+from abc_dask.base.errors import AbcDaskError
+from abc_dask.base.extras import EXTRAS, install_line, requirements
+from abc_dask.base.messages import format_bytes, plural
 from abc_dask.run.cluster.queues import COMMANDS
 from abc_dask.run.rates import keep_rate, rates_file
 from abc_dask.run.read_block import read_block, tasks_of

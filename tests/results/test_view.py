@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from abc_dask import Atlas, open_view
-from abc_dask.errors import ResourceError, UsageError, ViewError
+from abc_dask.base.errors import ResourceError, UsageError, ViewError
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
 from abc_dask.views import parquet_view as parts
 from abc_dask.views.as_anndata import grid_of

@@ -16,10 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_lists import StoreCells
-from abc_dask.columns import GENE_IDENTIFIER, GENE_SYMBOL
-from abc_dask.errors import StoreError, UsageError
-from abc_dask.h5ad_view import open_result
-from abc_dask.messages import nearest
+from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
+from abc_dask.base.errors import StoreError, UsageError
+from abc_dask.base.messages import nearest
 from abc_dask.plan.prepare import column_names
 from abc_dask.plan.request import Request
 from abc_dask.release.annotation import Annotation, is_missing
@@ -27,12 +26,13 @@ from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.gene_names import Gene, GeneNames
 from abc_dask.release.origin import origin_of
 from abc_dask.release.selection import CellChoice, Selection
+from abc_dask.results.h5ad_view import open_result
+from abc_dask.results.view import View
 from abc_dask.run.extraction import check_output, made_before, run_info
 from abc_dask.run.store_reader import StoreReader
 from abc_dask.run.store_work import CELL_ROW
 from abc_dask.store.dataframe import PARTITION_BYTES
 from abc_dask.store.gene_store import GeneStore
-from abc_dask.view import View
 from abc_dask.views.formats import content_of
 from abc_dask.views.frame import lazy_frame
 from abc_dask.views.publish import commit

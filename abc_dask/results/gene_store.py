@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from abc_dask._version import FORMAT_VERSION, __version__
-from abc_dask.errors import UsageError
-from abc_dask.messages import names_of
-from abc_dask.progress import shown
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import names_of
+from abc_dask.base.progress import shown
 from abc_dask.store import gene_store
 from abc_dask.store.folder import folder_of
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from abc_dask.analysis.pseudobulk import Pseudobulk
     from abc_dask.analysis.summary import Summary
     from abc_dask.explore.server import Explorer
+    from abc_dask.results.store_plots import StorePlots
     from abc_dask.run.cluster.connect import ClusterOptions
-    from abc_dask.stores.store_plots import StorePlots
 
 Found = TypeVar("Found")
 
@@ -63,7 +63,7 @@ class GeneStore(gene_store.GeneStore):
     @property
     def plot(self) -> StorePlots:
         """Pictures: ``store.plot.dots("class", genes=["Tac2"])``; needs the extra ``plot``."""
-        from abc_dask.stores.store_plots import StorePlots
+        from abc_dask.results.store_plots import StorePlots
 
         return StorePlots(self)
 

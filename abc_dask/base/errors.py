@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc_dask.callers import in_words_of_caller
-from abc_dask.terminal import one_line
+from abc_dask.base.callers import in_words_of_caller
+from abc_dask.base.terminal import one_line
 
 
 class AbcDaskError(Exception):
@@ -12,7 +12,7 @@ class AbcDaskError(Exception):
     The command line prints its message in one line, without a traceback, and
     exits with `exit_code`. Control characters of names and values that it quotes are
     written as escapes, wherever it is shown; options have the names by which the caller
-    knows them (`abc_dask.callers`).
+    knows them (`abc_dask.base.callers`).
     """
 
     exit_code = 1
@@ -35,7 +35,7 @@ class AbcDaskError(Exception):
         frames = []
         for frame, line in traceback.walk_tb(self.__traceback__):
             package = str(frame.f_globals.get("__name__")).partition(".")[0]
-            if package == __package__:
+            if package == __package__.partition(".")[0]:
                 break
             if package != "IPython":
                 frames.append((frame, line))

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abc_dask import progress as module
-from abc_dask.errors import AbcDaskError, UsageError
-from abc_dask.progress import Progress
-from abc_dask.terminal import Stream, echo, one_line, printable
+from abc_dask.base import progress as module
+from abc_dask.base.errors import AbcDaskError, UsageError
+from abc_dask.base.progress import Progress
+from abc_dask.base.terminal import Stream, echo, one_line, printable
 
 
 class Terminal(io.StringIO):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from abc_dask._version import __version__
-from abc_dask.messages import names_of
-from abc_dask.stores.gene_store import GeneStore, computing, open_store, request_of
+from abc_dask.base.messages import names_of
+from abc_dask.results.gene_store import GeneStore, computing, open_store, request_of
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from abc_dask.errors import GeneError, UsageError
-from abc_dask.messages import names_of
+from abc_dask.base.errors import GeneError, UsageError
+from abc_dask.base.messages import names_of
 from abc_dask.plan.request import Request
 from abc_dask.release.gene_choice import GeneChoice
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from abc_dask.errors import UsageError
-from abc_dask.view import View, open_view
+from abc_dask.base.errors import UsageError
+from abc_dask.results.view import View, open_view
 from abc_dask.views.held import anndata_info
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import dask
 import pytest
 from click.testing import CliRunner
 
-from abc_dask import doctor
+from abc_dask.atlas import doctor
+from abc_dask.base.errors import DownloadError
 from abc_dask.cli import cli
-from abc_dask.errors import DownloadError
 from abc_dask.run import rates
 from abc_dask.run.rates import kept_rate
 

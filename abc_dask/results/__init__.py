@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from abc_dask.stores.gene_store import GeneStore, open_store
+from abc_dask.results.gene_store import GeneStore, open_store
 
 __all__ = ["GeneStore", "open_store"]

@@ -21,7 +21,7 @@ EXTRAS = {
 
 _PACKAGE = "abc_dask"
 
-_PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def install_line(extra: str) -> str:

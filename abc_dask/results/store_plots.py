@@ -8,11 +8,11 @@ from typing import Any
 from abc_dask.analysis.marker_table import top_markers
 from abc_dask.analysis.plots.accessor import ViewPlots
 from abc_dask.analysis.plots.canvas import Picture
-from abc_dask.errors import UsageError
-from abc_dask.messages import names_of
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import names_of
 from abc_dask.plan.request import Request
+from abc_dask.results.store_view import view_of_store
 from abc_dask.store.gene_store import GeneStore
-from abc_dask.stores.store_view import view_of_store
 
 
 class StorePlots:

@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 import abc_dask
-from abc_dask import Atlas, GeneStore, View, errors
+from abc_dask import Atlas, GeneStore, View
 from abc_dask.acquire.check import check
 from abc_dask.analysis.plots.accessor import ViewPlots
-from abc_dask.callers import PYTHON, command_line, in_words_of_caller
+from abc_dask.base import errors
+from abc_dask.base.callers import PYTHON, command_line, in_words_of_caller
 from abc_dask.cli import cli
 from abc_dask.run.cluster.connect import ClusterOptions
 from abc_dask.run.job_array import extract_part
@@ -50,7 +51,7 @@ def options_in(module: str) -> set[str]:
 
 
 def below_the_command_line() -> list[str]:
-    apart = ("abc_dask.cli", "abc_dask.callers", "abc_dask.testing")
+    apart = ("abc_dask.cli", "abc_dask.base.callers", "abc_dask.testing")
     return sorted(name for name in MODULES if not name.startswith(apart))
 
 

@@ -9,9 +9,9 @@ import sys
 import dask.config
 import pytest
 
-from abc_dask import config
-from abc_dask.config import parse_bytes, setting
-from abc_dask.errors import UsageError
+from abc_dask.base import config
+from abc_dask.base.config import parse_bytes, setting
+from abc_dask.base.errors import UsageError
 
 
 def test_defaults_and_overrides():
@@ -27,7 +27,7 @@ def test_defaults_and_overrides():
 def test_context_before_the_first_use_does_not_take_the_defaults_away():
     code = (
         "import dask.config\n"
-        "from abc_dask.config import setting\n"
+        "from abc_dask.base.config import setting\n"
         "with dask.config.set({'abc-dask.workers': 3}):\n"
         "    assert setting('workers') == 3\n"
         "assert setting('block-size') == '512 MiB'\n"
@@ -37,7 +37,9 @@ def test_context_before_the_first_use_does_not_take_the_defaults_away():
 
 def test_environment_and_yaml(tmp_path):
     (tmp_path / "mine.yaml").write_text("abc-dask:\n  block-size: 7 MB\n")
-    code = "from abc_dask.config import setting; print(setting('block-size'), setting('workers'))"
+    code = (
+        "from abc_dask.base.config import setting; print(setting('block-size'), setting('workers'))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         check=True,

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
+from abc_dask.base.errors import GeneError, StoreError, UsageError, ViewError
 from abc_dask.cli import cli
-from abc_dask.errors import GeneError, StoreError, UsageError, ViewError
 from abc_dask.plan.request import Request
-from abc_dask.stores.store_view import view_of_store
+from abc_dask.results.store_view import view_of_store
 from abc_dask.testing import REFERENCE_GENES
 
 GENES = [*REFERENCE_GENES[:3], "Tac2"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abc_dask.records import dumps, from_json, loads, to_json
+from abc_dask.base.records import dumps, from_json, loads, to_json
 from tests.strategies import IN_MEMORY
 
 

@@ -14,10 +14,10 @@ import hdf5plugin
 import pytest
 from packaging.requirements import Requirement
 
-from abc_dask import extras
-from abc_dask.extras import EXTRAS, install_line, requirements
+from abc_dask.base import extras
+from abc_dask.base.extras import EXTRAS, install_line, requirements
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
 DECLARED = PROJECT["project"]["optional-dependencies"]
 
 

@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from abc_dask.errors import UsageError
-from abc_dask.terminal import quoted, without_password
+from abc_dask.base.errors import UsageError
+from abc_dask.base.terminal import quoted, without_password
 
 NORMALIZATIONS = ("log2", "raw")
 
-_DEFAULTS = Path(__file__).with_name("abc_dask.yaml")
+_DEFAULTS = Path(__file__).parents[1] / "abc_dask.yaml"
 
 
 @cache

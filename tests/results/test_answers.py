@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
+from abc_dask.base.errors import GeneError, StoreError, UsageError
 from abc_dask.cli import cli
-from abc_dask.errors import GeneError, StoreError, UsageError
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 
 GENES = list(REFERENCE_GENES[:4])
@@ -49,7 +49,7 @@ def test_extract_is_that_of_the_files(plain_atlas, atlas, store, tmp_path):
 
 
 def test_expression_is_that_of_the_files(plain_atlas, atlas, monkeypatch):
-    monkeypatch.setattr("abc_dask.stores.store_view.PARTITION_BYTES", 4_000)
+    monkeypatch.setattr("abc_dask.results.store_view.PARTITION_BYTES", 4_000)
     monkeypatch.setattr(atlas, "plan", None)  # no file is looked at
     asked = {"annotate": ["class"], "columns": "gene_identifier", "where": "x > 2"}
     lazy = atlas.expression(GENES, **asked)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abc_dask.messages import enumerate_names, format_bytes, nearest, plural, text_table
+from abc_dask.base.messages import enumerate_names, format_bytes, nearest, plural, text_table
 from tests.strategies import IN_MEMORY
 
 GENES = ["Slc17a7", "Slc17a6", "Slc17a8", "Slc32a1", "Gad1", "Gad2", "Tac2"]

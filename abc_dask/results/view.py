@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abc_dask.errors import ViewError
+from abc_dask.base.errors import ViewError
 from abc_dask.views.as_anndata import to_anndata
 from abc_dask.views.description import load_info
 from abc_dask.views.formats import content_of

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abc_dask.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
-from abc_dask.errors import AbcDaskError, UsageError
-from abc_dask.messages import enumerate_names
+from abc_dask.base.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
+from abc_dask.base.errors import AbcDaskError, UsageError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.request import Request
-from abc_dask.stores.gene_store import GeneStore, open_store
-from abc_dask.stores.store_view import StoreView, view_of_store
+from abc_dask.results.gene_store import GeneStore, open_store
+from abc_dask.results.store_view import StoreView, view_of_store
 
 _OF_MATRICES = (DATASET_LABEL, FEATURE_MATRIX_LABEL)
 

@@ -1,0 +1,1 @@
+"""Names that everyone uses: errors, settings, messages, records, progress."""
