@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from abc_dask.base.columns import GENE_IDENTIFIER
@@ -44,7 +45,7 @@ _ROW_GROUP = 1 << 16
 _MOST_THREADS = 4
 
 # Blocks that are parsed, or wait to be written.
-_AHEAD = 4
+_AHEAD = 8
 
 T = TypeVar("T")
 
@@ -136,18 +137,27 @@ def _convert(blocks: Iterator[Parse], target: Path, kinds: dict[str, str]) -> di
         wider = kinds_of(parsed, kinds)
         return wider, typed(parsed, schema) if wider == kinds else None
 
-    with (
-        pq.ParquetWriter(target, schema, compression="lz4") as writer,
-        _pool() as pool,
-    ):
-        if batch is not None:
-            writer.write_table(typed(batch, schema), row_group_size=_ROW_GROUP)
+    options: dict[str, Any] = {"compression": "lz4", "use_dictionary": _repeated(batch)}
+    with pq.ParquetWriter(target, schema, **options) as writer, _pool() as pool:
+        ready = [] if batch is None else [typed(batch, schema)]
         for wider, table in _mapped(pool, typed_block, blocks):
             if table is None:
                 return wider
-            writer.write_table(table, row_group_size=_ROW_GROUP)
+            ready.append(table)
+            if sum(map(len, ready)) >= _ROW_GROUP:
+                writer.write_table(pa.concat_tables(ready), row_group_size=2 * _ROW_GROUP)
+                ready = []
+        if ready:
+            writer.write_table(pa.concat_tables(ready), row_group_size=2 * _ROW_GROUP)
     seal(target)
     return None
+
+
+def _repeated(batch: pa.RecordBatch | None) -> list[str]:
+    """Return the columns whose values repeat, which are shorter as dictionaries."""
+    if batch is None:
+        return []
+    return [n for n in batch.schema.names if pc.count_distinct(batch[n]).as_py() * 4 < len(batch)]
 
 
 @contextlib.contextmanager
