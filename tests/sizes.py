@@ -38,6 +38,7 @@ LOWERED = {
     "matrix.plain_rows._GAP": 16,
     "matrix.source._LONGEST_READ": 100,
     "release.csv_blocks.CSV_BLOCK": 1 << 12,
+    "release.csv_table._AHEAD": 1,
     "release.csv_table._ROW_GROUP": 16,
     "release.h5ad_files._ROW_GROUP": 16,
     "release.user_file._STEP": 64,
