@@ -129,7 +129,7 @@ def test_genes_that_share_a_symbol_need_identifiers_as_columns(atlas):
     [
         ([], UsageError, "no gene is given"),
         (["Slc17a"], GeneError, "gene 'Slc17a' is unknown; nearest: Slc17a[678]"),
-        (["tac2"], GeneError, "gene 'tac2' is unknown; nearest: Tac2"),
+        (["tac3"], GeneError, "gene 'tac3' is unknown; nearest: Tac2"),
         (["Tac2", "Tac2"], GeneError, "gene 'Tac2' is asked for twice"),
         (["Tac2", "ENSMUSG00000025400"], GeneError, "asked for twice, as 'Tac2' and as 'ENSMUSG"),
     ],

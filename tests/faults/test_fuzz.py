@@ -52,7 +52,8 @@ def ask_genes(atlas, words):
         return
     symbols = atlas.genes["gene_symbol"]
     for word, (identifier, symbol) in zip(words, found["gene_symbol"].items(), strict=True):
-        assert word in {identifier, symbol}
+        meant = {word.casefold(), word.rpartition(".")[0].casefold()}  # or with a version
+        assert meant & {identifier.casefold(), symbol.casefold()}
         assert symbols[identifier] == symbol
 
 
