@@ -81,7 +81,7 @@ def test_expression_of_odd_files_equals_the_reference_workflow(odd_atlas):
     assert not set(odd_atlas.missing_cells) & set(got.index)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     genes=st.lists(st.sampled_from(REFERENCE_GENES), min_size=1, max_size=10, unique=True),
     block_size=st.integers(2_000, 10_000_000),
