@@ -203,8 +203,10 @@ def require_columns(store: GeneStore, names: Sequence[str]) -> None:
     known = store.columns
     for name in names:
         if name not in known:
+            near = nearest(name, known)
+            near = "" if near.startswith("; there are") else near  # all are listed below
             raise UsageError(
-                f"{store.name} has no column {name!r}{nearest(name, known)}; its columns: "
+                f"{store.name} has no column {name!r}{near}; its columns: "
                 f"{enumerate_names(known)}; a store has those that it is built with (--annotate)"
             )
 

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abc_dask.base.errors import ViewError
+from abc_dask.base.errors import DownloadError, StoreError, UsageError, ViewError
 from abc_dask.disk.files import (
     fsync_directory,
     fsync_file,
@@ -100,6 +100,7 @@ class Staging:
         """
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not self.folder.exists()
             with contextlib.suppress(FileExistsError):
                 self.folder.mkdir(mode=0o700)  # others neither write here nor reach what is within
             self._require_own()
@@ -112,6 +113,11 @@ class Staging:
             self._lock(descriptor, shared=shared)
             self._sweep_beside()
             yield
+        except (UsageError, StoreError, DownloadError):
+            # nothing is lost with it, and it would be in the way of the request as it was meant
+            if is_new and not shared and not self._holds_work():
+                self.discard()
+            raise
         except OSError as error:
             stopped = error.__context__
             if stopped is not None and not isinstance(stopped, Exception):
@@ -209,6 +215,14 @@ class Staging:
                 self.discard()
         else:
             self._sweep_beside()
+
+    def _holds_work(self) -> bool:
+        """Return whether something was made here, or a batch job left a log."""
+        return any(
+            child.name not in {_LOCK, PLAN, PROVENANCE, FINISHED}
+            and (not child.is_dir() or any(child.iterdir()))
+            for child in self.folder.iterdir()
+        )
 
     def save_tasks(self, values: dict[str, Any]) -> None:
         """Write down the whole plan, for processes that know nothing but this folder."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -241,3 +242,13 @@ def test_a_view_is_no_store(run, tmp_path):
     (tmp_path / "v" / "_view.json").write_text("{}")
     assert "is a view of a few genes" in run("markers", "v", "--by", "class", code=2).output
     assert "nothing is missing" in run("markers", "nothing", "--by", "class", code=2).output
+
+
+def test_a_request_that_is_refused_leaves_nothing(run, store, tmp_path):
+    for wrong in (["--by", "clas"], ["--by", "class", "--where", "clas == 'b'"]):
+        sums = ["pseudobulk", store.name, *wrong, "--sample", "donor_label", "-o", "p.h5ad"]
+        message = run(*sums, code=2).output
+        assert message.count("total") == 1
+        assert not list(tmp_path.iterdir())
+    run("store", "precompute", store.name, "--by", "clas", code=2)
+    assert not Path(f"{store.name}.partial").exists()
