@@ -17,6 +17,7 @@ import abc_dask
 from abc_dask import Atlas, Atlases, open_view
 from abc_dask.base.errors import GeneError, TableError, UsageError
 from abc_dask.cli import cli
+from abc_dask.release.manifest import Manifest
 from abc_dask.testing.layouts import LAYOUTS, write_layout
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")
@@ -287,6 +288,22 @@ def test_all_atlases_of_a_release(base):
     assert found.loc["HMBA-10xMultiome-BG"].index.tolist() == [
         f"{prefix}00000000003" for prefix in ("ENSG", "ENSMMUG", "ENSCJAG")
     ]
+
+
+def test_a_manifest_is_read_once(base, monkeypatch):
+    read = []
+    of_json = Manifest.from_json.__func__
+
+    def counted(cls, *args, **options):
+        read.append(cls)
+        return of_json(cls, *args, **options)
+
+    monkeypatch.setattr(Manifest, "from_json", classmethod(counted))
+    for more in ([], ["--metadata", "Zhuang-ABCA-1"]):
+        read.clear()
+        command = ["matrices", "--download-base", str(base), *more]
+        assert CliRunner().invoke(cli, command).exit_code == 0
+        assert len(read) == 1
 
 
 def test_commands_list_all_atlases_of_a_release(base, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from abc_dask.atlas.cell_columns import CellColumns
 from abc_dask.base.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
@@ -84,6 +84,13 @@ class Catalog(CellColumns):
             layer=layer,
             orthologs=orthologs,
         )
+
+    @classmethod
+    def of_release(cls, release: Release, metadata: str | None = None, **options: Any) -> Self:
+        """Return the atlas of a release that is open; parameters are those of `Atlas`."""
+        atlas = cls.__new__(cls)
+        atlas._choose(release, metadata, **options)  # noqa: SLF001 - its own
+        return atlas
 
     @classmethod
     def remote(

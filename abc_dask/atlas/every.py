@@ -50,8 +50,9 @@ class Atlases(Mapping[str, Atlas]):
         self, download_base: str | Path, release: str | None = None, **options: Any
     ) -> None:
         self.release = Release.open(download_base, release)
+        # one manifest is enough for all of them: it may list a million files
         self._atlases = {
-            name: Atlas(download_base, self.release.version, name, **options)
+            name: Atlas.of_release(self.release, name, **options)
             for name in self.release.manifest.metadata_directories
         }
 

@@ -101,8 +101,8 @@ def _atlas_or_all(options: dict[str, Any]) -> Atlas | Atlases:
 
         names = ("release", "taxonomy", "join", "layer", "orthologs")
         every = Atlases(options["download_base"], **{name: options[name] for name in names})
-        if len(every) > 1:
-            return every
+        if every:
+            return every if len(every) > 1 else next(iter(every.values()))
     return open_atlas(options)
 
 
