@@ -252,6 +252,17 @@ def test_a_file_that_a_package_ships(tmp_path):
     np.testing.assert_array_equal(raw, values(data.raw[:, genes].X, slice(None)))
 
 
+def test_a_file_of_the_users_is_joined(tmp_path):
+    data = scanpy_like(9)
+    data.write_h5ad(tmp_path / "a.h5ad")
+    scores = pd.Series(range(data.n_obs), data.obs_names, name="own").sample(frac=1, random_state=0)
+    scores.rename_axis("cell_label").to_csv(tmp_path / "own.csv")
+    frame = Atlas.from_h5ad(tmp_path / "a.h5ad", join=tmp_path / "own.csv").annotate(["own"])
+    pd.testing.assert_series_equal(
+        frame.compute()["own"], scores[data.obs_names], check_names=False, check_index_type=False
+    )
+
+
 def test_what_is_no_file(tmp_path):
     with pytest.raises(MissingFileError, match="has no h5ad file"):
         Atlas.from_h5ad(tmp_path)

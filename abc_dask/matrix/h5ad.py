@@ -369,7 +369,7 @@ def _checked(
 ) -> NDArray[np.object_]:
     if len(names) != length:
         raise DamagedFileError(
-            f"{matrix.path}: {group} has {len(names):,} names, X has {length:,}; "
+            f"{matrix.path}: {group} has {len(names):,} names, {matrix.layer} has {length:,}; "
             "fetch the file again"
         )
     return names

@@ -50,6 +50,10 @@ from abc_dask.release.term_order import (
 _LAYOUT = 4
 
 
+class NoCellError(TableError):
+    """A table of the user's has none of the cells."""
+
+
 @dataclass(frozen=True)
 class Annotations:
     """The annotations of one cell_metadata table.
@@ -177,7 +181,19 @@ class Annotations:
             raise self._unknown(name)
         for join in route.joins:
             self.release.require([join.table.entry])
+        self._require_some(route)
         return route
+
+    def _require_some(self, route: Route) -> None:
+        """Raise `NoCellError` if a column is of a file of the user's that has none of the cells."""
+        if route.table is None or route.table.entry not in self.tables.joined:
+            return
+        rows = self._rows.rows(route)
+        if rows is not None and len(rows) and (rows < 0).all():
+            raise NoCellError(
+                f"--join {route.table.entry.relative_path}: no {route.table.key} of it is a cell "
+                f"of {self.metadata}; its labels must be written as in {self.cells.source}"
+            )
 
     def _unknown(self, name: str) -> Exception:
         absent = [entry.relative_path for entry in self.tables.absent]

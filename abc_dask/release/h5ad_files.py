@@ -126,7 +126,9 @@ class H5adFiles(Release):
         return STORED
 
     def writer_of(self, entry: FileEntry) -> Callable[[Path], None] | None:
-        """Return what writes obs of a file as Parquet."""
+        """Return what writes obs of a file as Parquet; None for a CSV file of the user's."""
+        if entry.extension != OBS:
+            return None
         return lambda target: self._write_obs(entry, target)
 
     def _write_obs(self, entry: FileEntry, target: Path) -> None:

@@ -23,7 +23,7 @@ from abc_dask.base.errors import TableError, UsageError
 from abc_dask.base.messages import nearest
 from abc_dask.disk.cache import Cache
 from abc_dask.release.annotation import Annotation, is_missing, natural_key
-from abc_dask.release.annotations import Annotations
+from abc_dask.release.annotations import Annotations, NoCellError
 from abc_dask.release.cell_table import CellTable, directories_of
 from abc_dask.release.h5ad_files import H5adFiles
 from abc_dask.release.joins import Route
@@ -83,11 +83,18 @@ class SeveralAnnotations(Annotations):
             As `find`; if none has it.
         """
         having = []
+        elsewhere: NoCellError | None = None
         for member in self._members:
             if name in member.cells.columns or member.tables.graph.find(name):
-                member.route(name)  # raises where it is ambiguous, or its table is not there
-                having.append(member)
+                try:
+                    member.route(name)  # raises where it is ambiguous, or its table is not there
+                except NoCellError as error:
+                    elsewhere = error
+                else:
+                    having.append(member)
         if not having:
+            if elsewhere is not None:
+                raise elsewhere
             absent = [m for m in self._members if m.tables.absent]
             if absent:
                 absent[0].route(name)

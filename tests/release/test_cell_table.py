@@ -45,7 +45,7 @@ def test_duplicate_labels(tmp_path):
     columns = ["cell_label", "feature_matrix_label"]
     rows = [[label, "m"] for label in ("a", "b", "a", "c", "c", "c")]
     message = (
-        "cell_metadata/csv: 2 cell labels stand more than once, such as 'a'; "
+        "cell_metadata/csv repeats 2 cell labels, such as 'a'; "
         "every cell must have a label of its own"
     )
     with pytest.raises(TableError, match=message):
