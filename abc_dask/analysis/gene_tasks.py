@@ -256,7 +256,8 @@ def _why_none(groups: CellGroups) -> str:
         return f": no group has as many as asked for, {plural(groups.n_few, 'group')} have fewer"
     if groups.n_left_out:
         return f": {plural(groups.n_left_out, 'cell')} do not fit the condition"
-    return f": {plural(groups.n_missing, 'cell')} have no {groups.columns[0].name}"
+    names = " or ".join(column.name for column in groups.columns)
+    return f": {plural(groups.n_missing, 'cell')} without {names}"
 
 
 def compute_genes(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
 from abc_dask.analysis.gene_tasks import Compute, compute_genes
 from abc_dask.analysis.precomputed import COUNTS
+from abc_dask.analysis.store_statistics import check_grouping
 from abc_dask.store.description import StoreInfo
 from abc_dask.store.gene_store import GeneStore
 from abc_dask.store.precomputed import Groups, add_precomputed
@@ -69,8 +70,9 @@ def precompute(store: GeneStore, by: Sequence[str], target: Path, compute: Compu
     Raises
     ------
     UsageError
-        If a column is unknown or holds numbers.
+        If a column is unknown, is named twice or holds numbers.
     """
+    check_grouping(by, "drop")
     info = store.info
     normalization = "log2" if info.kind == "counts" else info.normalization
     grouping = Grouping(tuple(by), normalization=normalization)

@@ -250,5 +250,6 @@ def test_a_request_that_is_refused_leaves_nothing(run, store, tmp_path):
         message = run(*sums, code=2).output
         assert message.count("total") == 1
         assert not list(tmp_path.iterdir())
-    run("store", "precompute", store.name, "--by", "clas", code=2)
+    for wrong in ("clas", "class,class"):
+        run("store", "precompute", store.name, "--by", wrong, code=2)
     assert not Path(f"{store.name}.partial").exists()
