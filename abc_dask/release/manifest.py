@@ -312,16 +312,16 @@ def _entries(listing: dict[str, Any], source: str) -> Iterator[FileEntry]:
                     files = _mapping(record_of, source, dataset, kind, tag, "files")
                     for extension, record in files.items():
                         names = (dataset, kind, tag, normalization, extension)
-                        if not known.issuperset(names):
-                            _check_names(names, source)
-                            known.update((dataset, kind, normalization, extension))
+                        for name in names:
+                            if name not in known:
+                                _check_name(name, source)
+                                known.add(name)
                         yield _entry(names, _mapping(record, source, dataset, kind, tag), source)
 
 
-def _check_names(names: tuple[str | None, ...], source: str) -> None:
-    for name in names:
-        if name is not None and (not name or not name.isprintable() or len(name) > 255):
-            raise ManifestError(f"{source}: {quoted(name)} is not a usable name")
+def _check_name(name: str | None, source: str) -> None:
+    if name is not None and (not name or not name.isprintable() or len(name) > 255):
+        raise ManifestError(f"{source}: {quoted(name)} is not a usable name")
 
 
 def _entry(
@@ -330,7 +330,7 @@ def _entry(
     dataset, kind, tag, normalization, extension = names
     path = _safe_path(record.get("relative_path"), source)
     size = record.get("size")
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _LARGEST_SIZE:
+    if type(size) is not int or not 0 <= size <= _LARGEST_SIZE:  # a bool is none
         raise ManifestError(
             f"{source}: size {quoted(size)} of {quoted(path)} is not a number of bytes"
         )
@@ -343,18 +343,8 @@ def _entry(
     version = record.get("version", "")
     if not isinstance(url, str) or not isinstance(version, str):
         raise ManifestError(f"{source}: url and version of {quoted(path)} must be text")
-    return FileEntry(
-        dataset_label=dataset,
-        kind=kind,
-        tag=tag,
-        normalization=normalization,
-        extension=extension,
-        version=version,
-        relative_path=path,
-        url=url,
-        size=size,
-        file_hash=file_hash.lower() if file_hash else None,
-    )
+    md5 = file_hash.lower() if file_hash else None
+    return FileEntry(dataset, kind, tag, normalization, extension, version, path, url, size, md5)
 
 
 def _safe_path(path: object, source: str) -> str:
