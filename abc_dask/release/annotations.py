@@ -11,6 +11,7 @@ sorted by name, numbers in them by value.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,7 +32,7 @@ from abc_dask.disk.kept_table import read_cached
 from abc_dask.release.annotation import Annotation, encode, is_missing
 from abc_dask.release.atlas_tables import AtlasTables
 from abc_dask.release.cell_table import CellTable
-from abc_dask.release.csv_table import cached_table
+from abc_dask.release.csv_table import cached_table, csv_header
 from abc_dask.release.join_rows import JoinedRows
 from abc_dask.release.joins import Route
 from abc_dask.release.manifest import FileEntry
@@ -172,6 +173,7 @@ class Annotations:
         if name == CELL_LABEL:
             raise UsageError(f"{CELL_LABEL} is the index of every view, not an annotation")
         if name in self.cells.columns:
+            self._warn_of_own(name)
             return Route((), name)
         # headers of all other tables need not be read for what is in these
         route = self.tables.near.one(name)
@@ -181,8 +183,20 @@ class Annotations:
             raise self._unknown(name)
         for join in route.joins:
             self.release.require([join.table.entry])
+        if route.table is None or route.table.entry not in self.tables.joined:
+            self._warn_of_own(name)
         self._require_some(route)
         return route
+
+    def _warn_of_own(self, name: str) -> None:
+        """Warn that a column is the atlas's, where a file of the user's has one of that name."""
+        for file in map(Path, self.joined):
+            if name in csv_header(file):
+                warnings.warn(
+                    f"column {name!r} is that of the atlas; the one of --join {file} is "
+                    f"{file.stem}.{name}",
+                    stacklevel=3,
+                )
 
     def _require_some(self, route: Route) -> None:
         """Raise `NoCellError` if a column is of a file of the user's that has none of the cells."""

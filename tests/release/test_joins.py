@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -215,6 +216,18 @@ def test_a_file_of_the_users(tmp_path):
     mine.write_text("name,class_name\nc3,A\n")
     with pytest.raises(TableError, match="join .*mine.csv has no column cell_label or cell_id"):
         tables_of(tmp_path / "again", brain(), joined=[mine]).find(["class_name"])
+
+
+def test_a_name_that_the_atlas_has_too_stands_for_the_atlas_with_a_warning(tmp_path):
+    mine = tmp_path / "mine.csv"
+    mine.write_text("cell_label,x,own\nc3,77,5\n")
+    tables = tables_of(tmp_path / "base", {CELLS: cells(x=[1.0, 2.0, 3.0, 4.0])}, joined=[mine])
+    with pytest.warns(UserWarning, match=r"column 'x' is that of the atlas; .* is mine\.x"):
+        assert values(tables, "x").tolist() == [1, 2, 3, 4]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(values(tables, "mine.x"), [np.nan] * 3 + [77])
+        np.testing.assert_array_equal(values(tables, "own"), [np.nan] * 3 + [5])
 
 
 @pytest.mark.parametrize("rows", ["", "C0,A\nC1,B\n"])
