@@ -70,6 +70,17 @@ def made(plain_atlas, tmp_path_factory):
     }
 
 
+@pytest.fixture(autouse=True)
+def handlers_of_before():
+    """The command keeps its own after a signal, to the end of its process, which here goes on."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = sys.unraisablehook
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    sys.unraisablehook = hook
+
+
 class At:
     """Counts calls in the main thread, and sends an interrupt at one of them."""
 

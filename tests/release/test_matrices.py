@@ -29,7 +29,7 @@ def test_the_metadata_directory():
 def test_no_metadata_directory_to_choose():
     message = (
         "release 20250531 has several metadata directories; "
-        "name one with --metadata: WHB-10Xv3, Zhuang-ABCA-1"
+        "name one with metadata: WHB-10Xv3, Zhuang-ABCA-1"
     )
     with pytest.raises(ReleaseError, match=message):
         metadata_directory(manifest_with("Zhuang-ABCA-1", "WHB-10Xv3"))
@@ -120,7 +120,7 @@ def test_no_cells_at_all(tmp_path, columns):
 
 def test_a_label_of_several_datasets(tmp_path):
     message = (
-        "feature matrix 'C57' is in several datasets; name one with --dataset: "
+        "feature matrix 'C57' is in several datasets; name one with dataset: "
         "MERFISH, MERFISH-imputed"
     )
     cells = cells_of(tmp_path, TWO, [["a", "C57"]])
