@@ -35,9 +35,6 @@ def pytest_configure(config: pytest.Config) -> None:
     # a shell's background job ignores SIGINT, and so would every command started by a test
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # one worker of `-n auto` takes all tests of a group: those of the one private Slurm
-    if getattr(config.option, "dist", "no") == "load":
-        config.option.dist = "loadgroup"
 
 
 @pytest.hookimpl(trylast=True)
