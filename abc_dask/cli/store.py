@@ -219,6 +219,8 @@ def _export_for_mapper(
 
     if normalization != "log2":
         raise UsageError("cell_type_mapper takes statistics of log2 values")
+    if Path(output).suffix in {".h5ad", ".zarr"}:
+        raise UsageError(f"{output}: statistics for cell_type_mapper are no AnnData; name OUT.h5")
     found = export_for_mapper(
         opened, output, genes=names, overwrite=overwrite, progress=not is_quiet()
     )

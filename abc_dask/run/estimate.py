@@ -30,6 +30,9 @@ _PROCESS, _TASK, _ROW = 300e6, {"extract": 20e6, "cells": 180e6}, 40
 _COPIES = 3
 
 
+_NOT_KNOWN = "not known before all files are there"
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What a request will read, write and take.
@@ -103,6 +106,8 @@ class Estimate:
             "memory": f"about {format_bytes(self.bytes_of_memory)}",
             "time": self._time,
         }
+        if is_partial and not self.n_matrices:  # tables are missing, not matrices alone
+            lines |= dict.fromkeys(("cells", "genes", "matrices", "write", "memory"), _NOT_KNOWN)
         if is_partial:
             names = enumerate_names(self.missing, most=5)
             size = format_bytes(self.bytes_missing)
@@ -112,7 +117,7 @@ class Estimate:
     @property
     def _time(self) -> str:
         if self.missing:
-            return "not known before all files are there"
+            return _NOT_KNOWN
         if self.measured is None or self.seconds is None:
             return "not known: nothing like it was measured on this machine yet (abc-dask doctor)"
         what = "a reading test" if self.measured.kind == "test" else "a run"

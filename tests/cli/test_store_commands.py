@@ -253,3 +253,9 @@ def test_a_request_that_is_refused_leaves_nothing(run, store, tmp_path):
     for wrong in ("clas", "class,class"):
         run("store", "precompute", store.name, "--by", wrong, code=2)
     assert not Path(f"{store.name}.partial").exists()
+
+
+def test_statistics_for_the_mapper_are_no_anndata(run, store, tmp_path):
+    words = ["store", "export", store.name, "m.h5ad", "--format", "cell-type-mapper"]
+    assert "m.h5ad: statistics for cell_type_mapper are no AnnData" in run(*words, code=2).output
+    assert not list(tmp_path.iterdir())

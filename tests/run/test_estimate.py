@@ -96,6 +96,8 @@ def test_what_is_missing_is_told(plain_atlas, tmp_path):
     assert told["n_cells"] == 0
     shown = CliRunner().invoke(cli, [*argv, "--dry-run"]).stdout
     assert "missing  1 file, " in shown
+    assert "cells    not known before" in shown
+    assert "genes    not known before" in shown
     assert not list(tmp_path.glob("v.*"))
 
 
