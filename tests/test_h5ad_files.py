@@ -271,6 +271,9 @@ def test_what_is_no_file(tmp_path):
     with pytest.raises(MissingFileError, match="no h5ad file is given"):
         Atlas.from_h5ad([])
     scanpy_like(9).write_h5ad(tmp_path / "a.h5ad")
+    scanpy_like(9)[:0].copy().write_h5ad(tmp_path / "none.h5ad")
+    with pytest.raises(UsageError, match="none has no cells"):
+        Atlas.from_h5ad(tmp_path / "none.h5ad").expression(["a"])
     with pytest.raises(ReleaseError, match="no cell_metadata in 'b'; nearest|there are: a"):
         Atlas.from_h5ad(tmp_path, metadata="b")
 

@@ -10,6 +10,7 @@ from itertools import chain
 import pyarrow as pa
 
 from abc_dask.base.columns import GENE_IDENTIFIER
+from abc_dask.base.errors import UsageError
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.index import MatrixIndex, union_of_genes
@@ -123,6 +124,8 @@ class Inputs:
         UsageError, GeneError, TableError
             As `abc_dask.release.gene_choice.GeneChoice.choose`.
         """
+        if genes and not self.gene_tables and not self.cells.n_cells:
+            raise UsageError(f"{self.metadata} has no cells, so that no matrix tells its genes")
         return (genes or GeneChoice(())).choose(self.gene_names())
 
     def assignments(
