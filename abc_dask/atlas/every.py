@@ -38,11 +38,11 @@ class Atlases(Mapping[str, Atlas]):
     >>> from abc_dask.testing.layouts import write_layout
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
-    >>> atlases = Atlases(write_layout(folder.name, "zhuang"))
+    >>> atlases = Atlases(write_layout(folder.name, "brains"))
     >>> list(atlases)
     ['Zhuang-ABCA-1', 'Zhuang-ABCA-2']
     >>> atlases.feature_matrices["cell_count"].tolist()
-    [20, 20]
+    [40, 40]
     >>> folder.cleanup()
     """
 

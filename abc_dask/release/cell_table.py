@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _LABEL_FILES = b"abc_dask.label_files"
 
+# Noted on a table whose labels were found to be unique.
+_IS_CHECKED = "labels_are_checked"
+
 
 def directories_of(metadata: str) -> list[str]:
     """Return the metadata directories that a name means: one, or several joined by commas."""
@@ -111,6 +114,8 @@ class CellTable:
             If a label is missing or stands twice.
         """
         labels = read_cached(self.path, [CELL_LABEL])[CELL_LABEL].combine_chunks()
+        if _IS_CHECKED in vars(self):  # of this table, which is kept: some seconds for millions
+            return labels
         if labels.null_count:
             raise TableError(f"{self.source}: {plural(labels.null_count, 'cell')} without a label")
         if pc.count_distinct(labels).as_py() != len(labels):
@@ -120,6 +125,7 @@ class CellTable:
                 f"{self.source} repeats {plural(len(twice), 'cell label')}, "
                 f"such as {twice[0].as_py()!r}; every cell must have a label of its own"
             )
+        vars(self)[_IS_CHECKED] = True
         return labels
 
     def matrix_names(self) -> tuple[pa.DictionaryArray, pa.DictionaryArray | None]:

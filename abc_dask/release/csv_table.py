@@ -6,17 +6,18 @@ text, also where they look like numbers, as those of MERFISH cells do.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple
-from itertools import chain, takewhile
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from abc_dask.base.columns import GENE_IDENTIFIER
@@ -25,6 +26,7 @@ from abc_dask.disk.cache import Cache
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint, unreadable
 from abc_dask.release.column_types import ARROW, NOTHING, TEXT, kinds_of, typed
+from abc_dask.release.csv_blocks import Parse, QuotedError, blocks_apart, blocks_in_order
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 
@@ -35,15 +37,17 @@ _TEXT_COLUMN = re.compile(
 
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 
-_CSV_BLOCK = 1 << 24
-
 # Part of every kept table's key: raise it when columns are typed in another way.
 _TYPES = 1
 
 _ROW_GROUP = 1 << 16
 
-# Batches that wait to be written.
-_AHEAD = 2
+_MOST_THREADS = 4
+
+# Blocks that are parsed, or wait to be written.
+_AHEAD = 8
+
+T = TypeVar("T")
 
 
 def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
@@ -120,81 +124,71 @@ def _stream_csv(
     dict of str to str or None
         None when the table is whole; else wider kinds of columns, with which to begin again.
     """
-    with _open_csv(source, list(kinds), missing) as reader:
-        batches = _batches(reader, source)
-        first = next(batches, None)
-        if first is not None:
-            kinds = kinds_of(first, kinds)
-        schema = pa.schema({name: ARROW[kind] for name, kind in kinds.items()})
-        with pq.ParquetWriter(target, schema, compression="lz4") as writer:
-            pending: deque[Future[None]] = deque()
-            with ThreadPoolExecutor(1) as writing:  # one batch is packed while others are parsed
-                for batch in batches if first is None else chain([first], batches):
-                    wider = kinds_of(batch, kinds)
-                    if wider != kinds:
-                        return wider
-                    table = typed(batch, schema)
-                    pending.append(
-                        writing.submit(writer.write_table, table, row_group_size=_ROW_GROUP)
-                    )
-                    if len(pending) > _AHEAD:
-                        pending.popleft().result()
-                for written in pending:
-                    written.result()
-    seal(target)
-    return None
-
-
-def _comment_lines(source: Path) -> int:
-    """Count the lines above the header that begin with #, as MapMyCells writes them."""
-    with source.open("rb") as file:
-        lines = (line.removeprefix(b"\xef\xbb\xbf") for line in file)
-        return sum(1 for _ in takewhile(lambda line: line.startswith(b"#"), lines))
-
-
-def _open_csv(
-    source: Path, columns: list[str], missing: list[str]
-) -> pyarrow.csv.CSVStreamingReader:
-    """Open a CSV table whose columns are all read as text."""
+    columns = list(kinds)
     try:
-        return pyarrow.csv.open_csv(
-            source,
-            read_options=pyarrow.csv.ReadOptions(
-                block_size=_CSV_BLOCK, skip_rows=_comment_lines(source)
-            ),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()),
-                null_values=missing,
-                strings_can_be_null=True,
-            ),
-        )
+        return _convert(blocks_apart(source, columns, missing), target, kinds)
+    except (QuotedError, pa.ArrowInvalid):  # the latter tells the row if it is met in order
+        return _convert(blocks_in_order(source, columns, missing), target, kinds)
     except OSError as error:
         raise unreadable(source, error) or error from None
 
 
-def _batches(reader: pyarrow.csv.CSVStreamingReader, source: Path) -> Iterator[pa.RecordBatch]:
-    """Read batches; name the source in an error of its disk, and refuse a quote without an end."""
-    last = ""
-    while True:
-        try:
-            batch = reader.read_next_batch()
-        except StopIteration:
-            break
-        except OSError as error:
-            raise unreadable(source, error) or error from None
-        yield batch
-        if batch.num_rows:
-            last = batch.column(batch.num_columns - 1)[-1].as_py() or ""
-    # Arrow takes all that follows an open quote for one value
-    if "\n" in last and not _ends_with_quote(source):
-        raise TableError(
-            f"{source} is not a CSV table: a quote is not closed, before {last[:40]!r}"
-        )
+def _convert(blocks: Iterator[Parse], target: Path, kinds: dict[str, str]) -> dict[str, str] | None:
+    """Write blocks in their order, as `_stream_csv`; others are parsed meanwhile."""
+    first = next(blocks, None)
+    batch = None if first is None else first()
+    if batch is not None:
+        kinds = kinds_of(batch, kinds)
+    schema = pa.schema({name: ARROW[kind] for name, kind in kinds.items()})
+
+    def typed_block(parse: Parse) -> tuple[dict[str, str], pa.Table | None]:
+        parsed = parse()
+        wider = kinds_of(parsed, kinds)
+        return wider, typed(parsed, schema) if wider == kinds else None
+
+    options: dict[str, Any] = {"compression": "lz4", "use_dictionary": _repeated(batch)}
+    with pq.ParquetWriter(target, schema, **options) as writer, _pool() as pool:
+        ready = [] if batch is None else [typed(batch, schema)]
+        for wider, table in _mapped(pool, typed_block, blocks):
+            if table is None:
+                return wider
+            ready.append(table)
+            if sum(map(len, ready)) >= _ROW_GROUP:
+                writer.write_table(pa.concat_tables(ready), row_group_size=2 * _ROW_GROUP)
+                ready = []
+        if ready:
+            writer.write_table(pa.concat_tables(ready), row_group_size=2 * _ROW_GROUP)
+    seal(target)
+    return None
 
 
-def _ends_with_quote(source: Path) -> bool:
-    """Return whether the last line of a file ends with a quote."""
-    with source.open("rb") as file:
-        file.seek(max(0, source.stat().st_size - 4096))
-        return file.read().rstrip().endswith(b'"')
+def _repeated(batch: pa.RecordBatch | None) -> list[str]:
+    """Return the columns whose values repeat, which are shorter as dictionaries."""
+    if batch is None:
+        return []
+    return [n for n in batch.schema.names if pc.count_distinct(batch[n]).as_py() * 4 < len(batch)]
+
+
+@contextlib.contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Start a thread a core; what has not begun at the end is dropped."""
+    from dask.system import CPU_COUNT
+
+    pool = ThreadPoolExecutor(min(CPU_COUNT, _MOST_THREADS))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _mapped(
+    pool: ThreadPoolExecutor, function: Callable[[Parse], T], blocks: Iterator[Parse]
+) -> Iterator[T]:
+    """Yield what a function returns for each block, in order; few blocks are held at a time."""
+    pending: deque[Future[T]] = deque()
+    for block in blocks:
+        pending.append(pool.submit(function, block))
+        if len(pending) > _AHEAD:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -169,11 +169,14 @@ def align(labels: pa.Array, theirs: pa.Array, source: str) -> NDArray[np.int64]:
     TableError
         If a label stands there more than once.
     """
-    held = pd.Index(theirs.drop_null().to_pandas())
-    if not held.is_unique:
-        twice = held[held.duplicated()][0]
-        raise TableError(f"{source}: cell label {twice!r} stands more than once")
-    return _find(labels.to_pandas(), theirs.to_pandas())
+    held = theirs.drop_null()
+    if pc.count_distinct(held).as_py() != len(held):
+        counts = pc.value_counts(held)
+        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+        raise TableError(f"{source}: cell label {twice[0].as_py()!r} stands more than once")
+    found = pc.index_in(labels, value_set=theirs.cast(labels.type), skip_nulls=True)
+    rows: NDArray[np.int64] = np.asarray(found.fill_null(-1).cast(pa.int64()))
+    return rows
 
 
 def _find(names: Sequence[Any], keys: Sequence[Any]) -> NDArray[np.int64]:

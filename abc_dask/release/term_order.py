@@ -95,7 +95,8 @@ def save_terms(
     target: Path,
 ) -> None:
     """Bring terms into their order and write the codes."""
-    occurring = [found[k] for k in np.unique(codes[codes >= 0])]
+    counts = np.bincount(codes + 1, minlength=len(found) + 1)[1:]
+    occurring = [found[k] for k in np.flatnonzero(counts)]
     terms = order_terms(occurring, known.ranks)
     rank = {term: k for k, term in enumerate(terms)}
     renumbered = np.array([rank.get(term, -1) for term in found] + [-1], np.int32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -153,7 +153,9 @@ class CellRows:
 
     def _write_parquet(self, path: Path) -> None:
         schema = self.read(0, 0).schema
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        terms = [annotation.name for annotation in self.annotations if not annotation.is_numeric]
+        options: dict[str, Any] = {"compression": "zstd", "use_dictionary": terms}
+        with pq.ParquetWriter(path, schema, **options) as writer:
             for table in self.tables():
                 writer.write_table(table)
 

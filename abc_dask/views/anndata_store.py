@@ -79,7 +79,7 @@ class AnnDataStore:
                 write_elem(self.root, name, element, dataset_kwargs=packing)
             for name, text in texts.items():
                 if self.format == "h5ad":
-                    write_elem(self.root, f"uns/{name}", text)
+                    write_elem(self.root["uns"], name, text)
                 else:
                     self._write_text(name, text)
 

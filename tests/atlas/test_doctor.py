@@ -61,7 +61,7 @@ def test_libraries_that_are_absent_or_too_old(monkeypatch):
     assert "'zarr>=" in found["libraries"].advice
     assert "'h5py>=" in found["libraries"].advice
     assert not found["plot"].is_needed
-    assert "pip install 'matplotlib>=" in found["plot"].advice
+    assert "'matplotlib>=" in found["plot"].advice
     done = CliRunner().invoke(cli, ["doctor"])
     assert done.exit_code == 1
     assert "wrong libraries    2 libraries absent or too old; pip install '" in done.stdout

@@ -220,7 +220,7 @@ def test_tables_that_do_not_fit(run, tmp_path):
     )
     options = ["extract", "Tac2", "--download-base", made.download_base]
     options += ["--output", tmp_path / "out"]
-    fails(run(*options), 1, "cell_metadata.csv: 1 cell label.* more than once, such as")
+    fails(run(*options), 1, "cell_metadata.csv repeats 1 cell label, such as")
     table = pd.read_csv(made.cell_metadata).drop(columns="feature_matrix_label")
     table.to_csv(made.cell_metadata, index=False)
     manifest = json.loads(made.manifest.read_text())

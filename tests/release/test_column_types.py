@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from abc_dask.base.errors import UsageError
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.release import csv_table
+from abc_dask.release import csv_blocks, csv_table
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.selection import CellChoice
 from abc_dask.release.several import annotations_of_view
@@ -90,7 +90,7 @@ TEXTS = st.one_of(
 def test_no_value_becomes_another_one(tmp_path_factory, values, block):
     """The oracle: what Python says that a text is, exactly."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_table, "_CSV_BLOCK", block)
+        patch.setattr(csv_blocks, "CSV_BLOCK", block)
         column = kept(tmp_path_factory.mktemp("types"), values)
     for text, value in zip(values, column.to_pylist(), strict=True):
         if text is None or isinstance(value, str):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from abc_dask.base.errors import CacheError, DamagedFileError, MissingFileError, TableError
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.release import csv_table as tables
+from abc_dask.release import csv_blocks, csv_table
 from abc_dask.release.csv_table import cached_table
 from tests.release.tables import CELLS
 from tests.strategies import WITH_FILES, csv_names, csv_text, write_release
@@ -88,7 +88,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     assert table.column_names == ["cell_label", "feature_matrix_label"]
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("last", [True, False])
 def test_line_ends(tmp_path, newline, last):
     text = newline.join(["cell_label,feature_matrix_label", "a,m", "b,m"]) + newline * last
@@ -117,7 +117,7 @@ def test_no_rows(tmp_path):
 )
 def test_a_column_that_shows_its_type_late(tmp_path, monkeypatch, early, late, expected):
     """The type of a long column is guessed from the first block, and the guess may be wrong."""
-    monkeypatch.setattr(tables, "_CSV_BLOCK", 1 << 10)
+    monkeypatch.setattr(csv_blocks, "CSV_BLOCK", 1 << 10)
     rows = [[f"{n}", "m", early] for n in range(500)] + [["last", "m", late]]
     table = table_of(tmp_path, csv_text(["cell_label", "feature_matrix_label", "odd"], rows))
     assert table.num_rows == 501
@@ -127,8 +127,47 @@ def test_a_column_that_shows_its_type_late(tmp_path, monkeypatch, early, late, e
     assert table["cell_label"].to_pylist() == [row[0] for row in rows]
 
 
+FIELDS = st.text(st.sampled_from('ab1.-,"\r\n é#'), max_size=6)
+
+
+@settings(WITH_FILES, max_examples=40)
+@given(
+    rows=st.lists(st.lists(FIELDS, min_size=2, max_size=2), max_size=30),
+    block=st.integers(8, 80),
+    newline=st.sampled_from(["\n", "\r\n", "\n\n"]),
+)
+def test_blocks_do_not_change_a_table(tmp_path_factory, rows, block, newline):
+    """Against pandas: quotes and line ends within values, blocks that end anywhere."""
+    folder = tmp_path_factory.mktemp("blocks")
+    frame = pd.DataFrame([[f"c{k}", *row] for k, row in enumerate(rows)], columns=list("abc"))
+    text = frame.to_csv(index=False, lineterminator="\n").replace("\n", newline)
+    path = folder / "t.csv"
+    path.write_bytes(text.encode())
+    want = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    whole = [csv_blocks.blocks_apart, csv_blocks.blocks_in_order]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_blocks, "CSV_BLOCK", block)
+        for blocks in whole[1:] if '"' in text else whole:
+            try:
+                parts = [parse() for parse in blocks(path, list("abc"), [""])]
+            except (csv_blocks.QuotedError, pa.ArrowInvalid):
+                continue  # a line, or the header, is longer than a block
+            got = pa.Table.from_batches(parts).to_pandas() if parts else want
+            assert got.astype(object).where(got.notna(), None).to_numpy().tolist() == (
+                want.astype(object).where(want.notna(), None).to_numpy().tolist()
+            )
+
+
+def test_a_quote_behind_many_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_blocks, "CSV_BLOCK", 1 << 10)
+    rows = [[f"{n}", "m", "one"] for n in range(500)] + [["last", "m", "two\nlines, and more"]]
+    table = table_of(tmp_path, csv_text(["cell_label", "feature_matrix_label", "note"], rows))
+    assert table["cell_label"].to_pylist() == [row[0] for row in rows]
+    assert table["note"].to_pylist() == [row[2] for row in rows]
+
+
 def test_both_kinds_of_late_types_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_CSV_BLOCK", 1 << 10)
+    monkeypatch.setattr(csv_blocks, "CSV_BLOCK", 1 << 10)
     rows = [[f"{n}", "m", "", 1, 2.5] for n in range(500)]
     rows.append(["last", "m", "here", "x", 3.5])
     columns = ["cell_label", "feature_matrix_label", "empty", "mixed", "x"]
@@ -150,7 +189,7 @@ def test_any_text_is_read_as_pandas_reads_it(tmp_path_factory, rows):
     source, target = folder / "a.csv", folder / "a.parquet"
     # every value quoted, as a writer does that knows of odd labels
     pd.DataFrame(rows, columns=columns).to_csv(source, index=False, quoting=1)
-    tables._csv_to_parquet(source, target)
+    csv_table._csv_to_parquet(source, target)
     found = [tuple(row.values()) for row in read_cached(target).to_pylist()]
     missing = {"", "NA", "N/A", "NaN", "nan", "null", "NULL"}
     assert found == [tuple(None if v in missing else v for v in row) for row in rows]

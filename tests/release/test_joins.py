@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from abc_dask.base.errors import MissingFileError, TableError, UsageError
 from abc_dask.disk.cache import Cache
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.cell_table import CellTable
+from abc_dask.release.join_rows import align
 from tests.strategies import csv_names, write_release
 
 CELLS = ("ASAP-PMDBS-10X", "cell_metadata")
@@ -294,3 +296,18 @@ def test_joined_columns_are_those_of_merges(tmp_path_factory, made):
         is_missing = found.isna().to_numpy()
         np.testing.assert_array_equal(is_missing, want.isna().to_numpy(), err_msg=name)
         assert found[~is_missing].tolist() == want[~is_missing].tolist()
+
+
+@given(
+    names=st.lists(st.sampled_from("abcdefgh"), unique=True),
+    keys=st.lists(st.sampled_from([*"abcdefgh", None, None])),
+)
+def test_labels_are_found_as_pandas_finds_them(names, keys):
+    labels, theirs = pa.array(names, pa.string()), pa.array(keys, pa.string())
+    known = pd.Series(keys, dtype=object).dropna()
+    if known.duplicated().any():
+        with pytest.raises(TableError, match="t.csv: cell label '[a-h]' stands more than once"):
+            align(labels, theirs, "t.csv")
+        return
+    at = pd.Series(known.index, index=known.to_numpy()).reindex(names).fillna(-1).astype(int)
+    assert align(labels, theirs, "t.csv").tolist() == at.tolist()
