@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from abc_dask.base.errors import CacheError, DamagedFileError, MissingFileError, TableError
@@ -143,7 +143,10 @@ def test_blocks_do_not_change_a_table(tmp_path_factory, rows, block, newline):
     text = frame.to_csv(index=False, lineterminator="\n").replace("\n", newline)
     path = folder / "t.csv"
     path.write_bytes(text.encode())
-    want = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    try:
+        want = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    except pd.errors.ParserError:  # its parser has no room for some lone \\r
+        assume(False)
     whole = [csv_blocks.blocks_apart, csv_blocks.blocks_in_order]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_blocks, "CSV_BLOCK", block)

@@ -82,6 +82,7 @@ def loggers():
 @pytest.mark.parametrize("how", [{}, {"workers": 1}, {"scheduler": "tcp://127.0.0.1:1"}])
 def test_loggers_are_left_as_they_were_found(how, monkeypatch):
     import dask.config
+    import distributed.nanny  # noqa: F401 - which has a logger of its own
 
     logger, mine = logging.getLogger("distributed"), logging.StreamHandler()
     monkeypatch.setattr(logger, "handlers", [*logger.handlers, mine])

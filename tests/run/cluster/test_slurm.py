@@ -257,9 +257,11 @@ def test_jobs_that_fail_at_once(job):
 
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
-    """`abc-dask` and `dask` as scripts of the cluster find them, in PATH."""
+    """`abc-dask`, `dask` and `python` as scripts of the cluster find them, in PATH."""
     place = tmp_path / "bin"
     place.mkdir()
+    (place / "python").write_text(f'#!/bin/sh\nexec {s.sys.executable} "$@"\n')
+    (place / "python").chmod(0o755)
     for name, module in (("abc-dask", "abc_dask"), ("dask", "dask")):
         script = place / name
         script.write_text(
