@@ -101,12 +101,12 @@ class Commands(Group):
             signals.watch()
             super().invoke(ctx)
             _report_loss(ctx)
-        except AbcDaskError as error:
-            _fail(ctx, str(error), error.exit_code)
         except (KeyboardInterrupt, Terminated) as stop:
             number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
             with signals.saying():
                 _fail(ctx, *_STOPPED[number])
+        except AbcDaskError as error:
+            _fail(ctx, str(error), error.exit_code)
         except click.ClickException as error:
             if is_help(error):
                 raise
@@ -116,6 +116,9 @@ class Commands(Group):
         except MemoryError:
             _fail(ctx, "out of memory; try a smaller --block-size or fewer genes at a time", 1)
         except Exception as error:  # noqa: BLE001 - the last resort of a command line
+            if signals.came is not None:
+                with signals.saying():
+                    _fail(ctx, *_STOPPED[signals.came])
             reason = " ".join(str(error).split())
             _fail(ctx, f"unexpected {type(error).__name__}: {reason} (-v shows where)", 1)
         finally:
@@ -140,11 +143,13 @@ class _Signals:
 
     Python runs a handler wherever it happens to be. Within a callback of a weak reference, or a
     ``__del__``, it drops what the handler raises, and the run would go on as if nobody had asked it
-    to stop; so what is dropped there is raised again a little later.
+    to stop; so what is dropped there is raised again a little later. Where a lock is taken back the
+    exception becomes another one ("release unlocked lock"): an unexpected error after a signal is
+    the signal's.
     """
 
     def __init__(self) -> None:
-        self._has_come = False
+        self.came: signal.Signals | None = None
         self._is_being_said = False
         self._is_said = False
         self._is_over = False
@@ -162,7 +167,7 @@ class _Signals:
 
     def leave(self) -> None:
         """Restore the handlers, unless a signal came: the interpreter's end may take a while."""
-        if not self._has_come:
+        if self.came is None:
             for number, previous in self._previous.items():
                 signal.signal(number, previous)
             sys.unraisablehook = self._previous_hook
@@ -185,12 +190,12 @@ class _Signals:
         if self._is_being_said:  # the line first
             self._ends_with = code
             return
-        if self._has_come:
+        if self.came is not None:
             if not self._is_said:
                 with contextlib.suppress(OSError):
                     os.write(2, f"abc-dask: error: {message}\n".encode())
             os._exit(code)
-        self._has_come = True
+        self.came = signal.Signals(number)
         # what it would say of tasks that are broken off now, zarr's among them, is no news
         logging.getLogger("asyncio").disabled = True
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
@@ -206,7 +211,7 @@ class _Signals:
 
     def _again(self, number: int) -> None:
         if not self._is_over:
-            self._has_come = False
+            self.came = None
             os.kill(os.getpid(), number)
 
 

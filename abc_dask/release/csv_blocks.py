@@ -7,10 +7,12 @@ that tells whether a line end lies within a value.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -95,13 +97,15 @@ def blocks_in_order(source: Path, columns: list[str], missing: list[str]) -> Ite
 
     Raises
     ------
+    OSError
+        If the file cannot be read.
     pyarrow.ArrowInvalid
         If it is not CSV.
     TableError
         If its last quote is not closed.
     """
     last = ""
-    with _open_csv(source, columns, missing) as reader:
+    with source.open("rb") as file, _open_csv(source, file, columns, missing) as reader:
         while True:
             try:
                 batch = reader.read_next_batch()
@@ -126,6 +130,29 @@ def _ends_with_quote(source: Path) -> bool:
         return file.read().rstrip().endswith(b'"')
 
 
+class _WholeLineEnds(io.RawIOBase):
+    """A file of which no read ends between CR and LF.
+
+    Arrow drops a LF at the beginning of a block whose predecessor ends with CR, even where both
+    stand within a quoted value.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._kept = b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most some bytes, none at the end."""
+        data = self._kept + self._file.read(max(size - len(self._kept), 1) if size >= 0 else -1)
+        whole = data.rstrip(b"\r") or data
+        self._kept = data[len(whole) :]
+        return whole
+
+
 def _same(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
@@ -146,11 +173,11 @@ def _comment_lines(source: Path) -> int:
 
 
 def _open_csv(
-    source: Path, columns: list[str], missing: list[str]
+    source: Path, file: BinaryIO, columns: list[str], missing: list[str]
 ) -> pyarrow.csv.CSVStreamingReader:
     try:
         return pyarrow.csv.open_csv(
-            source,
+            _WholeLineEnds(file),
             read_options=pyarrow.csv.ReadOptions(
                 block_size=CSV_BLOCK, skip_rows=_comment_lines(source)
             ),

@@ -149,3 +149,19 @@ def test_an_interrupt_at_any_moment(made, tmp_path, name, times):
         again, _ = run(words)
         assert again.exit_code == 0, again.output
         assert {path.name for path in out.iterdir()} == files
+
+
+def test_an_interrupt_where_a_lock_is_taken_back(made, monkeypatch):
+    """Then the lock's ``with`` ends with an error of its own, behind which the interrupt is."""
+
+    def interrupted(*_, **__):
+        lock = threading.Lock()
+        with lock:
+            lock.release()
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Atlas, "search_genes", interrupted)
+    result, _ = run(["genes", "Tac", "--download-base", str(made["BASE"])])
+    assert "release unlocked lock" not in result.output
+    assert result.stderr.startswith("abc-dask: error: interrupted")
+    assert result.exit_code == 130

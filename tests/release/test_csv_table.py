@@ -161,6 +161,16 @@ def test_blocks_do_not_change_a_table(tmp_path_factory, rows, block, newline):
             )
 
 
+@pytest.mark.parametrize("block", range(30, 60))
+def test_a_line_end_in_a_value_where_a_block_ends(tmp_path, monkeypatch, block):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"a,b\r\n" + b'"\r\n\r\n,\r\n",x\r\n' * 20)
+    monkeypatch.setattr(csv_blocks, "CSV_BLOCK", block)
+    parts = [parse() for parse in csv_blocks.blocks_in_order(path, ["a", "b"], [""])]
+    table = pa.Table.from_batches(parts).to_pydict()
+    assert table == {"a": ["\r\n\r\n,\r\n"] * 20, "b": ["x"] * 20}
+
+
 def test_a_quote_behind_many_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_blocks, "CSV_BLOCK", 1 << 10)
     rows = [[f"{n}", "m", "one"] for n in range(500)] + [["last", "m", "two\nlines, and more"]]
