@@ -17,6 +17,7 @@ from abc_dask.base.messages import names_of, nearest
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 from abc_dask.release.coordinates import SECTION
+from abc_dask.release.gene_names import GeneNames
 from abc_dask.release.origin import origin_of
 from abc_dask.views.joined import joined_reader
 from abc_dask.views.places import are_sections
@@ -110,6 +111,8 @@ class Contents(Protocol):
 def chosen_genes(genes: Sequence[Gene], asked: Iterable[str] | None) -> list[int]:
     """Find genes by symbol, identifier or column, in the order asked; all where not asked.
 
+    Case counts only where it tells genes apart.
+
     Raises
     ------
     UsageError
@@ -121,9 +124,11 @@ def chosen_genes(genes: Sequence[Gene], asked: Iterable[str] | None) -> list[int
     for number, gene in enumerate(genes):
         for name in (gene.column, gene.gene_identifier, gene.gene_symbol):
             known.setdefault(name, set()).add(number)
+    names = GeneNames({gene.gene_identifier: gene.gene_symbol or "" for gene in genes})
+    by_identifier = {gene.gene_identifier: number for number, gene in enumerate(genes)}
     found: list[int] = []
     for name in names_of(asked):
-        numbers = known.get(name, set())
+        numbers = known.get(name) or {by_identifier[g.identifier] for g in names.alike(name)}
         if not numbers:
             raise UsageError(f"there is no gene {name!r}{nearest(name, known)}")
         if len(numbers) > 1:

@@ -14,7 +14,7 @@ from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.cli import cli
 from abc_dask.explore import build
 from abc_dask.explore.build import build_folder
-from abc_dask.explore.contents import chosen_genes, view_contents
+from abc_dask.explore.contents import Gene, chosen_genes, view_contents
 from tests.explore.conftest import GENES
 
 
@@ -153,6 +153,12 @@ def test_genes_by_any_of_their_names(shown_view):
     identifiers = [g.gene_identifier for g in genes]
     assert chosen_genes(genes, None) == [0, 1, 2]
     assert chosen_genes(genes, ["Tac2", identifiers[0]]) == [2, 0]
+    assert chosen_genes(genes, ["TAC2", identifiers[0].lower(), "slc32a1"]) == [2, 0, 1]
+    twins = [*genes, Gene("tac2", "E1", "tac2"), Gene("E2", "E2", "Slc32a1")]
+    assert chosen_genes(twins, ["tac2", "Tac2"]) == [3, 2]
+    for asked in ("TAC2", "slc32a1"):
+        with pytest.raises(UsageError, match="is ambiguous: .*E"):
+            chosen_genes(twins, [asked])
     for asked, said in [
         (["Tac22"], "nearest: Tac2"),
         (["Tac2", identifiers[2]], "each gene once"),
