@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,20 +23,27 @@ from abc_dask.store.precomputed import Precomputed
 Arrays = Mapping[str, NDArray[Any]]
 
 
-class Work(Protocol):
-    """What is computed of a gene; frozen, small, picklable."""
+class Work(ABC):
+    """What is computed of a gene: of all groups from its values, unless a kind says otherwise.
+
+    Kinds are frozen, small and picklable.
+    """
 
     @property
     def needs(self) -> tuple[str, ...] | None:
         """The precomputed counts that it needs beside moments; None where it needs values."""
+        return None
 
     @property
     def apart(self) -> tuple[int, ...] | None:
         """Groups that it needs one by one, all others being one behind them; None for all."""
+        return None
 
+    @abstractmethod
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of each result of one gene."""
 
+    @abstractmethod
     def of_gene(self, gene: Any, out: Mapping[str, Any]) -> None:
         """Write the results of one gene: `GeneValues`, or `SummedGene` if that is enough."""
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from abc_dask.analysis import order_loops, store_loops
 from abc_dask.analysis.gene_order import ordered_keys, split
+from abc_dask.analysis.gene_tasks import Work
 from abc_dask.analysis.gene_values import GeneValues
 
 METHODS = ("t", "wilcoxon", "pairwise")
@@ -59,7 +60,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Tests(Work):
     """The work of finding markers.
 
     Attributes

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
-from abc_dask.analysis.gene_tasks import Compute, compute_genes
+from abc_dask.analysis.gene_tasks import Compute, Work, compute_genes
 from abc_dask.analysis.precomputed import COUNTS
 from abc_dask.analysis.store_statistics import check_grouping
 from abc_dask.store.description import StoreInfo
@@ -20,18 +20,8 @@ from abc_dask.store.precomputed import Groups, add_precomputed
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(Work):
     """The work: what is kept of each gene and group; a group without values has zeros."""
-
-    @property
-    def needs(self) -> None:
-        """Values."""
-        return
-
-    @property
-    def apart(self) -> None:
-        """All groups."""
-        return
 
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of each statistic of one gene."""

@@ -12,7 +12,7 @@ import pandas as pd
 
 from abc_dask.analysis import store_loops as loops
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
-from abc_dask.analysis.gene_tasks import Compute, compute_genes
+from abc_dask.analysis.gene_tasks import Compute, Work, compute_genes
 from abc_dask.analysis.group_table import GroupTable, obs_of
 from abc_dask.analysis.store_statistics import check_grouping, chosen_genes, provenance
 from abc_dask.base.errors import StoreError, UsageError
@@ -28,18 +28,8 @@ _OF_CELLS = ("total", "counts_are_certain")
 
 
 @dataclass(frozen=True)
-class Sums:
+class Sums(Work):
     """The work of a pseudobulk: sums of whole numbers."""
-
-    @property
-    def needs(self) -> None:
-        """Nothing that is precomputed would do: sums are of raw counts."""
-        return
-
-    @property
-    def apart(self) -> None:
-        """All groups."""
-        return
 
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of the sums of one gene."""

@@ -18,7 +18,7 @@ from abc_dask._version import __version__
 from abc_dask.analysis import order_loops
 from abc_dask.analysis.cell_groups import MISSING, Grouping
 from abc_dask.analysis.gene_order import ordered_keys, split, values_of_keys
-from abc_dask.analysis.gene_tasks import Compute, GeneResults, compute_genes
+from abc_dask.analysis.gene_tasks import Compute, GeneResults, Work, compute_genes
 from abc_dask.analysis.group_table import CELLS, GroupTable, obs_of
 from abc_dask.analysis.precomputed import COUNTS
 from abc_dask.analysis.summary import Summary
@@ -38,7 +38,7 @@ _WHOLE = {"count", "n"}
 
 
 @dataclass(frozen=True)
-class Statistics:
+class Statistics(Work):
     """The work of a summary.
 
     Attributes
@@ -48,11 +48,6 @@ class Statistics:
     """
 
     names: tuple[str, ...]
-
-    @property
-    def apart(self) -> None:
-        """All groups."""
-        return
 
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of each statistic of one gene."""
