@@ -148,7 +148,7 @@ def _serve(contents: Contents, *, port: int, opens: bool) -> None:
     except KeyboardInterrupt:
         echo("stopped")
     finally:
-        page.free()
+        page.close()
 
 
 def _has_screen() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from abc_dask.explore.contents import Contents
     from abc_dask.explore.server import Explorer
 
 
@@ -32,13 +33,16 @@ def show(source: Any, *, port: int = 0, **choice: Any) -> Explorer:
     UsageError
         If a gene or column is unknown, cells have no x and y, or the port is in use.
     """
-    from abc_dask.explore.server import serve_in_background
+    from abc_dask.explore.server import Explorer
     from abc_dask.store.gene_store import GeneStore
 
+    contents: Contents
     if isinstance(source, GeneStore):
         from abc_dask.explore.store_contents import store_contents
 
-        return serve_in_background(store_contents(source, **choice), port=port, framed=True)
-    from abc_dask.explore.contents import view_contents
+        contents = store_contents(source, **choice)
+    else:
+        from abc_dask.explore.contents import view_contents
 
-    return serve_in_background(view_contents(source, **choice), port=port, framed=True)
+        contents = view_contents(source, **choice)
+    return Explorer(contents, port=port, framed=True).start()

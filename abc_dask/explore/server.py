@@ -282,14 +282,18 @@ class Explorer:
             self._prepared = prepare(
                 contents, folder, exact=True, served=True, name=contents.name, progress=progress
             )
-            self._runs = _runs_of(self._prepared)
-            self._server = Server(port, Served(self._prepared, self._runs), framed=framed)
+            runs = _runs_of(self._prepared)
+            self._server = Server(port, Served(self._prepared, runs), framed=framed)
         except BaseException as error:
             self._scratch.cleanup()
             if isinstance(error, OSError | OverflowError) and port:
                 reason = getattr(error, "strerror", None) or error
                 raise UsageError(f"port {port} cannot be used: {reason}; name another") from None
             raise
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.2,), name="abc-dask-explore", daemon=True
+        )
+        self._end = weakref.finalize(self, _end, self._server, self._thread, runs, self._scratch)
 
     @property
     def url(self) -> str:
@@ -297,28 +301,17 @@ class Explorer:
         return self._server.url
 
     def serve(self) -> None:
-        """Answer until interrupted."""
+        """Answer until interrupted; `close` then."""
         self._server.serve_forever(poll_interval=0.2)
 
     def start(self) -> Explorer:
         """Answer in a thread, until closed or nobody has this object any more; return at once."""
-        thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.2,), name="abc-dask-explore", daemon=True
-        )
-        self._end = weakref.finalize(self, _end, self._server, thread, self._scratch)
-        thread.start()
+        self._thread.start()
         return self
 
     def close(self) -> None:
-        """Stop answering and remove what was made."""
+        """Stop answering, end a search for markers, and remove what was made."""
         self._end()
-
-    def free(self) -> None:
-        """Remove what was made, once nothing answers any more."""
-        if self._runs is not None:
-            self._runs.cancel()
-        self._server.server_close()
-        self._scratch.cleanup()
 
     def __repr__(self) -> str:
         """Say where it is."""
@@ -335,48 +328,22 @@ class Explorer:
 
 
 def _end(
-    server: Server, thread: threading.Thread, scratch: tempfile.TemporaryDirectory[str]
+    server: Server,
+    thread: threading.Thread,
+    runs: MarkerRuns | None,
+    scratch: tempfile.TemporaryDirectory[str],
 ) -> None:
-    """Stop a server and remove what it served."""
-    if threading.current_thread() is thread:  # which cannot wait for itself
-        threading.Thread(target=_end, args=(server, thread, scratch), daemon=True).start()
+    """Stop a page's server and its search for markers, and remove what it served."""
+    if threading.current_thread().daemon:  # garbage is collected by one that this would wait for
+        arguments = (server, thread, runs, scratch)
+        threading.Thread(target=_end, args=arguments, daemon=False).start()
         return
-    server.shutdown()
+    if thread.is_alive():
+        server.shutdown()
+    if runs is not None:
+        runs.cancel()
     server.server_close()
     scratch.cleanup()
-
-
-def serve_in_background(
-    contents: Contents,
-    *,
-    port: int = 0,
-    framed: bool = False,
-    progress: Progress | None = None,
-) -> Explorer:
-    """Serve the page from a thread of this process.
-
-    Parameters
-    ----------
-    contents : Contents
-    port : int
-        0 for any free one.
-    framed : bool
-        Whether another page of this machine, such as a notebook, may show it in a frame.
-    progress : callable, optional
-        As `abc_dask.explore.build.build_folder` calls it.
-
-    Returns
-    -------
-    Explorer
-        ``url`` is the page's address; ``close()`` stops answering, and so does the end of
-        Python.
-
-    Raises
-    ------
-    UsageError
-        If the port is in use, or no cell has a place.
-    """
-    return Explorer(contents, port=port, framed=framed, progress=progress).start()
 
 
 def static_lines(folder: Path) -> str:

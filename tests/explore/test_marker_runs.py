@@ -133,7 +133,7 @@ def test_a_run_is_cancelled_and_another_takes_its_place(served, monkeypatch):
     first = json.loads(post(served, "t", bits(served, one, ~one))[1])
     assert first["state"] == "running"
     assert get(served, f"{first['id']}.csv")[0] == 404
-    served._runs.find(first["id"]).stop.set()
+    served._server.served.runs.find(first["id"]).stop.set()
     gate.set()
     assert post(served, "cancel")[0] == 200
     said = ended(served, first["id"])
@@ -142,6 +142,25 @@ def test_a_run_is_cancelled_and_another_takes_its_place(served, monkeypatch):
     second = json.loads(post(served, "t", bits(served, one, ~one))[1])
     assert get(served, f"{first['id']}.json")[0] == 404
     assert ended(served, second["id"])["state"] == "done"
+
+
+def test_closing_the_page_ends_the_run(store, monkeypatch):
+    compute, began = marker_runs.compute_task, marker_runs.threading.Event()
+
+    def slow(task):
+        began.set()
+        runs.find(1).stop.wait(20)
+        return compute(task)
+
+    monkeypatch.setattr(marker_runs, "_PIECE", 1)
+    monkeypatch.setattr(marker_runs, "compute_task", slow)
+    made = Explorer(store_contents(store)).start()
+    runs, one = made._server.served.runs, np.arange(N_CELLS) < 50
+    run = runs.begin("t", bits(made, one, ~one))
+    assert began.wait(20)
+    made.close()
+    assert run.state == "cancelled"
+    assert not made._prepared.folder.exists()
 
 
 def test_what_is_no_pair_of_selections_is_refused(served):

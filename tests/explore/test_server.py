@@ -150,6 +150,14 @@ def test_a_port_in_use_is_told(served, shown_view):
         Explorer(view_contents(shown_view), port=port)
 
 
+def test_a_page_that_never_answered_is_closed(shown_view):
+    made = Explorer(view_contents(shown_view))
+    port = urllib.parse.urlsplit(made.url).port
+    made.close()
+    assert not made._prepared.folder.exists()
+    Explorer(view_contents(shown_view), port=port).close()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_the_command_says_where_and_ends(shown_view, tmp_path, number, code):
     command = [sys.executable, "-m", "abc_dask", "explore", str(shown_view.path), "--no-browser"]
