@@ -33,7 +33,7 @@ class Catalog(CellColumns):
 
     def __init__(
         self,
-        download_base: str | Path,
+        download_base: str | Path | Release,
         release: str | None = None,
         metadata: str | None = None,
         *,
@@ -45,34 +45,11 @@ class Catalog(CellColumns):
         orthologs: bool = False,
         store: str | Path | None = None,
     ) -> None:
-        self._choose(
-            Release.open(download_base, release),
-            metadata,
-            gene_directory=gene_directory,
-            dataset=dataset,
-            taxonomy=taxonomy,
-            join=join,
-            layer=layer,
-            orthologs=orthologs,
-            store=store,
-        )
-
-    def _choose(
-        self,
-        release: Release,
-        metadata: str | None,
-        *,
-        gene_directory: str | None = None,
-        dataset: str | None = None,
-        taxonomy: str | None = None,
-        join: Iterable[str | Path] | str | Path = (),
-        layer: str = "X",
-        orthologs: bool = False,
-        store: str | Path | None = None,
-    ) -> None:
+        if not isinstance(download_base, Release):  # `of_release` has one that is open
+            download_base = Release.open(download_base, release)
         self._store_named = store
-        self.release = release
-        self.metadata = metadata_directory(release.manifest, metadata)
+        self.release = download_base
+        self.metadata = metadata_directory(self.release.manifest, metadata)
         self._inputs = Inputs(
             release=self.release,
             metadata=self.metadata,
@@ -88,9 +65,7 @@ class Catalog(CellColumns):
     @classmethod
     def of_release(cls, release: Release, metadata: str | None = None, **options: Any) -> Self:
         """Return the atlas of a release that is open; parameters are those of `Atlas`."""
-        atlas = cls.__new__(cls)
-        atlas._choose(release, metadata, **options)  # noqa: SLF001 - its own
-        return atlas
+        return cls(release, None, metadata, **options)
 
     @classmethod
     def remote(
@@ -177,11 +152,7 @@ class Catalog(CellColumns):
             If there is no file, or two have one name.
         """
         release = H5adFiles.find(files)
-        atlas = cls.__new__(cls)
-        atlas._choose(  # noqa: SLF001 - its own
-            release, metadata or release.metadata, join=join, layer=layer
-        )
-        return atlas
+        return cls.of_release(release, metadata or release.metadata, join=join, layer=layer)
 
     def index_files(self) -> pd.DataFrame:
         """Look at all feature matrices, whose layout, genes and cells are kept for later use.
