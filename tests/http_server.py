@@ -239,6 +239,7 @@ class Server:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else every body waits 40 ms for its head's receipt
 
             def handle(self):
                 with outer.lock:
