@@ -131,7 +131,7 @@ def _reader(task: GeneTask) -> GeneReader | SummedReader:
     if task.work.apart is not None:
         groups = groups.merged(task.work.apart)
     if not task.is_precomputed:
-        return GeneReader(store, groups, task.normalization)
+        return GeneReader(store.in_runs(task.genes), groups, task.normalization)
     return SummedReader(store, groups, task.genes, task.work.needs or ())
 
 

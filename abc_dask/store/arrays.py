@@ -35,6 +35,10 @@ class Folder(Protocol):
     def readers(self) -> int:
         """How many threads should read at a time."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether each read is a request that is waited for."""
+
     def read(self, path: str) -> bytes:
         """Return a file's bytes."""
 

@@ -50,6 +50,11 @@ class LocalFolder:
         """One thread a processor: files in memory are decoded, not waited for."""
         return processors()
 
+    @property
+    def is_remote(self) -> bool:
+        """Reads cost next to nothing."""
+        return False
+
     def close(self) -> None:
         """Close all files, when nobody reads them any more."""
         with self._lock:

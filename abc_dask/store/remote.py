@@ -49,6 +49,11 @@ class RemoteFolder:
         """Requests are waited for together."""
         return CONNECTIONS
 
+    @property
+    def is_remote(self) -> bool:
+        """Each read is a request."""
+        return True
+
     def read(self, path: str) -> bytes:
         """Return a file's bytes, in one request.
 

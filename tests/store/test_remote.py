@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import dask
 import numpy as np
 import pytest
 
+from abc_dask.analysis.cell_groups import Grouping
+from abc_dask.analysis.gene_tasks import compute_genes, compute_task, path_of
+from abc_dask.analysis.gene_values import opened_store
+from abc_dask.analysis.store_statistics import Statistics
 from abc_dask.base.errors import DownloadError, StoreError
 from abc_dask.store.gene_store import open_store
+from abc_dask.store.runs import RUN_BYTES
 from tests.http_server import (
     Server,
     drop,
@@ -136,3 +142,81 @@ def test_a_file_that_was_cut_on_the_server(local, server, remote):
 def test_an_address_without_a_store(server):
     with pytest.raises(StoreError, match=r"zarr\.json is not there \(HTTP 404\)"):
         open_store(f"{server.url}nothing")
+
+
+@pytest.fixture
+def summarized():
+    """Statistics of all genes by matrix, as tasks compute them."""
+    names = ("n", "sum", "std", "median")
+
+    def summarize(store):
+        grouping = Grouping(("feature_matrix_label",))
+        with closing(opened_store(path_of(store), store.digest)):
+            found = compute_genes(
+                store,
+                range(store.n_genes),
+                grouping,
+                "log2",
+                work=Statistics(names),
+                compute=lambda tasks: [compute_task(task) for task in tasks],
+            )
+        return [found.table(name) for name in names]
+
+    yield summarize
+    opened_store.cache_clear()
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_statistics_ask_for_neighbouring_genes_together(
+    monkeypatch, local, server, remote, summarized, pieces
+):
+    expected = summarized(open_store(local.path))
+    sizes = [remote.axes.chunk(gene).size for gene in range(remote.n_genes)]
+    most = 3 * max(sizes) if pieces else RUN_BYTES
+    monkeypatch.setattr("abc_dask.store.runs.RUN_BYTES", most)
+    server.forget()
+    np.testing.assert_equal(summarized(remote), expected)
+    asked = [r.range for r in server.requests if r.path.startswith("store/X/c/")]
+    if local.info.layout == "objects":
+        assert asked == [None] * remote.n_genes
+        return
+    assert sum(stop - start for start, stop in asked) == sum(sizes)  # nothing twice
+    assert all(stop - start <= most for start, stop in asked)
+    assert 2 < len(asked) < remote.n_genes if pieces else len(asked) == 2
+
+
+def halve(x):
+    """A range that ends before it should, of a file that is said to be the same."""
+    x.content = x.content[: (x.request.range[0] + x.request.range[1]) // 2]
+    x.serve()
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        (no_ranges, DownloadError, "sends no ranges"),
+        (other_range, DownloadError, "sends another range"),
+        (halve, DownloadError, "sends another range"),
+        (drop(20), DownloadError, "could not be read in 3 tries"),
+    ],
+)
+def test_runs_are_checked_as_genes_are(local, server, remote, fault, error, said):
+    if local.info.layout == "objects":
+        pytest.skip("asks for no ranges")
+    remote.values(130)  # the file's version is known
+    server.faults["*"] = fault
+    with pytest.raises(error, match=said):
+        remote.in_runs(range(140, remote.n_genes)).values(150)
+
+
+def test_a_gene_in_a_run_has_its_own_checksum(local, server, remote):
+    if local.info.layout == "objects":
+        pytest.skip("asks for no ranges")
+    chunk = remote.axes.chunk(150)
+    whole = bytearray(server.files["store/X/c/0/1"])
+    whole[chunk.start + 3] ^= 1
+    server.files["store/X/c/0/1"] = bytes(whole)
+    store = remote.in_runs(range(128, remote.n_genes))
+    np.testing.assert_array_equal(store.values(149), open_store(local.path).values(149))
+    with pytest.raises(StoreError, match=r"gene 150 in X/c/0/1 are not those that were written"):
+        store.values(150)
