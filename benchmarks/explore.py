@@ -282,7 +282,7 @@ def lassoed(page: Page) -> dict[str, float]:
     )
     found = {"lasso_cells": page.run("=app.sizes.A"), "lasso_ms": page.run("=app.marks.select")}
     found["labels_ms"] = page.run(
-        "const t = performance.now(); const { labelsCsv } = await import('./select.js');"
+        "const t = performance.now(); const { labelsCsv } = await import('./labels.js');"
         "await labelsCsv(app, 'A'); return performance.now() - t;"
     )
     return found

@@ -52,7 +52,7 @@ def test_names_are_text_wherever_they_stand(page):
 
 def test_labels_and_tables_are_csv_whatever_is_in_them(page, odd):
     text = page.run(
-        "const m = await import('./select.js'); return (await m.labelsCsv(app, 'shown')).text();"
+        "const m = await import('./labels.js'); return (await m.labelsCsv(app, 'shown')).text();"
     )
     read = pd.read_csv(io.StringIO(text), dtype=str)
     assert sorted(read["cell_label"]) == sorted(odd.labels().to_pylist())

@@ -8,6 +8,7 @@ import json
 import urllib.parse
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.image import imread
 from matplotlib.path import Path as Polygon
@@ -60,7 +61,7 @@ def on_screen(page, frame):
 
 def labels_of(page, which):
     text = page.run(
-        f"const m = await import('./select.js'); return (await m.labelsCsv(app, '{which}')).text();"
+        f"const m = await import('./labels.js'); return (await m.labelsCsv(app, '{which}')).text();"
     )
     header, *rows = csv.reader(io.StringIO(text))
     assert header == ["cell_label"]
@@ -120,6 +121,15 @@ def test_a_lasso_of_the_mouse_takes_the_cells_within(page, cells):
     assert set(cells.index[surely]) <= set(found) <= set(cells.index[perhaps])
     assert surely.sum() > 50
     assert surely.sum() == perhaps.sum() == len(found)
+
+
+def test_a_rectangle_by_mouse(page, cells):
+    page.click("#rectangle")
+    page.drag([(560, 620), (300, 400), (280, 180)])
+    assert page.run("=app.stage.box") is None
+    inside = ((on_screen(page, cells) - (280, 180)) / (280, 440) % 1e9 < 1).all(axis=1)
+    assert sorted(labels_of(page, "A")) == sorted(cells.index[inside])
+    assert inside.sum() > 50
 
 
 def test_a_rectangle_by_keys(page):
@@ -211,6 +221,38 @@ def test_two_selections_side_by_side(page, cells):
     assert {row["set"] for row in rows} == {"A", "B"}
 
 
+@pytest.mark.parametrize("sets", [["shown"], ["A", "B"]])
+def test_violins_count_cells_by_step(page, cells, sets):
+    if sets == ["A", "B"]:
+        page.run("app.enclose([0, 0, 65534, 0, 65534, 40000, 0, 40000], '='); app.active = 'B';")
+        page.run("app.enclose([0, 0, 30000, 0, 30000, 65534, 0, 65534], '='); app.active = 'A';")
+    text = page.run(
+        "const m = await import('./violin.js');"
+        "return m.stepsCsv(await m.distributions(app, app.genes[0].key, 'class'));"
+    )
+    found = pd.read_csv(io.StringIO(text), float_precision="round_trip")
+    assert set(found["set"]) == set(sets)
+    for name, own in found.groupby("set"):
+        frame = cells.loc[labels_of(page, name)]
+        values = frame[GENES[0]].to_numpy(np.float32)
+        top = own["below"].max()
+        for row in own.itertuples(index=False):
+            term, _, low, below, n = row
+            fits = (values >= np.float32(low)) & (values < np.float32(below))
+            fits |= values == (0 if low == 0 else top if below == top else -1)
+            assert (fits & (frame["class"] == term)).sum() == n
+        assert own["cells"].sum() == len(frame)
+    page.run("app.set({ tab: 'table', by: 'class', violin: app.genes[0].key })")
+    page.wait("!!document.querySelector('.violins')")
+    rows = page.plain("document.querySelectorAll('.violins g').length")
+    assert rows == len(sets) * found["class"].nunique()
+    (shape,) = page.plain(
+        "[...document.querySelectorAll('.violins g')].slice(0, 1)"
+        ".map((g) => g.querySelector('title').textContent)"
+    )
+    assert shape.startswith(found["class"].iloc[0])
+
+
 def test_a_filter_stays_while_colours_change_and_is_a_condition(page, cells, shown_view, tmp_path):
     page.run("await app.colourBy(app.genes[2].key)")
     page.run("app.filter(app.genes[2].key, { steps: [40, 200, 1, 0] })")
@@ -236,18 +278,21 @@ def test_an_address_restores_everything(page):
         "app.stage.zoom(1.7, 300, 300); app.set({ limits: [1, 9], size: 2, fade: true,"
         " tab: 'table', genes: [app.genes[2].id] })"
     )
-    page.run("app.write()")
-    page.wait("!!document.querySelector('.dots')")
+    page.run("app.set({ violin: app.genes[1].key }); app.write()")
+    page.wait("!!document.querySelector('.violins')")
     address, state = page.plain("location.href"), page.run("=app.state")
     sizes, before = page.run("=[app.model.shown, app.sizes.A]"), page.screenshot()
     page.show(address).ready()
-    page.wait("!!document.querySelector('.dots')")
+    page.wait("!!document.querySelector('.violins')")
     assert page.run("=app.state") == state
     assert page.run("=[app.model.shown, app.sizes.A]") == sizes
-    assert sizes[1] > 0
+    assert 0 < sizes[1] <= sizes[0] < page.run("=app.meta.cells")
     crop = np.s_[120:780, 10:880]
     one, two = (imread(io.BytesIO(p))[crop] for p in (before, page.screenshot()))
     assert (one != two).any(axis=-1).mean() < 0.001
+    page.click("#unfilter")
+    assert page.run("=app.model.shown") == page.run("=app.meta.cells")
+    assert page.plain("document.getElementById('unfilter').hidden")
 
 
 @pytest.mark.parametrize(
@@ -354,8 +399,8 @@ def test_what_is_pressed_keeps_the_focus(page):
     assert page.run(only + press) == [True, "01 IT-ET Glut"]
     page.run("app.set({ tab: 'select' })")
     page.wait("!!document.querySelector('[aria-label=\"A shape\"]')")
-    every = "const match = (e) => e.textContent === 'All shown', nth = 1;"
-    assert page.run(every + press) == [True, "All shown"]
+    every = "const match = (e) => e.textContent === 'Take all shown', nth = 1;"
+    assert page.run(every + press) == [True, "Take all shown"]
     assert page.run("=app.sizes.B") == page.run("=app.model.shown")
     assert page.plain("document.activeElement.closest('fieldset').textContent").startswith(
         "Selection B"

@@ -1,26 +1,25 @@
 // The page: what is loaded, what is shown, and how one follows the other.
 
-import { pairPalette, paper, rgb, stepEdge, termPalette, usualLimits, valuePalette } from './color.js';
+import { pairPalette, paper, rgb, termPalette, usualLimits, valuePalette } from './color.js';
 import { Columns } from './columns.js';
-import { DataError, Folder, labelsOf } from './data.js';
+import { DataError, Folder } from './data.js';
 import { button } from './dom.js';
 import { Drawing } from './draw.js';
 import { boxesOf } from './geometry.js';
-import { Model, testOf } from './model.js';
+import { Model } from './model.js';
 import { Stage } from './stage.js';
 import { read, write } from './state.js';
-import { number, plural, short, termName } from './text.js';
+import { number, plural } from './text.js';
 
 const $ = (id) => document.getElementById(id);
 // Panels by the modules that make them, which are loaded when they are opened.
 const TABS = { colour: 'legend', select: 'select', table: 'table', save: 'saving' };
 const shade = (theme) => rgb(theme === 'dark' ? '#26292d' : '#efefef');
 
-// Codes of 16 bits: a column's own, below those of a second one.
-const wideCodes = (one, two) => {
-  if (one instanceof Uint16Array) return one;
+// Codes of two columns as one, of 16 bits.
+const pairCodes = (one, two) => {
   const both = new Uint16Array(one);
-  if (two) for (let i = 0; i < both.length; i++) both[i] |= two[i] << 8;
+  for (let i = 0; i < both.length; i++) both[i] |= two[i] << 8;
   return both;
 };
 
@@ -100,10 +99,9 @@ export class App extends Columns {
 
   async readRest() {
     const { meta, state, model } = this;
-    const wanted = [this.keyOf(state.color), `g:${state.second}`, ...[state, ...state.A, ...state.B].flatMap((step) => Object.keys(step.filters))];
     await Promise.all([
       ...meta.tiles.map((_, tile) => this.readPlaces(tile)),
-      ...wanted.filter((key) => this.isKey(key)).map((key) => this.column(key)),
+      ...this.needed().filter((key) => this.isKey(key)).map((key) => this.column(key)),
     ]);
     this.folder.forget('xy.bin');
     model.boxes = boxesOf(model.places, meta.cells);
@@ -149,7 +147,7 @@ export class App extends Columns {
     const began = performance.now();
     if (column && this.complete) {
       this.drawing.palette(this.paletteOf(column, other));
-      this.drawing.put(1, wideCodes(column.codes, other?.codes));
+      this.drawing.put(1, other ? pairCodes(column.codes, other.codes) : column.codes);
     }
     this.marks.recolour = performance.now() - began;
     this.repaint();
@@ -163,7 +161,7 @@ export class App extends Columns {
 
   show(column, tile) {
     this.drawing.palette(termPalette(column.colors, this.theme));
-    this.drawing.put(1, wideCodes(column.codes.subarray(0, this.meta.tiles[tile])));
+    this.drawing.put(1, column.codes.subarray(0, this.meta.tiles[tile]));
   }
 
   look() {
@@ -229,8 +227,9 @@ export class App extends Columns {
     });
   }
 
+  // Without a key all filters go.
   filter(key, filter) {
-    const filters = { ...this.state.filters };
+    const filters = key ? { ...this.state.filters } : {};
     if (filter) filters[key] = filter;
     else delete filters[key];
     this.state.filters = filters;
@@ -244,7 +243,7 @@ export class App extends Columns {
     Object.assign(this.state, changed);
     this.remember();
     if ('limits' in changed || 'limits2' in changed) this.recolour();
-    else if ('by' in changed || 'genes' in changed || 'tab' in changed) this.panel();
+    else if (['by', 'genes', 'tab', 'violin'].some((name) => name in changed)) this.panel();
     else this.stage.redraw();
   }
 
@@ -270,28 +269,6 @@ export class App extends Columns {
     this.repaint();
   }
 
-  tell(cell) {
-    const lines = [];
-    for (const column of this.columns.values()) {
-      const code = column.codes[cell];
-      if (column.kind === 'term') lines.push(`${column.name}: ${termName(column.terms[code])}`);
-      else {
-        const [low, high] = [code, code + 1].map((step) => short(stepEdge(column.about, step)));
-        lines.push(`${column.title}: ${code === 255 ? 'no value' : code === 0 && column.about.zero ? '0' : `${low} to ${high}`}`);
-      }
-    }
-    const sets = ['A', 'B'].filter((set) => this.model.flags[cell] & testOf(set)[0]);
-    return sets.length ? [...lines, `in ${sets.join(' and ')}`] : lines;
-  }
-
-  async nameOf(cell) {
-    const { tiles, labels } = this.meta;
-    let tile = 0, rank = cell;
-    while (rank >= tiles[tile]) rank -= tiles[tile++];
-    const bytes = await this.folder.tile('labels.bin', labels, tile);
-    return labelsOf(bytes, tiles[tile], [rank])[0];
-  }
-
   words() {
     const { meta, model } = this, parts = [];
     if (!this.complete) return this.loaded ? `${number(this.loaded)} of ${plural(meta.cells, 'cell')} so far` : `Reading ${plural(meta.cells, 'cell')}`;
@@ -313,6 +290,7 @@ export class App extends Columns {
       $(`tab-${key}`).tabIndex = key === name ? 0 : -1;
     }
     $('panel').setAttribute('aria-labelledby', `tab-${name}`);
+    $('unfilter').hidden = !Object.keys(this.state.filters).length;
     if (this.complete && this.panels[name]) this.fill($('panel'), this.panels[name](this).filter(Boolean));
     else if (this.complete) this.attempt(async () => { this.panels[name] = (await import(`./${TABS[name]}.js`)).panel; this.panel(); });
     $('cells').setAttribute('aria-label', `${this.words()}, coloured by ${this.current()?.title ?? 'nothing yet'}`);
@@ -345,10 +323,11 @@ function wire(app) {
   $('unserved').remove();
   $('theme').addEventListener('click', () => { app.state.theme = app.theme === 'dark' ? 'light' : 'dark'; app.remember(); app.retheme(); });
   for (const name of ['move', 'lasso']) $(name).addEventListener('click', () => app.stage?.use(name));
-  $('rectangle').addEventListener('click', () => app.stage?.frameBox());
+  $('rectangle').addEventListener('click', () => app.stage?.toggleBox());
   $('closer').addEventListener('click', () => app.stage?.zoom(1.5));
   $('farther').addEventListener('click', () => app.stage?.zoom(1 / 1.5));
   $('home').addEventListener('click', () => app.stage?.home());
+  $('unfilter').addEventListener('click', () => app.filter());
   const tabs = Object.keys(TABS);
   tabs.forEach((name, k) => {
     $(`tab-${name}`).addEventListener('click', () => app.set({ tab: name }));

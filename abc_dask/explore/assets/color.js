@@ -14,7 +14,7 @@ export const hex = (parts) => '#' + parts.map((v) => Math.round(v).toString(16).
 export const paper = (theme) => PAPER[theme];
 export const zeroColor = (theme) => ZERO[theme];
 export const pairColors = (theme) => PAIR[theme];
-const mixed = (a, b, t) => a.map((v, k) => v + (b[k] - v) * t);
+export const mixed = (a, b, t) => a.map((v, k) => v + (b[k] - v) * t);
 
 // The colour at a part of the scale, 0 to 1.
 export function ramp(part, theme) {

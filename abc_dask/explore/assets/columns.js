@@ -2,14 +2,16 @@
 
 import { DataError, codesOf, parted, placesOf } from './data.js';
 
+const MOST_VALUES = 12; // columns of genes and numbers in memory, besides those that are needed
+
 export class Columns {
   async readPlaces(tile) {
     const done = (this.placed ??= new Map());
     if (!done.has(tile)) {
       const first = this.first(tile);
       done.set(tile, this.folder.tile('xy.bin', this.meta.xy, tile).then((bytes) => {
-        const places = placesOf(bytes);
-        this.model.places.set(places, 2 * first);
+        const places = this.model.places.subarray(2 * first, 2 * (first + this.meta.tiles[tile]));
+        placesOf(bytes, places);
         this.drawing.put(0, places, first);
       }, (error) => { done.delete(tile); throw error; }));
     }
@@ -46,28 +48,42 @@ export class Columns {
     });
   }
 
-  // A whole column by its key: t: terms, g: a gene, n: numbers.
-  column(key) {
-    return this.once(key, async () => {
-      const name = key.slice(2);
-      let column;
-      if (key.startsWith('t:')) {
-        column = await this.startColumn(key);
-        await Promise.all(column.sizes.slice(1).map(async (_, k) => {
-          const bytes = await this.folder.tile(column.path, column.sizes, k + 1);
-          column.codes.set(codesOf(bytes, column.width), this.first(k + 1));
-        }));
-        this.folder.forget(column.path);
-      } else {
-        const gene = this.geneOf.get(name);
-        const path = gene ? `genes/${gene.index}.bin` : `numbers/${this.meta.numbers.findIndex((o) => o.name === name)}.bin`;
-        const [about, codes] = parted(await this.folder.whole(path));
-        if (codes.length !== this.meta.cells) throw new DataError(`${path} has ${codes.length} cells`);
-        column = { kind: 'value', key, name: gene?.name ?? name, title: gene?.title ?? name, about, codes };
-      }
-      this.columns.set(key, column);
-      this.model.columns.set(key, column);
+  // Columns that colours, filters and selections need.
+  needed() {
+    const { state } = this, steps = [state, ...state.A, ...state.B];
+    return [this.keyOf(state.color), `g:${state.second}`, ...steps.flatMap((step) => Object.keys(step.filters))];
+  }
+
+  // A whole column by its key: t: terms, g: a gene, n: numbers. Of values, the last few are kept.
+  async column(key) {
+    const found = await this.once(key, () => this.readColumn(key));
+    for (const columns of [this.columns, this.model.columns]) {
+      columns.delete(key);
+      columns.set(key, found);
+    }
+    const values = [...this.columns.values()].filter((column) => column.kind === 'value').map((column) => column.key);
+    const needed = new Set([key, ...this.needed()]);
+    for (const old of values.slice(0, -MOST_VALUES).filter((k) => !needed.has(k))) {
+      for (const known of [this.columns, this.model.columns, this.loading]) known.delete(old);
+    }
+    return found;
+  }
+
+  async readColumn(key) {
+    const name = key.slice(2);
+    if (key.startsWith('t:')) {
+      const column = await this.startColumn(key);
+      await Promise.all(column.sizes.slice(1).map(async (_, k) => {
+        const bytes = await this.folder.tile(column.path, column.sizes, k + 1);
+        column.codes.set(codesOf(bytes, column.width), this.first(k + 1));
+      }));
+      this.folder.forget(column.path);
       return column;
-    });
+    }
+    const gene = this.geneOf.get(name);
+    const path = gene ? `genes/${gene.index}.bin` : `numbers/${this.meta.numbers.findIndex((o) => o.name === name)}.bin`;
+    const [about, codes] = parted(await this.folder.whole(path));
+    if (codes.length !== this.meta.cells) throw new DataError(`${path} has ${codes.length} cells`);
+    return { kind: 'value', key, name: gene?.name ?? name, title: gene?.title ?? name, about, codes };
   }
 }

@@ -2,11 +2,25 @@
 
 export class DataError extends Error {}
 
-export async function inflate(bytes) {
+// So many bytes; those of `spare`, where one is given, once it has as many.
+function room(size, spare = []) {
+  if (!(spare[0]?.byteLength >= size)) spare[0] = new ArrayBuffer(size);
+  return new Uint8Array(spare[0], 0, size);
+}
+
+export async function inflate(bytes, spare) {
   // a host may have taken gzip off already; files made on demand never had it
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  // gzip ends with the size of its content, of which deflate saves 1031 of 1032 bytes at most
+  const size = new DataView(bytes.buffer, bytes.byteOffset).getUint32(bytes.length - 4, true);
+  const found = size < 1032 * bytes.length && room(size, spare);
+  const reader = new Response(bytes).body.pipeThrough(new DecompressionStream('gzip')).getReader();
+  let at = 0;
+  try {
+    for (let part; !(part = await reader.read()).done; at += part.value.length) found.set(part.value, at);
+  } catch { at = -1; }
+  if (at !== size) throw new DataError('a part of the data is cut');
+  return found;
 }
 
 // A head of JSON behind its length, then the content.
@@ -17,9 +31,8 @@ export function parted(bytes) {
 }
 
 // Planes of bytes of the same weight, as one array of numbers.
-export function fromPlanes(bytes, planes) {
-  const n = bytes.length / planes;
-  const joined = new Uint8Array(bytes.length);
+export function fromPlanes(bytes, planes, spare) {
+  const n = bytes.length / planes, joined = room(bytes.length, spare);
   for (let p = 0; p < planes; p++) {
     const plane = bytes.subarray(p * n, (p + 1) * n);
     for (let i = 0, at = p; i < n; i++, at += planes) joined[at] = plane[i];
@@ -27,10 +40,10 @@ export function fromPlanes(bytes, planes) {
   return joined.buffer;
 }
 
-export function exactValues(bytes) {
+export function exactValues(bytes, spare) {
   const [head, body] = parted(bytes);
-  const buffer = fromPlanes(body, head.planes);
-  return head.dtype === '<f8' ? new Float64Array(buffer) : new Float32Array(buffer);
+  const buffer = fromPlanes(body, head.planes, spare), n = body.length / head.planes;
+  return head.dtype === '<f8' ? new Float64Array(buffer, 0, n) : new Float32Array(buffer, 0, n);
 }
 
 // Every second bit of a number, together.
@@ -43,34 +56,17 @@ function halved(v) {
 }
 
 // Places: steps along the Z curve, as four planes of bytes.
-export function placesOf(bytes) {
+export function placesOf(bytes, places) {
   const n = bytes.length / 4;
-  const places = new Uint16Array(2 * n);
   for (let i = 0, at = 0; i < n; i++) {
     at = (at + (bytes[i] | (bytes[n + i] << 8) | (bytes[2 * n + i] << 16) | (bytes[3 * n + i] << 24))) | 0;
     places[2 * i] = halved(at);
     places[2 * i + 1] = halved(at >>> 1);
   }
-  return places;
 }
 
 export function codesOf(bytes, width) {
   return width === 1 ? bytes : new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
-}
-
-// Labels of some cells (ranks within the tile, rising) out of a tile.
-export function labelsOf(bytes, count, ranks) {
-  const lengths = new DataView(bytes.buffer, bytes.byteOffset, 4 * count);
-  const decoder = new TextDecoder();
-  const found = [];
-  let at = 4 * count, cell = 0;
-  for (const rank of ranks) {
-    while (cell < rank) at += lengths.getUint32(4 * cell++, true);
-    const size = lengths.getUint32(4 * cell++, true);
-    found.push(decoder.decode(bytes.subarray(at, at + size)));
-    at += size;
-  }
-  return found;
 }
 
 export class Folder {
@@ -95,8 +91,8 @@ export class Folder {
     }
   }
 
-  async whole(path) {
-    return inflate((await this.ask(path))[1]);
+  async whole(path, spare) {
+    return inflate((await this.ask(path))[1], spare);
   }
 
   async json(path) {
@@ -133,8 +129,8 @@ export class Folder {
     this.first.delete(path); // the whole of a file is not kept once its tiles are read
   }
 
-  async tile(path, sizes, number) {
+  async tile(path, sizes, number, spare) {
     const start = sizes.slice(0, number).reduce((sum, size) => sum + size, 0);
-    return inflate(await this.range(path, start, sizes[number]));
+    return inflate(await this.range(path, start, sizes[number]), spare);
   }
 }

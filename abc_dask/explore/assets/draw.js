@@ -1,4 +1,4 @@
-// Cells on a canvas, by WebGL 2: four bytes of place, two of colour and one of flags a cell.
+// Cells on a canvas, by WebGL 2: four bytes of place, one or two of colour and one of flags a cell.
 
 const VERTEX = `#version 300 es
 precision highp float;
@@ -51,15 +51,11 @@ export class Drawing {
     this.program = this.link();
     gl.useProgram(this.program);
     this.at = new Proxy({}, { get: (known, name) => (known[name] ??= gl.getUniformLocation(this.program, name)) });
-    this.buffers = [[4, 2, gl.UNSIGNED_SHORT], [2, 1, gl.UNSIGNED_SHORT], [1, 1, gl.UNSIGNED_BYTE]]
-      .map(([bytes, parts, type], k) => {
-        const buffer = gl.createBuffer();
-        gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-        gl.bufferData(gl.ARRAY_BUFFER, Math.max(4, bytes * n), gl.DYNAMIC_DRAW);
-        gl.enableVertexAttribArray(k);
-        gl.vertexAttribIPointer(k, parts, type, 0, 0);
-        return buffer;
-      });
+    this.buffers = [2, 1, 1].map((parts, k) => {
+      gl.enableVertexAttribArray(k);
+      return { parts, buffer: gl.createBuffer() };
+    });
+    this.put(2, new Uint8Array(n));
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
     for (const [name, value] of [['MIN_FILTER', 'NEAREST'], ['MAG_FILTER', 'NEAREST']]) {
       gl.texParameteri(gl.TEXTURE_2D, gl[`TEXTURE_${name}`], gl[value]);
@@ -84,9 +80,14 @@ export class Drawing {
 
   // which: 0 places, 1 codes, 2 flags; `first` counts cells
   put(which, values, first = 0) {
-    const { gl } = this;
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[which]);
-    gl.bufferSubData(gl.ARRAY_BUFFER, first * [4, 2, 1][which], values);
+    const { gl } = this, kept = this.buffers[which], width = values.BYTES_PER_ELEMENT;
+    gl.bindBuffer(gl.ARRAY_BUFFER, kept.buffer);
+    if (kept.width !== width) {
+      kept.width = width;
+      gl.bufferData(gl.ARRAY_BUFFER, Math.max(4, kept.parts * width * this.n), gl.DYNAMIC_DRAW);
+      gl.vertexAttribIPointer(which, kept.parts, width === 1 ? gl.UNSIGNED_BYTE : gl.UNSIGNED_SHORT, 0, 0);
+    }
+    gl.bufferSubData(gl.ARRAY_BUFFER, first * kept.parts * width, values);
   }
 
   palette(colors) {
@@ -106,7 +107,7 @@ export class Drawing {
     gl.uniform3f(at.shade, ...shade.map((v) => v / 255));
     gl.uniform1i(at.context, context);
     gl.uniform1i(at.fade, fade);
-    gl.drawArrays(gl.POINTS, 0, count);
+    if (count) gl.drawArrays(gl.POINTS, 0, count);
   }
 
   // Wait until all is drawn: a pixel is read.

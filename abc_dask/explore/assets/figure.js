@@ -7,6 +7,20 @@ import { cut, number, short, termName } from './text.js';
 
 const STYLE = { name: {}, bar: { fill: 'none' }, drawing: { display: 'none' } };
 
+// What is shown as a PNG with so many pixels a pixel of the page.
+function picture(app, stage, ratio) {
+  const { canvas, drawing, width, height } = stage, own = stage.ratio;
+  const draw = (of) => {
+    stage.ratio = of;
+    [canvas.width, canvas.height] = [width, height].map((v) => Math.round(v * of));
+    drawing.draw({ ...app.look(), camera: stage.camera, size: stage.size, ratio: of });
+  };
+  draw(ratio);
+  const found = canvas.toDataURL('image/png');
+  draw(own);
+  return found;
+}
+
 // The picture with legend and what lies over it, as one SVG.
 export function figure(app) {
   const { stage } = app, { width, height } = stage, wide = 230;
@@ -14,7 +28,7 @@ export function figure(app) {
   const ground = paper(app.theme);
   const svg = s('svg', { xmlns: 'http://www.w3.org/2000/svg', width: width + wide, height, viewBox: `0 0 ${width + wide} ${height}`, 'font-family': 'sans-serif', fill: ink });
   svg.append(s('rect', { width: width + wide, height, fill: ground }));
-  svg.append(s('image', { href: stage.picture(2), width, height }));
+  svg.append(s('image', { href: picture(app, stage, 2), width, height }));
   for (const part of stage.parts().found) {
     const copy = part.cloneNode(true), names = (copy.getAttribute('class') ?? '').split(' ');
     const color = names.includes('A') ? a : names.includes('B') ? b : ink;

@@ -57,6 +57,7 @@ export class Finder {
     const rows = found.map((entry, k) => h('li', { role: 'option', id: `found-${k}`, onpointerdown: (e) => { e.preventDefault(); this.run(k, e.shiftKey); } },
       h('span', { class: 'kind' }, entry.kind), h('span', {}, entry.text), h('span', { class: 'faint' }, entry.hint)));
     if (near) rows.unshift(h('li', { class: 'faint', role: 'presentation' }, found.length ? 'Nothing has this name; nearest:' : 'Nothing has this name'));
+    if (found.some((entry) => entry.kind === 'gene')) rows.push(h('li', { class: 'faint', role: 'presentation' }, 'With Shift a gene goes into the table.'));
     this.list.replaceChildren(...rows);
     this.list.hidden = !rows.length;
     this.field.setAttribute('aria-expanded', String(rows.length > 0));

@@ -2,7 +2,7 @@
 
 export const NOWHERE = 65535;
 export const STEPS = 65534;
-const CHUNK = 4096;
+export const CHUNK = 4096; // cells of a box
 const BANDS = 512;
 const TOOLS = 36; // pixels at the top, where the tools lie
 
@@ -71,23 +71,6 @@ export function cellsWithin(shape, places, boxes, n, take) {
       if (x !== NOWHERE && bands.holds(x, places[2 * i + 1])) take(i);
     }
   }
-}
-
-// The nearest cell to a place, within radii in steps; -1 where there is none.
-export function nearestCell(x, y, rx, ry, places, boxes, n, wanted) {
-  let best = -1, least = 1;
-  for (let b = 0, start = 0; start < n; b += 4, start += CHUNK) {
-    if (boxes[b] > x + rx || boxes[b + 2] < x - rx) continue;
-    if (boxes[b + 1] > y + ry || boxes[b + 3] < y - ry) continue;
-    const stop = Math.min(n, start + CHUNK);
-    for (let i = start; i < stop; i++) {
-      if (places[2 * i] === NOWHERE) continue;
-      const dx = (places[2 * i] - x) / rx, dy = (places[2 * i + 1] - y) / ry;
-      const far = dx * dx + dy * dy;
-      if (far < least && wanted(i)) [best, least] = [i, far];
-    }
-  }
-  return best;
 }
 
 // Leave out points of a path that lie within a tolerance of the line (Douglas and Peucker 1973).

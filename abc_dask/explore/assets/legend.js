@@ -1,6 +1,6 @@
 // The panel of colours: terms with counts and ticks, a gene's scale and histogram.
 
-import { MISSING, hex, pairColors, ramp, stepEdge, valueColor, zeroColor } from './color.js';
+import { MISSING, hex, mixed, pairColors, partOf, ramp, rgb, stepEdge, stepValue, valueColor, zeroColor } from './color.js';
 import { choice, tick } from './controls.js';
 import { button, h, s } from './dom.js';
 import { counted, counts, keeper, noTerm } from './model.js';
@@ -25,8 +25,7 @@ export function panel(app) {
   parts.push(others(app, column));
   parts.push(h('fieldset', {}, h('legend', {}, 'Points'),
     h('label', { class: 'line' }, h('span', {}, 'Size'), slider(app)),
-    tick('Keep filtered cells as a shade', state.context, (on) => app.set({ context: on })),
-    tick('Fade cells outside A and B', state.fade, (on) => app.set({ fade: on }))));
+    tick('Show filtered cells in grey', state.context, (on) => app.set({ context: on }))));
   return parts;
 }
 
@@ -68,10 +67,10 @@ function terms(app, column) {
   };
   narrow.addEventListener('input', fill);
   fill();
-  const tools = h('div', { class: 'row' },
+  const tools = h('div', { class: 'row' }, present.length > 12 ? narrow : null,
     button('All', () => app.filter(column.key, null)), button('None', () => app.filter(column.key, { only: [] })),
     button('Invert', () => app.filter(column.key, filter?.only ? { not: filter.only } : { only: filter?.not ?? [] })));
-  return [present.length > 12 ? narrow : null, tools, list, rest].filter(Boolean);
+  return [tools, list, rest];
 }
 
 function values(app, column, which) {
@@ -100,10 +99,12 @@ function values(app, column, which) {
     return input;
   });
   const range = from > to ? 'none' : `${short(stepEdge(about, from))} to ${short(stepEdge(about, to + 1))}`;
-  return h('fieldset', {}, h('legend', {}, column.title),
+  const unit = key.startsWith('g:') && app.meta.provenance.normalization;
+  return h('fieldset', {}, h('legend', {}, unit ? `${column.title} (${unit})` : column.title),
     state.second ? null : bar(app, limits),
     h('div', { class: 'row scale' }, edit(0), h('span', {}, 'to'), edit(1), button('Reset', () => app.set({ [which]: null }))),
-    histogram(app, column, all, shown, limits, [from, to], (a, b) => change([a, b])),
+    histogram(app, column, all, shown, stepColor(app, about, which, limits), [from, to], (a, b) => change([a, b])),
+    app.sizes.A || app.sizes.B ? h('p', { class: 'faint' }, 'Lines: A and B above zero, each to its own height.') : null,
     h('div', { class: 'bounds' }, ...bounds),
     h('p', { class: 'faint' }, `Shown: ${range}, in steps of ${short((about.high - about.low) / 254)}`),
     about.zero ? tick(`Zero: ${number(all[0])} cells`, Boolean(zero), (on) => change([, , Number(on)])) : null,
@@ -119,7 +120,14 @@ function bar(app, limits) {
     s('svg', { viewBox: '0 0 240 10', preserveAspectRatio: 'none', role: 'img', 'aria-label': `Colours from ${short(limits[0])} to ${short(limits[1])}` }, ...stops));
 }
 
-function histogram(app, column, all, shown, limits, [from, to], brush) {
+// The colour that the picture has for a step: of one gene, or of one of two where the other is zero.
+function stepColor({ state, theme }, about, which, limits) {
+  if (!state.second) return (step) => valueColor(about, limits, theme, step);
+  const own = rgb(pairColors(theme)[Number(which === 'limits2')]);
+  return (step) => mixed(rgb(zeroColor(theme)), own, Math.min(1, Math.max(0, partOf(stepValue(about, step), limits))));
+}
+
+function histogram(app, column, all, shown, colorOf, [from, to], brush) {
   const { about } = column, first = about.zero ? 1 : 0, bars = 64, width = 256 / bars;
   const sums = (steps) => Array.from({ length: bars }, (_, b) => {
     let sum = 0;
@@ -130,7 +138,7 @@ function histogram(app, column, all, shown, limits, [from, to], brush) {
   const svg = s('svg', { viewBox: '0 0 256 60', preserveAspectRatio: 'none', class: 'histogram', role: 'img', 'aria-label': `Histogram of the values of ${column.name} above zero; draw over it to choose a range` });
   [grey, sums(shown)].forEach((tall, k) => tall.forEach((sum, b) => {
     const height = (56 * sum) / most, middle = Math.min(254, b * width + width / 2);
-    const fill = k ? hex(valueColor(about, limits, app.theme, Math.round(middle))) : zeroColor(app.theme);
+    const fill = k ? hex(colorOf(Math.round(middle))) : zeroColor(app.theme);
     svg.append(s('rect', { x: b * width, y: 60 - height, width: width - 0.6, height, fill }));
   }));
   // shares of A and B, each of its own cells above zero
@@ -161,10 +169,15 @@ function histogram(app, column, all, shown, limits, [from, to], brush) {
   return svg;
 }
 
+// Two genes: which of them are above zero in how many of the cells that are shown.
 function pair(app, one, two) {
-  const [first, second, both] = pairColors(app.theme);
-  const line = (color, text) => h('li', {}, h('span', { class: 'swatch', color }), h('span', { class: 'term' }, text));
-  return h('ul', { class: 'terms pair' }, line(first, `${one.name} alone`), line(second, `${two.name} alone`), line(both, 'both'), line(zeroColor(app.theme), 'neither'));
+  const [first, second, both] = pairColors(app.theme), { out } = app.model;
+  const above = (column) => Uint8Array.from({ length: 256 }, (_, step) => (step === 255 ? 4 : Number(stepValue(column.about, step) > 0)));
+  const [a, b] = [above(one), above(two)], found = [0, 0, 0, 0, 0];
+  for (let i = 0; i < out.length; i++) if (!out[i]) found[Math.min(4, a[one.codes[i]] + 2 * b[two.codes[i]])]++;
+  const rows = [[first, `${one.name} alone`, 1], [second, `${two.name} alone`, 2], [both, 'both', 3], [zeroColor(app.theme), 'neither', 0], [MISSING[app.theme], 'no value', 4]];
+  return h('ul', { class: 'terms pair' }, ...rows.filter(([, , k]) => k < 4 || found[k]).map(([color, text, k]) => h('li', {},
+    h('span', { class: 'swatch', color }), h('span', { class: 'term' }, text), h('span', { class: 'count' }, number(found[k])))));
 }
 
 // Filters on columns that are not shown: they stay, and can be taken away here.

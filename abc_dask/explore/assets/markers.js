@@ -65,13 +65,13 @@ function found(app, run) {
     h('p', { class: 'faint' }, `${number(run.cells[0])} against ${plural(run.cells[1], 'cell')}. A cell of both belongs to A.${run.absent ? ` ${plural(run.absent, 'gene')} without a value in some cells, which are in no test of them.` : ''} Note: ${run.warning}.`),
     h('div', { class: 'row' }, button('All genes as CSV', csv)),
     h('pre', { tabindex: 0 }, run.command),
-    ...[['higher', 'Higher in A'], ['lower', 'Lower in A']].map(([side, title]) => grid(app, run[side], title)),
+    ...[['higher', 'Higher in A'], ['lower', 'Lower in A']].map(([side, title]) => grid(app, run[side], title, run.of[1] ? 'in B' : 'in others')),
   ].filter(Boolean);
 }
 
-function grid(app, rows, title) {
+function grid(app, rows, title, others) {
   const rank = rows.some((row) => row.auroc !== undefined);
-  const heads = ['score', 'log2 fold', 'p adjusted', 'in A', 'outside', ...(rank ? ['AUROC'] : [])];
+  const heads = ['score', 'log2 fold', 'p adjusted', 'in A', others, ...(rank ? ['AUROC'] : [])];
   const share = (part) => `${(100 * part).toFixed(1)} %`;
   return h('div', { class: 'scroll', tabindex: 0 }, h('table', { class: 'numbers' }, h('caption', {}, title),
     h('thead', {}, h('tr', {}, ...['gene', ...heads].map((name) => h('th', { scope: 'col' }, name)))),

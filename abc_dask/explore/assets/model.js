@@ -107,17 +107,4 @@ export class Model {
     for (let i = 0; i < n; i++) if (flags[i] & bit) count++;
     return count;
   }
-
-  // Ranks within each tile of the cells of a set: [[tile, ranks], ...].
-  byTile(name, tiles) {
-    const [bit, wanted] = testOf(name), found = [];
-    let start = 0;
-    tiles.forEach((count, tile) => {
-      const ranks = [];
-      for (let i = 0; i < count; i++) if ((this.flags[start + i] & bit) === wanted) ranks.push(i);
-      if (ranks.length) found.push([tile, ranks]);
-      start += count;
-    });
-    return found;
-  }
 }

@@ -4,7 +4,7 @@ import { commands, condition } from './commands.js';
 import { save } from './controls.js';
 import { button, h } from './dom.js';
 import { figure, figurePng } from './figure.js';
-import { labelsCsv } from './select.js';
+import { labelsCsv } from './labels.js';
 import { tableBy, tableGenes } from './stats.js';
 import { number } from './text.js';
 

@@ -1,7 +1,7 @@
 // The picture under the hand: moving, zooming, lasso, rectangle, tooltip; mouse, touch, keyboard.
 
-import { Camera, STEPS, nearestCell, pointSize, scaleBar, simplified } from './geometry.js';
-import { h, s } from './dom.js';
+import { Camera, STEPS, pointSize, scaleBar, simplified } from './geometry.js';
+import { s } from './dom.js';
 import { short } from './text.js';
 
 const SLOW = 25; // milliseconds of a picture, above which the last one is moved instead
@@ -63,20 +63,6 @@ export class Stage {
     this.canvas.style.transform = '';
   }
 
-  // What is shown as a PNG with so many pixels a pixel of the page.
-  picture(ratio) {
-    const { canvas, drawing } = this, own = this.ratio;
-    const size = (of) => {
-      this.ratio = of;
-      [canvas.width, canvas.height] = [this.width, this.height].map((v) => Math.round(v * of));
-      drawing.draw({ ...this.app.look(), camera: this.camera, size: this.size, ratio: of });
-    };
-    size(ratio);
-    const found = canvas.toDataURL('image/png');
-    size(own);
-    return found;
-  }
-
   // The picture that is there, where it belongs now.
   shift() {
     const { camera, drawn } = this, s = camera.scale / drawn.scale;
@@ -130,11 +116,11 @@ export class Stage {
     this.pointers.set(event.pointerId, this.at(event));
     this.tip.hidden = true;
     this.start = this.at(event);
-    if (this.pointers.size === 2) this.path = null; // two fingers zoom, whatever the tool
-    else if (this.tool === 'lasso' && event.button === 0) {
-      this.path = [this.at(event)];
-      this.mode = this.modeOf(event);
-    }
+    this.mode = this.modeOf(event);
+    if (this.pointers.size === 2) this.path = this.corner = null; // two fingers zoom, whatever the tool
+    else if (event.button) return;
+    else if (this.box) this.corner = this.start;
+    else if (this.tool === 'lasso') this.path = [this.start];
   }
 
   // What a new shape does to the selection; a finger has no Shift.
@@ -160,6 +146,10 @@ export class Stage {
       const last = this.path.at(-1);
       if (Math.hypot(now[0] - last[0], now[1] - last[1]) > 1.5) this.path.push(now);
       this.decorate();
+    } else if (this.corner) {
+      const [x, y] = this.corner;
+      this.box = [Math.min(x, now[0]), Math.min(y, now[1]), Math.abs(now[0] - x), Math.abs(now[1] - y)];
+      this.decorate();
     } else if (this.tool === 'move') {
       this.camera.move(now[0] - before[0], now[1] - before[1]);
       this.moved();
@@ -171,9 +161,10 @@ export class Stage {
     const now = this.at(event);
     const clicked = this.start && Math.hypot(now[0] - this.start[0], now[1] - this.start[1]) < 4;
     if (!this.pointers.delete(event.pointerId)) return;
-    const path = this.path;
-    this.path = null;
+    const { path, corner } = this;
+    this.path = this.corner = null;
     if (path && !cancelled && path.length > 2) this.enclose(path, this.mode);
+    else if (corner && !cancelled && !clicked) this.encloseBox(this.mode);
     else if (clicked && !cancelled) this.point(now, true);
     this.decorate();
   }
@@ -187,20 +178,10 @@ export class Stage {
     if (shape.length >= 6) this.app.enclose(shape, mode);
   }
 
-  point([px, py] = this.pointing, clicked = false) {
-    const { app, camera, tip } = this, { model } = app;
-    if (!model.boxes) return;
-    const [x, y] = camera.toSteps(px, py, this.width, this.height);
-    const [x1, y1] = camera.toSteps(px + Math.max(6, this.size), py, this.width, this.height);
-    const ry = Math.abs(camera.toSteps(px, py + (x1 === x ? 1 : Math.max(6, this.size)), this.width, this.height)[1] - y1);
-    const cell = nearestCell(x, y, Math.max(1e-9, x1 - x), Math.max(1e-9, ry), model.places, model.boxes, model.n, (i) => !model.out[i]);
-    tip.hidden = cell < 0;
-    if (cell < 0) return;
-    tip.replaceChildren(...app.tell(cell).map((line) => h('div', {}, line)));
-    if (clicked) app.nameOf(cell).then((label) => tip.prepend(h('b', {}, label)));
-    const left = px + 14 + tip.offsetWidth > this.width ? px - 14 - tip.offsetWidth : px + 14;
-    tip.style.left = `${Math.max(0, left)}px`;
-    tip.style.top = `${Math.max(0, Math.min(py + 14, this.height - tip.offsetHeight))}px`;
+  async point(place = this.pointing, clicked = false) {
+    if (!this.app.model.boxes) return;
+    const tip = await import('./tip.js');
+    tip.point(this, place, clicked);
   }
 
   key(event) {
@@ -218,35 +199,38 @@ export class Stage {
     } else if (event.key === '+' || event.key === '=') this.zoom(1.4);
     else if (event.key === '-') this.zoom(1 / 1.4);
     else if (event.key === '0') this.home();
-    else if (event.key === 'r' || event.key === 'R') this.frameBox();
-    else if (event.key === 'Escape') this.leaveBox();
+    else if (event.key === 'r' || event.key === 'R') this.toggleBox();
+    else if (event.key === 'Escape') this.setBox(null);
     else if (event.key === 'Enter' && this.box) {
-      const [x, y, w, h] = this.box;
-      this.enclose([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], this.modeOf(event));
-      this.leaveBox();
+      this.encloseBox(this.modeOf(event));
     } else return;
     event.preventDefault();
   }
 
-  frameBox() {
-    this.box = [this.width * 0.375, this.height * 0.375, this.width * 0.25, this.height * 0.25];
+  toggleBox() {
+    this.setBox(this.box ? null : [this.width * 0.375, this.height * 0.375, this.width * 0.25, this.height * 0.25]);
     this.canvas.focus({ preventScroll: true });
-    this.app.say('Rectangle: arrow keys move it, Shift with them resizes it, Enter selects, Escape leaves.');
+  }
+
+  setBox(box) {
+    this.box = box;
+    for (const name of ['move', 'lasso', 'rectangle']) {
+      document.getElementById(name).setAttribute('aria-pressed', String(name === (box ? 'rectangle' : this.tool)));
+    }
+    this.app.say(box ? 'Rectangle: draw it over cells, or move it by arrow keys, with Shift resize it, and take its cells by Enter; Escape leaves.' : undefined);
     this.decorate();
   }
 
-  leaveBox() {
-    this.box = null;
-    this.app.say();
-    this.decorate();
+  encloseBox(mode) {
+    const [x, y, w, h] = this.box;
+    this.enclose([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], mode);
+    this.setBox(null);
   }
 
   use(tool) {
     this.tool = tool;
     this.canvas.classList.toggle('lasso', tool === 'lasso');
-    for (const name of ['move', 'lasso']) {
-      document.getElementById(name).setAttribute('aria-pressed', String(name === tool));
-    }
+    this.setBox(null);
   }
 
   // What lies over the cells: sections' names, the scale bar, outlines; as SVG elements.
@@ -257,11 +241,12 @@ export class Stage {
     for (const panel of layout.panels) {
       const left = width / 2 + (panel.x - camera.x) * camera.scale;
       const top = height / 2 - (panel.y + panel.height - camera.y) * camera.scale;
-      const wide = panel.width * camera.scale;
-      if (wide < 34 || left > width || left + wide < 0 || top > height || top < -20) continue;
+      const wide = panel.width * camera.scale, below = top + panel.height * camera.scale;
+      if (wide < 34 || left > width || left + wide < 40 || top > height || below < 70) continue;
       const room = Math.floor(wide / 6.5);
       const name = panel.name.length > room ? `…${panel.name.slice(1 - room)}` : panel.name;
-      make('text', { x: left, y: top - 3, class: 'name', 'font-size': 11 }, name);
+      // of a section that begins outside, the name stays in view
+      make('text', { x: Math.max(8, left), y: top < 0 ? 60 : top - 3, class: 'name', 'font-size': 11 }, name);
     }
     if (layout.unit) {
       const [units, pixels] = scaleBar(camera.scale);

@@ -18,6 +18,7 @@ export const DEFAULTS = Object.freeze({
   theme: null,
   by: null, // groups of the table
   genes: null, // of the table
+  violin: null, // what its violins are of: g:identifier or n:column
   tab: 'colour',
 });
 
@@ -58,6 +59,7 @@ const CHECKS = {
   theme: (v) => v === 'light' || v === 'dark',
   by: isText,
   genes: (v) => isList(v, isText),
+  violin: (v) => isText(v) && /^[gn]:/.test(v),
   tab: isText,
 };
 

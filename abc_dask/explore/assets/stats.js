@@ -11,6 +11,21 @@ export const tableBy = ({ meta, state }) => {
 
 export const tableGenes = ({ genes, geneOf, state }) => (state.genes?.map((id) => geneOf.get(id)).filter(Boolean) ?? genes.slice(0, 10)).slice(0, MOST_GENES);
 
+// A and B where they hold cells, or else what is shown.
+export const setsOf = ({ sizes }) => {
+  const sets = ['A', 'B'].filter((name) => sizes[name]);
+  return sets.length ? sets : ['shown'];
+};
+
+// Cells of a set by group, behind the terms the missing ones, and by step of a column of values.
+export function stepCounts(steps, { terms, width, codes }, set, flags) {
+  const [bit, wanted] = testOf(set), gap = noTerm(width), found = new Uint32Array(256 * (terms.length + 1));
+  for (let i = 0; i < steps.length; i++) {
+    if ((flags[i] & bit) === wanted) found[256 * (codes[i] === gap ? terms.length : codes[i]) + steps[i]]++;
+  }
+  return found;
+}
+
 // Cells of each set by group: a term, and behind the terms the missing ones.
 export function cellCounts({ terms, width, codes }, sets, flags, n) {
   const gap = noTerm(width);

@@ -4,24 +4,24 @@ import { hex, ramp, stepValue, zeroColor } from './color.js';
 import { choice, save } from './controls.js';
 import { exactValues } from './data.js';
 import { button, h, s } from './dom.js';
-import { cellCounts, geneStatistics, tableBy, tableGenes } from './stats.js';
+import { cellCounts, geneStatistics, setsOf, tableBy, tableGenes } from './stats.js';
 import { MOST_GENES } from './state.js';
 import { csv, cut, number, short, termName } from './text.js';
 
 const MOST_DOTS = 60;
+const radius = (share) => Math.max(0.8, 8.5 * Math.sqrt(share));
 
-// Numbers of all groups and sets: exact where the folder has exact values.
+// Numbers of all groups and sets: exact where the folder has exact values. Null where `say`
+// returns false, since nobody waits for them any more.
 export async function tabulate(app, by, genes, say = () => {}) {
   const column = await app.column(`t:${by}`);
-  const { model } = app;
-  const sets = ['A', 'B'].filter((name) => app.sizes[name]);
-  if (!sets.length) sets.push('shown');
+  const { model } = app, sets = setsOf(app);
   const cells = cellCounts(column, sets, model.flags, model.n);
-  const found = [];
+  const found = [], spare = [[], []]; // the same memory for each gene
   for (const [k, gene] of genes.entries()) {
-    say(`Reading ${gene.title} (${k + 1} of ${genes.length})`);
+    if (say(`Reading ${gene.title} (${k + 1} of ${genes.length})`) === false) return null;
     const values = app.meta.exact
-      ? exactValues(await app.folder.whole(`exact/${gene.index}.bin`))
+      ? exactValues(await app.folder.whole(`exact/${gene.index}.bin`, spare[0]), spare[1])
       : quantised(await app.column(gene.key));
     found.push(geneStatistics(values, column, sets, model.flags, model.n));
   }
@@ -61,12 +61,15 @@ export function panel(app) {
   const place = h('div', { 'aria-live': 'polite' });
   const parts = [choice('Groups', app.termNames().map((name) => [name, name]), by, (name) => app.set({ by: name })), h('div', { class: 'chips' }, ...chips), add, place];
   const wanted = (app.tableNumber = (app.tableNumber ?? 0) + 1);
-  const say = (text) => { if (wanted === app.tableNumber) place.replaceChildren(h('p', { class: 'faint' }, text)); };
-  if (!app.complete) say('Waiting for all cells');
+  const say = (text) => wanted === app.tableNumber && place.replaceChildren(h('p', { class: 'faint' }, text));
+  const about = JSON.stringify([by, genes.map((gene) => gene.id), state.filters, state.A, state.B]);
+  if (app.table?.about === about) place.append(...shown(app, app.table));
   else if (genes.length) {
     app.attempt(async () => {
       const table = await tabulate(app, by, genes, say);
-      if (wanted === app.tableNumber) place.replaceChildren(...shown(app, table));
+      if (!table || wanted !== app.tableNumber) return;
+      app.table = { ...table, about };
+      place.replaceChildren(...shown(app, table));
     });
   }
   return parts.filter(Boolean);
@@ -82,8 +85,24 @@ function shown(app, table) {
   return [
     h('p', { class: 'faint' }, `Of ${sets}. ${about}`),
     h('div', { class: 'row' }, button('Save as CSV', () => save(name, tableCsv(table), 'text/csv'))),
-    dots(app, table), grid(table),
+    dots(app, table), ...violinsOf(app, table), grid(table),
   ];
+}
+
+// A choice of what violins are of; they are read when it is made.
+function violinsOf(app, { by, genes }) {
+  const { state } = app, key = app.isKey(state.violin) ? state.violin : null, box = h('div');
+  const known = new Map([...genes.map((gene) => [gene.key, gene.title]), ...app.meta.numbers.map((o) => [`n:${o.name}`, o.name])]);
+  if (key) {
+    known.set(key, app.nameOfKey(key));
+    const wanted = app.tableNumber;
+    app.attempt(async () => {
+      const { distributions, violins } = await import('./violin.js');
+      const found = await distributions(app, key, by);
+      if (wanted === app.tableNumber) box.replaceChildren(...violins(app, found));
+    });
+  }
+  return [choice('Violins of', [['', 'none'], ...known], key, (chosen) => app.set({ violin: chosen || null })), box];
 }
 
 function dots(app, table) {
@@ -99,14 +118,28 @@ function dots(app, table) {
     row.statistics.forEach((own, k) => {
       if (!own.count) return;
       const part = highs[k] > 0 ? Math.max(0, own.mean) / highs[k] : 0;
-      const dot = s('circle', { cx: left + k * size + 10, cy: y, r: Math.max(0.8, 8.5 * Math.sqrt(own.fraction)), fill: own.mean ? hex(ramp(part, app.theme)) : zeroColor(app.theme) });
+      const dot = s('circle', { cx: left + k * size + 10, cy: y, r: radius(own.fraction), fill: own.mean ? hex(ramp(part, app.theme)) : zeroColor(app.theme) });
       dot.append(s('title', {}, `${table.genes[k].title}, ${termName(row.term)}: mean ${short(own.mean)}, above zero ${(100 * own.fraction).toFixed(1)} % of ${number(own.count)}`));
       svg.append(dot);
     });
   });
   const rest = table.rows.length - few.length;
-  return h('div', { class: 'scroll', tabindex: 0 }, svg,
-    h('p', { class: 'faint' }, `Area: share above zero; colour: mean, from 0 to each gene's highest.${rest > 0 ? ` ${number(rest / table.sets.length)} more groups stand in the table.` : ''}`));
+  return h('div', { class: 'scroll', tabindex: 0 }, svg, dotKey(app.theme),
+    h('p', { class: 'faint' }, `Colours go from 0 to each gene's highest mean.${rest > 0 ? ` ${number(rest / table.sets.length)} more groups stand in the table.` : ''}`));
+}
+
+// What the size and the colour of a dot stand for.
+function dotKey(theme) {
+  const svg = s('svg', { width: 322, height: 34, class: 'dots', role: 'img', 'aria-label': 'Dots: 10, 50 and 100 % of cells above zero; colour from 0 to the highest mean' });
+  const write = (x, text) => svg.append(s('text', { x, y: 21, 'font-size': 11 }, text));
+  [[8, 10], [60, 50], [118, 100]].forEach(([x, share]) => {
+    svg.append(s('circle', { cx: x, cy: 17, r: radius(share / 100), fill: 'currentColor' }));
+    write(x + 13, `${share} %`);
+  });
+  write(176, 'mean 0');
+  for (let k = 0; k < 12; k++) svg.append(s('rect', { x: 220 + 4.6 * k, y: 12, width: 4.8, height: 10, fill: hex(ramp(k / 11, theme)) }));
+  write(279, 'highest');
+  return svg;
 }
 
 function grid(table) {

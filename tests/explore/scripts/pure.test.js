@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { stepEdge, stepValue, usualLimits, valuePalette } from './color.js';
-import { DataError, Folder, inflate, labelsOf, placesOf } from './data.js';
-import { boxesOf, Camera, cellsWithin, nearestCell, NOWHERE, scaleBar, simplified } from './geometry.js';
+import { Columns } from './columns.js';
+import { DataError, Folder, inflate, placesOf } from './data.js';
+import { boxesOf, Camera, cellsWithin, NOWHERE, scaleBar, simplified } from './geometry.js';
 import { condition, literal, shell } from './commands.js';
 import { packed } from './markers.js';
-import { counts, Model } from './model.js';
+import { counts, Model, testOf } from './model.js';
 import { distance, find } from './search.js';
+import { labelLines } from './labels.js';
 import { fresh, read, write } from './state.js';
 import { csv } from './text.js';
+import { nearestCell } from './tip.js';
 
 let seed = 1;
 const random = () => (seed = (seed * 48271) % 2147483647) / 2147483647;
@@ -109,18 +113,36 @@ test('filters, counts and selections', () => {
   model.places = Uint16Array.of(1, 1, 2, 2, 3, 3, 4, 4, 5, 5, NOWHERE, NOWHERE);
   model.boxes = boxesOf(model.places, 6);
   const filters = { 't:kind': { not: ['a'] }, 'g:x': { steps: [5, 20, 0, 1] } };
+  const cells = (set) => [...model.flags.keys()].filter((i) => { const [bit, on] = testOf(set); return (model.flags[i] & bit) === on; });
   model.filter(filters);
-  assert.deepEqual(model.byTile('shown', [6]), [[0, [3, 4, 5]]]);
+  assert.deepEqual(cells('shown'), [3, 4, 5]);
   const { all, shown } = counts(kind, model.out, filters['t:kind'], 6);
   assert.deepEqual([all[0], all[1], all[255]], [2, 2, 2]);
   assert.deepEqual([shown[0], shown[1], shown[255]], [1, 1, 2]); // as if its own filter were not
   const square = [0, 0, 60, 0, 60, 60, 0, 60];
   assert.equal(model.select('A', [{ op: '+', shape: square, filters: {} }]), 5);
   assert.equal(model.select('B', [{ op: '+', shape: null, filters }, { op: '-', shape: square, filters: {} }]), 1);
-  assert.deepEqual(model.byTile('A', [6]), [[0, [0, 1, 2, 3, 4]]]);
-  assert.deepEqual(model.byTile('A', [3, 3]), [[0, [0, 1, 2]], [1, [0, 1]]]);
+  assert.deepEqual(cells('A'), [0, 1, 2, 3, 4]);
   model.filter({ 't:kind': { only: [null] } });
-  assert.deepEqual(model.byTile('shown', [6]), [[0, [4, 5]]]);
+  assert.deepEqual(cells('shown'), [4, 5]);
+});
+
+test('a few columns of values are kept, and those that are needed', async () => {
+  const app = Object.assign(new Columns(), { columns: new Map(), loading: new Map(), model: { columns: new Map() } });
+  Object.assign(app, { state: { color: 'g:0', second: '1', filters: { 'g:2': {} }, A: [{ filters: { 'n:3': {} } }], B: [] }, keyOf: (color) => color });
+  let read = 0;
+  app.readColumn = async (key) => ({ key, kind: key.startsWith('t:') ? 'term' : 'value', read: read++ });
+  const keys = ['t:kind', 'g:0', 'g:1', 'g:2', 'n:3', ...Array.from({ length: 40 }, (_, k) => `g:${k + 10}`)];
+  for (const key of keys) await app.column(key);
+  await app.column('g:49');
+  assert.equal(read, keys.length);
+  const kept = [...app.columns.keys()];
+  assert.deepEqual(kept.slice(0, 5), keys.slice(0, 5));
+  assert.deepEqual(kept.slice(5), keys.slice(-12));
+  assert.deepEqual([...app.model.columns.keys()], kept);
+  assert.deepEqual([...app.loading.keys()].sort(), [...kept].sort());
+  await app.column('g:10');
+  assert.equal(read, keys.length + 1);
 });
 
 test('names are found by beginning, part, and nearness', () => {
@@ -177,14 +199,35 @@ test('a host may lack ranges, answer wrongly, or not at all', async () => {
   await assert.rejects(new Folder('http://h/', async () => answer(404, file)).whole('f'), /404/);
 });
 
-test('bytes become labels and places', async () => {
-  const text = new TextEncoder().encode('aéc');
-  const tile = new Uint8Array(12 + text.length);
-  new Uint32Array(tile.buffer, 0, 3).set([1, 2, 1]);
-  tile.set(text, 12);
-  assert.deepEqual(labelsOf(tile, 3, [1, 2]), ['é', 'c']);
-  assert.deepEqual([...placesOf(Uint8Array.of(1, 1, 0, 0, 0, 0, 0, 0))], [1, 0, 0, 1]);
-  assert.deepEqual([...placesOf(Uint8Array.of(255, 255, 255, 255))], [NOWHERE, NOWHERE]);
+test('labels of chosen cells are lines of CSV', () => {
+  const labels = Array.from({ length: 40 }, (_, k) => ['aé', '', ...'",\r\n'][whole(6)] + (whole(2) ? `${k},"` : k));
+  const texts = labels.map((label) => new TextEncoder().encode(label));
+  const lengths = new Uint32Array(texts.map((text) => text.length));
+  const tile = Uint8Array.from([...new Uint8Array(lengths.buffer), ...texts.flatMap((text) => [...text])]);
+  const flags = Uint8Array.from(labels, () => whole(8));
+  const lines = new TextDecoder().decode(labelLines(tile, flags, testOf('B')));
+  assert.equal(lines, csv(labels.filter((_, k) => flags[k] & 4).map((label) => [label])));
+});
+
+test('bytes become places', () => {
+  const places = (...bytes) => {
+    const found = new Uint16Array(bytes.length / 2);
+    placesOf(Uint8Array.from(bytes), found);
+    return [...found];
+  };
+  assert.deepEqual(places(1, 1, 0, 0, 0, 0, 0, 0), [1, 0, 0, 1]);
+  assert.deepEqual(places(255, 255, 255, 255), [NOWHERE, NOWHERE]);
+});
+
+test('gzip is taken off, into memory that is there already, and not where it is cut', async () => {
+  const spare = [];
+  for (const size of [5, 100_000, 0, 70_000]) {
+    const content = Uint8Array.from({ length: size }, () => whole(4)), packed = gzipSync(content);
+    assert.deepEqual(await inflate(packed), content);
+    assert.deepEqual(await inflate(packed, spare), content);
+    await assert.rejects(inflate(packed.subarray(0, -5)), DataError);
+  }
+  assert.equal(spare[0].byteLength, 100_000);
   assert.deepEqual([...await inflate(Uint8Array.of(1, 2))], [1, 2]);
 });
 
