@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-HELPERS = {"measure", "contestants", "timeline"}
+HELPERS = {"measure", "contestants", "store_ways", "timeline"}
 
 for path in sorted(Path(__file__).parent.glob("*.py")):
     if not path.name.startswith("_") and path.stem not in HELPERS:

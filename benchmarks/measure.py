@@ -36,7 +36,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Run:
-    """Wall seconds and peak memory of a command.
+    """Wall seconds, peak memory and CPU seconds of a command.
 
     Memory is the proportional set size summed over the command and its children: a page
     that several processes share counts once, and pages of mapped files count too.
@@ -45,11 +45,12 @@ class Run:
     seconds: float
     peak_bytes: int
     output: str
+    cpu: float = 0
 
 
 def run_command(command: Sequence[str | Path], interval: float = 0.02) -> Run:
     """Run a command to its end, sampling the memory of all its processes."""
-    began = time.perf_counter()
+    began, before = time.perf_counter(), _cpu_of_children()
     with subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -76,7 +77,12 @@ def run_command(command: Sequence[str | Path], interval: float = 0.02) -> Run:
         watcher.join()
     if process.returncode:
         raise SystemExit(f"{command[0]} failed with {process.returncode}: {errors[-2000:]}")
-    return Run(seconds, peak[0], output)
+    return Run(seconds, peak[0], output, _cpu_of_children() - before)
+
+
+def _cpu_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _family(root: psutil.Process) -> list[psutil.Process]:

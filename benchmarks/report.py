@@ -12,7 +12,6 @@ Prints the figures; appends one JSON row to `--results`.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -71,7 +70,6 @@ def main() -> None:
 
 def reported(view: Path, page: Path, checkout: Path) -> dict[str, float]:
     """Run the command of a checkout."""
-    began = os.times()
     run = run_command(
         [
             "env",
@@ -80,12 +78,9 @@ def reported(view: Path, page: Path, checkout: Path) -> dict[str, float]:
         ],
         interval=0.1,
     )
-    ended = os.times()
-    cpu = ended.children_user - began.children_user
-    cpu += ended.children_system - began.children_system
     return {
         "seconds": run.seconds,
-        "cpu": cpu,
+        "cpu": run.cpu,
         "peak_mb": run.peak_bytes / 1e6,
         "page_mb": page.stat().st_size / 1e6,
     }
