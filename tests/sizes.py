@@ -105,7 +105,7 @@ LEFT = {
         matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.plan._LABEL_BYTES
         plan.subset._NAN_BYTES
-        release.column_types._EXACT views.parquet_view._STEP
+        release.column_types._EXACT release.column_types._LONG views.parquet_view._STEP
     """,
     "jobs of a batch system that are asked for or looked at in one call": """
         run.cluster.guard._BATCH run.cluster.jobs._BATCH

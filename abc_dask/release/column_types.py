@@ -32,7 +32,9 @@ _WIDER = {
 # Leading zeros belong to codes; Arrow would also read hexadecimal numbers.
 _CODE = r"^[+-]?0[0-9xX]"
 
-_LONG_WHOLE = r"^[+-]?[0-9]{16,}$"
+_LONG = 16
+
+_LONG_WHOLE = rf"^[+-]?[0-9]{{{_LONG},}}$"
 
 # Up to this float64 holds every whole number; what is longer is an identifier.
 _EXACT = 2**53
@@ -80,12 +82,20 @@ def _fits(values: pa.Array, kind: str) -> bool:
         values.cast(ARROW[kind])
     except pa.ArrowInvalid:
         return False
-    if _any(pc.match_substring_regex(values, _CODE)):
+    if _has_code(values):
         return False
-    if kind == WHOLE:
+    if kind == WHOLE or (pc.max(pc.binary_length(values)).as_py() or 0) < _LONG:
         return True
     long = values.filter(pc.match_substring_regex(values, _LONG_WHOLE)).unique().to_pylist()
     return all(abs(int(text)) <= _EXACT for text in long)
+
+
+def _has_code(values: pa.Array) -> bool:
+    """Return whether a value is a code; only what may be one meets the regular expression."""
+    may_be = pc.starts_with(values, "0")
+    for sign in "+-":
+        may_be = pc.or_(may_be, pc.starts_with(values, sign))
+    return _any(pc.match_substring_regex(values.filter(may_be), _CODE))
 
 
 def _any(mask: pa.Array) -> bool:

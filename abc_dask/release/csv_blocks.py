@@ -36,7 +36,9 @@ class QuotedError(Exception):
     """Lines cannot be told from rows without parsing all that stands before them."""
 
 
-def blocks_apart(source: Path, columns: list[str], missing: list[str]) -> Iterator[Parse]:
+def blocks_apart(
+    source: Path, columns: list[str], missing: list[str], wanted: list[str]
+) -> Iterator[Parse]:
     """Yield what parses each block, to be called in any order and thread.
 
     Parameters
@@ -46,6 +48,8 @@ def blocks_apart(source: Path, columns: list[str], missing: list[str]) -> Iterat
         The header.
     missing : list of str
         Spellings of a missing value.
+    wanted : list of str
+        Columns that a block has.
 
     Raises
     ------
@@ -55,27 +59,33 @@ def blocks_apart(source: Path, columns: list[str], missing: list[str]) -> Iterat
         If the file cannot be read.
     """
     skip = _comment_lines(source) + 1
-    convert = _conversion(columns, missing)
-    rest = b""
+    convert = _conversion(columns, missing, wanted)
     with source.open("rb") as file:
         for _ in range(skip):
             line = file.readline(CSV_BLOCK)
             if b'"' in line or b"\r" in line.rstrip(b"\r\n") or not line.endswith(b"\n"):
                 raise QuotedError
-        while data := file.read(CSV_BLOCK):
-            end = data.rfind(b"\n") + 1
-            if b'"' in data or (not end and len(rest) > _LONGEST_LINE * CSV_BLOCK):
+        start, size = file.tell(), CSV_BLOCK
+        while data := file.read(size):
+            if b'"' in data:
                 raise QuotedError
+            end = data.rfind(b"\n") + 1
+            if len(data) < size and data[end:].strip():
+                end = len(data)
             if end:
-                yield _parser(rest + data[:end], columns, convert)
-                rest = data[end:]
+                yield _parser(memoryview(data)[:end], columns, convert)
+                size = CSV_BLOCK
+            elif len(data) < size:
+                break
+            elif size > _LONGEST_LINE * CSV_BLOCK:
+                raise QuotedError
             else:
-                rest += data
-    if rest.strip():
-        yield _parser(rest, columns, convert)
+                size += CSV_BLOCK
+            start += end
+            file.seek(start)  # what follows the last whole line is read again
 
 
-def _parser(content: bytes, columns: list[str], convert: pyarrow.csv.ConvertOptions) -> Parse:
+def _parser(content: memoryview, columns: list[str], convert: pyarrow.csv.ConvertOptions) -> Parse:
     def parse() -> pa.RecordBatch:
         table = pyarrow.csv.read_csv(
             pa.py_buffer(content),
@@ -92,7 +102,9 @@ def _parser(content: bytes, columns: list[str], convert: pyarrow.csv.ConvertOpti
     return parse
 
 
-def blocks_in_order(source: Path, columns: list[str], missing: list[str]) -> Iterator[Parse]:
+def blocks_in_order(
+    source: Path, columns: list[str], missing: list[str], wanted: list[str]
+) -> Iterator[Parse]:
     """Yield what returns each block, parsed in order; parameters are those of `blocks_apart`.
 
     Raises
@@ -113,7 +125,7 @@ def blocks_in_order(source: Path, columns: list[str], missing: list[str]) -> Ite
                 break
             except OSError as error:
                 raise unreadable(source, error) or error from None
-            yield partial(_same, batch)
+            yield partial(_same, batch.select(wanted))
             if batch.num_rows:
                 last = batch.column(batch.num_columns - 1)[-1].as_py() or ""
     # Arrow takes all that follows an open quote for one value
@@ -157,9 +169,12 @@ def _same(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def _conversion(columns: list[str], missing: list[str]) -> pyarrow.csv.ConvertOptions:
+def _conversion(
+    columns: list[str], missing: list[str], wanted: list[str]
+) -> pyarrow.csv.ConvertOptions:
     return pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(columns, pa.string()),
+        include_columns=wanted,
         null_values=missing,
         strings_can_be_null=True,
     )
@@ -182,7 +197,8 @@ def _open_csv(
                 block_size=CSV_BLOCK, skip_rows=_comment_lines(source)
             ),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=_conversion(columns, missing),
+            # the last column of all tells whether a quote is open
+            convert_options=_conversion(columns, missing, columns),
         )
     except OSError as error:
         raise unreadable(source, error) or error from None

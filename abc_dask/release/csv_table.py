@@ -10,7 +10,7 @@ import contextlib
 import csv
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple
 from pathlib import Path
@@ -50,8 +50,18 @@ _AHEAD = 8
 T = TypeVar("T")
 
 
-def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
+def cached_table(
+    release: Release, entry: FileEntry, cache: Cache, without: Collection[str] = ()
+) -> Path:
     """Return the Parquet twin of a release's table, made on first use.
+
+    Parameters
+    ----------
+    release : Release
+    entry : FileEntry
+    cache : Cache
+    without : collection of str
+        Columns of a CSV table that the twin need not have.
 
     Raises
     ------
@@ -63,17 +73,20 @@ def cached_table(release: Release, entry: FileEntry, cache: Cache) -> Path:
     release.require([entry])
     path = release.path(entry)
     state = [_TYPES, entry.relative_path, *astuple(Fingerprint.of(path))]
-    write = release.writer_of(entry) or (lambda target: _csv_to_parquet(path, target))
+    if without:
+        state.append(sorted(without))
+    write = release.writer_of(entry) or (lambda target: _csv_to_parquet(path, target, without))
     return cache.get(entry.tag, state, write)
 
 
-def _csv_to_parquet(source: Path, target: Path) -> None:
+def _csv_to_parquet(source: Path, target: Path, without: Collection[str] = ()) -> None:
     """Convert a CSV table; begin again where later values show that a type is too narrow."""
     try:
         columns = csv_header(source)
         missing = [""] if GENE_IDENTIFIER in columns else _MISSING
-        kinds = {name: TEXT if _TEXT_COLUMN.search(name) else NOTHING for name in columns}
-        while (wider := _stream_csv(source, target, kinds, missing)) is not None:
+        wanted = [name for name in columns if name not in without]
+        kinds = {name: TEXT if _TEXT_COLUMN.search(name) else NOTHING for name in wanted}
+        while (wider := _stream_csv(source, target, kinds, columns, missing)) is not None:
             kinds = wider
     except (pa.ArrowInvalid, csv.Error) as error:
         raise TableError(f"{source} is not a CSV table: {' '.join(str(error).split())}") from None
@@ -115,7 +128,7 @@ def header_of(lines: Iterable[str], source: str) -> list[str]:
 
 
 def _stream_csv(
-    source: Path, target: Path, kinds: dict[str, str], missing: list[str]
+    source: Path, target: Path, kinds: dict[str, str], columns: list[str], missing: list[str]
 ) -> dict[str, str] | None:
     """Convert in blocks, so that memory does not grow with the table.
 
@@ -124,11 +137,11 @@ def _stream_csv(
     dict of str to str or None
         None when the table is whole; else wider kinds of columns, with which to begin again.
     """
-    columns = list(kinds)
+    how = (source, columns, missing, list(kinds))
     try:
-        return _convert(blocks_apart(source, columns, missing), target, kinds)
+        return _convert(blocks_apart(*how), target, kinds)
     except (QuotedError, pa.ArrowInvalid):  # the latter tells the row if it is met in order
-        return _convert(blocks_in_order(source, columns, missing), target, kinds)
+        return _convert(blocks_in_order(*how), target, kinds)
     except OSError as error:
         raise unreadable(source, error) or error from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from abc_dask.release.annotation import VALUE, encode, write_values
 from abc_dask.release.cell_table import CellTable
 from abc_dask.release.csv_table import cached_table
 from abc_dask.release.joins import Route
-from abc_dask.release.linked_tables import LinkedTable
+from abc_dask.release.linked_tables import WITH_ANNOTATIONS, LinkedTable
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 
@@ -49,7 +49,7 @@ class JoinedRows:
 
     def read(self, table: LinkedTable | None, columns: Sequence[str]) -> pa.Table:
         """Read columns of a table, or of cell_metadata; text as dictionaries."""
-        path = self.cells.path if table is None else self._twin(table.entry)
+        path = self.cells.path if table is None else self._twin(table, columns)
         texts = [
             field.name
             for field in read_described(path)[0]
@@ -130,7 +130,8 @@ class JoinedRows:
 
     def _of_cells(self, table: LinkedTable) -> NDArray[np.int64] | None:
         """Return the row of every cell in a table of cells; kept between runs."""
-        path, key, source = self._twin(table.entry), table.key, table.entry.relative_path
+        key, source = table.key, table.entry.relative_path
+        path = self._twin(table, [key])
 
         def look(target: Path) -> None:
             labels = self.cells.labels()
@@ -148,8 +149,13 @@ class JoinedRows:
         """Return what tells a table from a later one of that name."""
         return [entry.relative_path, *astuple(Fingerprint.of(self.release.path(entry)))]
 
-    def _twin(self, entry: FileEntry) -> Path:
-        return cached_table(self.release, entry, self.cache)
+    def _twin(self, table: LinkedTable, columns: Collection[str]) -> Path:
+        """Return the kept table; what it repeats of cell_metadata is kept only if asked for."""
+        repeated: set[str] = set()
+        if table.rank == WITH_ANNOTATIONS:
+            repeated = set(self.cells.columns).intersection(table.offers)
+        without = repeated if repeated.isdisjoint(columns) else ()
+        return cached_table(self.release, table.entry, self.cache, without)
 
 
 def as_keys(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,22 @@ def test_two_joins_with_the_order_of_value_sets(tmp_path):
     assert "/donor/" in found.source
     np.testing.assert_array_equal(values(tables, "ph"), [np.nan, 6.5, np.nan, np.nan])
     assert str(tables.route("diagnosis")).endswith("donor_label -> ASAP-PMDBS-10X/donor, diagnosis")
+
+
+def test_what_a_table_repeats_of_cell_metadata_is_its_own_and_kept_where_asked_for(tmp_path):
+    beside = cells(ph=[4.0, 3.0, 2.0, 1.0], diagnosis=["PD", "HC", "PD", None])
+    made = {CELLS: cells(ph=[1.0, 2.0, 3.0, 4.0]), (CELLS[0], "cell_metadata_with_more"): beside}
+    tables = tables_of(tmp_path, made)
+
+    def kept():
+        found = (tmp_path / "cache").glob("cell_metadata_with_more-*")
+        return sorted(len(pq.read_schema(path)) for path in found)
+
+    assert values(tables, "diagnosis").astype(object).tolist()[:3] == ["PD", "HC", "PD"]
+    assert values(tables, "ph").tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert kept() == [2]  # cell_label, diagnosis
+    assert values(tables, "cell_metadata_with_more.ph").tolist() == [4.0, 3.0, 2.0, 1.0]
+    assert kept() == [2, 4]
 
 
 def test_a_name_in_two_tables_is_refused_with_both_names(tmp_path):
