@@ -2,6 +2,8 @@
 
 export class DataError extends Error {}
 
+const PIECE = 65536;
+
 // So many bytes; those of `spare`, where one is given, once it has as many.
 function room(size, spare = []) {
   if (!(spare[0]?.byteLength >= size)) spare[0] = new ArrayBuffer(size);
@@ -14,10 +16,18 @@ export async function inflate(bytes, spare) {
   // gzip ends with the size of its content, of which deflate saves 1031 of 1032 bytes at most
   const size = new DataView(bytes.buffer, bytes.byteOffset).getUint32(bytes.length - 4, true);
   const found = size < 1032 * bytes.length && room(size, spare);
-  const reader = new Response(bytes).body.pipeThrough(new DecompressionStream('gzip')).getReader();
+  const { readable, writable } = new DecompressionStream('gzip');
+  const writer = writable.getWriter(), reader = readable.getReader();
   let at = 0;
-  try {
+  const write = async () => {
+    for (let k = 0; k < bytes.length; k += PIECE) await writer.write(bytes.subarray(k, k + PIECE));
+    await writer.close();
+  };
+  const read = async () => {
     for (let part; !(part = await reader.read()).done; at += part.value.length) found.set(part.value, at);
+  };
+  try {
+    await Promise.all([write(), read()]);
   } catch { at = -1; }
   if (at !== size) throw new DataError('a part of the data is cut');
   return found;
