@@ -123,6 +123,8 @@ class CellGroups:
         absent : array of bool, shape (n_matrices,)
             Which matrices lack it.
         """
+        if not absent.any():
+            return self.cells.copy()
         held: NDArray[np.int64] = self.by_matrix[~absent].sum(axis=0)
         return held
 

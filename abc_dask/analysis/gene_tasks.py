@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
+from abc_dask.analysis.count_sums import CellRecords, CountSums, sums_are_enough
 from abc_dask.analysis.gene_values import GeneReader, opened, opened_store
 from abc_dask.analysis.precomputed import SummedReader, is_precomputed, summed_groups
 from abc_dask.base.errors import UsageError
@@ -122,17 +123,20 @@ def compute_task(task: GeneTask) -> Arrays:
     return out
 
 
-def _reader(task: GeneTask) -> GeneReader | SummedReader:
+def _reader(task: GeneTask) -> GeneReader | CountSums | SummedReader:
+    needs, apart = task.work.needs, task.work.apart
     if task.is_precomputed:
         store = opened_store(task.store, task.digest)
         groups = summed_groups(task.store, task.digest, task.grouping)
-    else:
-        store, groups = opened(task.store, task.digest, task.grouping)
-    if task.work.apart is not None:
-        groups = groups.merged(task.work.apart)
-    if not task.is_precomputed:
-        return GeneReader(store.in_runs(task.genes), groups, task.normalization)
-    return SummedReader(store, groups, task.genes, task.work.needs or ())
+        groups = groups if apart is None else groups.merged(apart)
+        return SummedReader(store, groups, task.genes, needs or ())
+    store, groups = opened(task.store, task.digest, task.grouping)
+    store = store.in_runs(task.genes)
+    if sums_are_enough(store, task.normalization, needs):
+        records = CellRecords.of(task.store, task.digest, task.grouping, apart, task.normalization)
+        return CountSums(store, records, task.genes)
+    groups = groups if apart is None else groups.merged(apart)
+    return GeneReader(store, groups, task.normalization)
 
 
 def tasks_of(

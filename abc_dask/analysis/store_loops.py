@@ -18,7 +18,7 @@ from abc_dask.matrix.compiled import compiled, ones, trailing_zeros
 SUMS = 8
 
 # Parts of a sum of squares that rounding may have lost.
-_LOST = 1e-4
+LOST = 1e-4
 
 
 @compiled
@@ -171,7 +171,7 @@ def moments(sums: Any, held: Any, found: Any, doubtful: Any) -> bool:
             zeros = held[g] - n
             between = total / n * (total / held[g]) * zeros
             found[2, g] = max(own, 0.0) + between
-            doubtful[g] = n > 1 and not found[2, g] > squares * _LOST
+            doubtful[g] = n > 1 and not found[2, g] > squares * LOST
             some |= doubtful[g]
     return some
 
@@ -242,19 +242,19 @@ def rest_moments(
     n, m, s = np.int64(0), 0.0, 0.0
     for g in range(len(held)):
         rest_held[g], rest_mean[g], rest_squares[g] = n, m, s
-        n, m, s = _together(n, m, s, held[g], mean[g], squares[g])
+        n, m, s = together(n, m, s, held[g], mean[g], squares[g])
     n, m, s = np.int64(0), 0.0, 0.0
     for g in range(len(held) - 1, -1, -1):
-        rest_held[g], rest_mean[g], rest_squares[g] = _together(
+        rest_held[g], rest_mean[g], rest_squares[g] = together(
             rest_held[g], rest_mean[g], rest_squares[g], n, m, s
         )
         if rest_held[g] == 0:
             rest_mean[g] = rest_squares[g] = np.nan
-        n, m, s = _together(n, m, s, held[g], mean[g], squares[g])
+        n, m, s = together(n, m, s, held[g], mean[g], squares[g])
 
 
 @compiled
-def _together(n: Any, m: Any, s: Any, n2: Any, m2: Any, s2: Any) -> Any:
+def together(n: Any, m: Any, s: Any, n2: Any, m2: Any, s2: Any) -> Any:
     """Put two groups together (Chan, Golub and LeVeque 1979)."""
     if n2 == 0:
         return n, m, s
@@ -296,7 +296,7 @@ def put_together(codes: Any, n: Any, sums: Any, squares: Any, held: Any, found: 
             continue
         more = np.int64(n[k])
         found[0, g] += sums[k]
-        held[g], found[1, g], found[2, g] = _together(
+        held[g], found[1, g], found[2, g] = together(
             held[g], found[1, g], found[2, g], more, sums[k] / more, squares[k]
         )
     for g in range(len(held)):

@@ -107,23 +107,81 @@ def part_of(frame: bytes, start: int, n_bytes: int, whole: int) -> bytes:
     ValueError
         If it is no frame of this size, or these are no whole blocks.
     """
+    edges, block_bytes, itemsize = _edges(frame, whole)
+    stop = start + n_bytes
+    if start % block_bytes or (stop % block_bytes and stop != whole) or stop > whole:
+        raise ValueError(f"bytes {start:,} to {stop:,} are no whole blocks of {block_bytes:,}")
+    first, last = start // block_bytes, -(-stop // block_bytes)
+    within = memoryview(frame)
+    blocks = [within[edges[k] : edges[k + 1]] for k in range(first, last)]
+    return b"".join(frame_of(blocks, n_bytes, block_bytes, itemsize))
+
+
+def _edges(frame: bytes, whole: int) -> tuple[list[int], int, int]:
+    """Return where a frame's blocks begin and end, their bytes when decoded, and an element's."""
     if len(frame) < _HEADER.size:
         raise ValueError(f"{len(frame)} bytes are no Blosc frame")
     _, _, _, itemsize, said, block_bytes, size = _HEADER.unpack_from(frame)
     n_blocks = -(-whole // block_bytes) if block_bytes else 0
     if said != whole or size != len(frame) or size < _HEADER.size + 4 * n_blocks:
         raise ValueError(f"a Blosc frame of {said:,} bytes, expected {whole:,}")
-    stop = start + n_bytes
-    if start % block_bytes or (stop % block_bytes and stop != whole) or stop > whole:
-        raise ValueError(f"bytes {start:,} to {stop:,} are no whole blocks of {block_bytes:,}")
-    starts = np.frombuffer(frame, "<i4", n_blocks, _HEADER.size).astype(np.int64)
-    edges = np.append(starts, size)
-    if (np.diff(edges) < 0).any() or edges[0] < _HEADER.size:
+    edges = [*struct.unpack_from(f"<{n_blocks}i", frame, _HEADER.size), size]
+    if edges != sorted(edges) or edges[0] < _HEADER.size:
         raise ValueError("the blocks of a Blosc frame are out of order")
-    first, last = start // block_bytes, -(-stop // block_bytes)
-    within = memoryview(frame)
-    blocks = [within[edges[k] : edges[k + 1]] for k in range(first, last)]
-    return b"".join(frame_of(blocks, n_bytes, block_bytes, itemsize))
+    return edges, block_bytes, itemsize
+
+
+class Blocks:
+    """A frame of known blocks that are decoded some at a time.
+
+    Parameters
+    ----------
+    frame : bytes
+    n_bytes : int
+        Bytes of all blocks when decoded.
+    block_bytes : int
+        The same of each, but for the last one.
+    itemsize : int
+
+    Raises
+    ------
+    ValueError
+        If it is no such frame.
+    """
+
+    def __init__(self, frame: bytes, n_bytes: int, block_bytes: int, itemsize: int) -> None:
+        self._frame = memoryview(frame)
+        self._edges, found, has = _edges(frame, n_bytes)
+        self._block_bytes = min(block_bytes, n_bytes)
+        if (found, has, frame[2]) != (self._block_bytes, itemsize, _FLAGS):
+            raise ValueError(
+                f"a Blosc frame of elements of {has} bytes in blocks of {found:,}, expected "
+                f"{itemsize} and {self._block_bytes:,}"
+            )
+        self._itemsize = itemsize
+
+    def decode(self, first: int, stop: int, out: NDArray[Any], *, are_planes: bool = False) -> None:
+        """Decode blocks into an array of just their size, as values or as bit planes.
+
+        Raises
+        ------
+        ValueError
+            If they cannot be decoded.
+        """
+        n = stop - first
+        starts = self._edges[first:stop]
+        end = self._edges[stop]
+        begin = _HEADER.size + 4 * n
+        flags = _FLAGS & ~_BITSHUFFLE if are_planes else _FLAGS
+        size, within = begin + end - starts[0], min(self._block_bytes, out.nbytes)
+        head = _HEADER.pack(
+            _VERSION, _ZSTD_VERSION, flags, self._itemsize, out.nbytes, within, size
+        )
+        moved = struct.pack(f"<{n}i", *(start - starts[0] + begin for start in starts))
+        try:
+            blosc.decompress(b"".join((head, moved, self._frame[starts[0] : end])), out)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
 
 
 def decode_planes(frame: bytes, out: NDArray[Any]) -> None:

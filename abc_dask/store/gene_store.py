@@ -22,7 +22,7 @@ from abc_dask.store.described_store import DescribedStore
 from abc_dask.store.description import (
     require_normalization,
 )
-from abc_dask.store.reading import read_column, read_frame, read_planes
+from abc_dask.store.reading import GeneBlocks, read_column, read_frame, read_planes
 from abc_dask.store.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -298,6 +298,12 @@ class GeneStore(DescribedStore):
     def planes(self, gene: int, planes: NDArray[np.uint8], rest: NDArray[Any]) -> None:
         """Read the counts of one gene as bit planes: see `abc_dask.store.reading.read_planes`."""
         read_planes(self._folder, self._axes.chunk(gene), planes, rest)
+
+    def blocks(self, gene: int) -> GeneBlocks:
+        """Read the counts of one gene, of which some cells are decoded at a time."""
+        info = self.info
+        chunk, dtype = self._axes.chunk(gene), np.dtype(info.dtype)
+        return GeneBlocks(self._folder, chunk, info.n_cells, info.block_cells, dtype)
 
     def frame(self, gene: int) -> bytes:
         """Read the compressed values of one gene as they lie: a Blosc frame, checksum verified."""

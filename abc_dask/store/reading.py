@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from abc_dask.base.errors import StoreError
 from abc_dask.store.arrays import Folder
-from abc_dask.store.blosc import decode_frame, decode_planes, part_of
+from abc_dask.store.blosc import Blocks, decode_frame, decode_planes, part_of
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,51 @@ def read_planes(
             decode_frame(last, rest)
     except ValueError as error:
         raise _not_decoded(folder, chunk, error) from None
+
+
+class GeneBlocks:
+    """A gene in memory, compressed; its blocks of cells are decoded when they are asked for.
+
+    Parameters
+    ----------
+    folder : Folder
+    chunk : Chunk
+    n_cells, block_cells : int
+        Cells of the store, and of a block.
+    dtype : numpy.dtype
+        Type of X.
+
+    Raises
+    ------
+    StoreError
+        If the bytes are not those that were written, here and below.
+    """
+
+    def __init__(
+        self, folder: Folder, chunk: Chunk, n_cells: int, block_cells: int, dtype: np.dtype[Any]
+    ) -> None:
+        self._folder, self._chunk = folder, chunk
+        frame = read_frame(folder, chunk)
+        self.n_bytes = len(frame)
+        size = dtype.itemsize
+        try:
+            self._blocks = Blocks(frame, n_cells * size, block_cells * size, size)
+        except ValueError as error:
+            raise _not_decoded(folder, chunk, error) from None
+
+    def planes(self, first: int, stop: int, out: NDArray[np.uint8]) -> None:
+        """Decode some whole blocks as bit planes."""
+        self._decode(first, stop, out, are_planes=True)
+
+    def values(self, block: int, out: NDArray[Any]) -> None:
+        """Decode one block."""
+        self._decode(block, block + 1, out, are_planes=False)
+
+    def _decode(self, first: int, stop: int, out: NDArray[Any], *, are_planes: bool) -> None:
+        try:
+            self._blocks.decode(first, stop, out, are_planes=are_planes)
+        except ValueError as error:
+            raise _not_decoded(self._folder, self._chunk, error) from None
 
 
 def _not_decoded(folder: Folder, chunk: Chunk, error: ValueError) -> StoreError:

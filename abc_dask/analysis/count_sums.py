@@ -1,0 +1,215 @@
+"""Sums of counts by groups of cells, several genes at a time and some blocks of cells of each.
+
+What is known of these cells and what is decoded of a gene stay in the processor's cache: a gene of
+all cells does not fit there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abc_dask.analysis import count_loops as loops
+from abc_dask.analysis.cell_groups import CellGroups, Grouping
+from abc_dask.analysis.gene_values import GeneReader, GeneValues, opened
+from abc_dask.analysis.precomputed import SummedGene
+from abc_dask.store.counts import log2_values
+from abc_dask.store.gene_store import GeneStore
+from abc_dask.store.reading import GeneBlocks
+
+# Counts that come with the sums.
+_COUNTS = ("gt0", "gt1")
+
+# Cells of which all genes are looked at before the next ones.
+_CELLS = 1 << 17
+
+# Bytes of compressed genes, and of their sums, that are in memory.
+_FRAME_BYTES = 16 << 20
+_SUM_BYTES = 64 << 20
+
+# Up to so many groups each has several sums.
+_FEW_GROUPS = 16
+_LANES = 8
+
+_LOCK = threading.Lock()
+
+
+def sums_are_enough(store: GeneStore, normalization: str, needs: Collection[str] | None) -> bool:
+    """Tell whether `CountSums` has all that some work needs."""
+    if needs is None or not set(needs) <= set(_COUNTS) or store.info.kind != "counts":
+        return False
+    is_own = normalization == store.info.normalization
+    return normalization == "log2" or is_own or not store.info.n_uncertain
+
+
+@dataclass(frozen=True)
+class CellRecords:
+    """What is known of a store's cells, each in one line of the cache.
+
+    Attributes
+    ----------
+    groups : CellGroups
+    normalization : str
+    known : abc_dask.analysis.count_loops.Known
+        Cells in no group are in one behind the last.
+    """
+
+    groups: CellGroups
+    normalization: str
+    known: loops.Known = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        path: str,
+        digest: str,
+        grouping: Grouping,
+        apart: tuple[int, ...] | None,
+        normalization: str,
+    ) -> CellRecords:
+        """Look them up, once a process; 16 bytes a cell."""
+        with _LOCK:  # threads would all do it
+            return _records_of(path, digest, grouping, apart, normalization)
+
+
+@lru_cache(maxsize=2)
+def _records_of(
+    path: str,
+    digest: str,
+    grouping: Grouping,
+    apart: tuple[int, ...] | None,
+    normalization: str,
+) -> CellRecords:
+    store, groups = opened(path, digest, grouping)
+    if apart is not None:
+        groups = groups.merged(apart)
+    n_groups, is_log2 = len(groups.cells), normalization == "log2"
+    records = np.empty((store.n_cells, loops.RECORD), np.uint32)
+    values = records.view(np.float32)
+    records[:, 0] = np.where(groups.codes < 0, n_groups, groups.codes)
+    for count in range(1, loops.RECORD):
+        values[:, count] = count
+        if is_log2:
+            values[:, count] = log2_values(np.full(store.n_cells, count, np.uint16), store.totals)
+    totals = store.totals if is_log2 else store.totals[:0]
+    lanes = _LANES if n_groups <= _FEW_GROUPS else 1
+    known = loops.Known(records.reshape(-1), values.reshape(-1), totals, lanes)
+    return CellRecords(groups, normalization, known)
+
+
+class CountSums:
+    """Sums up genes by groups of cells.
+
+    Parameters
+    ----------
+    store : GeneStore
+        Of counts: see `sums_are_enough`.
+    records : CellRecords
+    genes : sequence of int
+        Those that will be read, in this order.
+    """
+
+    def __init__(self, store: GeneStore, records: CellRecords, genes: Sequence[int]) -> None:
+        self._store, self._all = store, records
+        self._known = records.known
+        self.n_groups = len(records.groups.cells)
+        self._genes = [gene for gene in genes if not self._is_patched(gene)]
+        info = store.info
+        dtype, self._block = np.dtype(info.dtype), info.block_cells
+        self._whole = store.n_cells // self._block
+        self._step = max(1, _CELLS // self._block)
+        most = min(self._step, self._whole) * self._block
+        self._planes = np.empty(most * dtype.itemsize, np.uint8)
+        self._rest = np.empty(store.n_cells % self._block, dtype)
+        self._found = memory(max(most, len(self._rest)))
+        shape = ((self.n_groups + 1) * self._known.lanes, loops.SUMS)
+        n_sums = max(1, min(len(self._genes), _SUM_BYTES // (8 * shape[0] * shape[1])))
+        self._sums = np.empty((n_sums, *shape))
+        self._ranks: dict[int, int] = {}
+
+    def read(self, gene: int) -> SummedGene | GeneValues:
+        """Sum up a gene by its position.
+
+        One with patches, or whose sums are not exact, is read value by value.
+
+        Raises
+        ------
+        StoreError
+            If its bytes are damaged.
+        """
+        if self._is_patched(gene):
+            return self._values.read(gene)
+        if gene not in self._ranks:
+            self._sum_up(self._together(gene))
+        held = self._all.groups.held(self._store.axes.absent[gene])
+        found = np.empty((3, self.n_groups))
+        above, above_one = np.empty((2, self.n_groups), np.int64)
+        sums = self._sums[self._ranks[gene]]
+        if not loops.moments_of(sums, self._known.lanes, held, found, above, above_one):
+            return self._values.read(gene)
+        return SummedGene(held, found, dict(zip(_COUNTS, (above, above_one), strict=True)))
+
+    def _is_patched(self, gene: int) -> bool:
+        return len(self._store.axes.patches(gene)[0]) > 0
+
+    @cached_property
+    def _values(self) -> GeneReader:
+        return GeneReader(self._store, self._all.groups, self._all.normalization)
+
+    def _together(self, gene: int) -> list[GeneBlocks]:
+        """Read a gene and those behind it, as far as they may be in memory."""
+        first = self._genes.index(gene)
+        found: list[GeneBlocks] = []
+        n_bytes = 0
+        for one in self._genes[first : first + len(self._sums)]:
+            found.append(self._store.blocks(one))
+            n_bytes += found[-1].n_bytes
+            if n_bytes > _FRAME_BYTES:
+                break
+        self._ranks = {self._genes[first + rank]: rank for rank in range(len(found))}
+        return found
+
+    def _sum_up(self, genes: Sequence[GeneBlocks]) -> None:
+        """Sum up some genes, all of them in some cells before the next cells."""
+        self._sums[: len(genes)] = 0
+        pairs = list(zip(genes, self._sums, strict=False))
+        for first in range(0, self._whole, self._step):
+            stop = min(first + self._step, self._whole)
+            n_cells = (stop - first) * self._block
+            flat = self._planes[: n_cells * self._rest.itemsize]
+            planes = flat.view(np.uint64).reshape(stop - first, -1, self._block // 64)
+            for gene, sums in pairs:
+                gene.planes(first, stop, flat)
+                self._add(loops.split_planes(planes, first * self._block, self._found), sums)
+        if len(self._rest):
+            for gene, sums in pairs:
+                gene.values(self._whole, self._rest)
+                column = self._rest.astype(np.uint32, copy=False)
+                self._add(loops.split_column(column, self._whole * self._block, self._found), sums)
+
+    def _add(self, found: tuple[int, int], sums: NDArray[Any]) -> None:
+        """Add the counts of a gene in some cells to its sums."""
+        own, (n_small, n) = self._found, found
+        if not loops.sum_up(n_small, n, self._known, own, sums):
+            log2_values(own.counts[:n], own.totals[:n], own.values[:n])
+            loops.add_values(n, self._known, own, sums)
+
+
+def memory(n_cells: int) -> loops.Found:
+    """Return memory for so many cells."""
+    n = n_cells + loops.MORE
+    return loops.Found(
+        small=np.empty(n, np.uint32),
+        cells=np.empty(n, np.uint32),
+        counts=np.empty(n, np.uint32),
+        values=np.empty(n),
+        totals=np.empty(n, np.uint32),
+        ties=np.empty(1, np.int64),
+        doubt=np.empty(n, np.bool_),
+    )

@@ -1,0 +1,189 @@
+"""Sums of counts straight from bit planes, against NumPy and pandas in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from abc_dask.analysis import count_loops as loops
+from abc_dask.analysis import count_sums
+from abc_dask.analysis.store_statistics import summarize_store
+from abc_dask.store.blosc import Blocks, frame_of, pack_block
+from abc_dask.store.counts import exact_log2
+from tests.analysis.stores import here, store_of
+
+NAMES = ["n", "mean", "sum", "std", "fraction", "gt1"]
+
+
+@settings(max_examples=40)
+@given(
+    kind=st.sampled_from(["u2", "u4"]),
+    sizes=st.tuples(st.integers(0, 3), st.integers(0, 63)),
+    density=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+    most=st.sampled_from([2, 5, 300, 2**16]),
+    lanes=st.sampled_from([1, 8]),
+    is_log2=st.booleans(),
+    seed=st.integers(0, 1 << 16),
+)
+def test_counts_are_summed_out_of_bit_planes(kind, sizes, density, most, lanes, is_log2, seed):
+    rng = np.random.default_rng(seed)
+    n_blocks, n_rest = sizes
+    n_cells, dtype = 64 * n_blocks + n_rest, np.dtype(kind)
+    if not n_cells:
+        return
+    column = rng.integers(0, most, n_cells, dtype) << (8 if kind == "u4" else 0)
+    column[rng.random(n_cells) >= density] = 0
+    size = 64 * dtype.itemsize
+    packed = [memoryview(pack_block(column[k : k + 64], size)) for k in range(0, n_cells, 64)]
+    frame = b"".join(frame_of(packed, column.nbytes, size, dtype.itemsize))
+    totals = rng.integers(2_000, 200_000, n_cells).astype(np.uint32)
+    codes = rng.integers(-1, 3, n_cells)
+    known = known_of(codes, totals, lanes, is_log2)
+    found = count_sums.memory(n_cells)
+    sums = np.zeros((4 * lanes, loops.SUMS))
+
+    blocks = Blocks(frame, column.nbytes, size, dtype.itemsize)
+    if n_blocks:
+        flat = np.empty(n_blocks * size, np.uint8)
+        blocks.decode(0, n_blocks, flat, are_planes=True)
+        planes = flat.view(np.uint64).reshape(n_blocks, 8 * dtype.itemsize, 1)
+        assert loops.sum_up(*loops.split_planes(planes, 0, found), known, found, sums)
+    if n_rest:
+        rest = np.empty(n_rest, dtype)
+        blocks.decode(n_blocks, n_blocks + 1, rest)
+        np.testing.assert_array_equal(rest, column[64 * n_blocks :])
+        n = loops.split_column(rest.astype(np.uint32), 64 * n_blocks, found)
+        assert loops.sum_up(*n, known, found, sums)
+
+    values = column.astype(np.float64)
+    if is_log2:
+        values = np.log2(values / totals * 1e6 + 1).astype(np.float32).astype(np.float64)
+    require_moments(values, codes, sums, lanes)
+
+
+def known_of(codes, totals, lanes, is_log2):
+    records = np.empty((len(codes), loops.RECORD), np.uint32)
+    records[:, 0] = np.where(codes < 0, 3, codes)
+    small = np.arange(1, loops.RECORD) * np.ones((len(codes), 1))
+    if is_log2:
+        small = np.log2(small / totals[:, None] * 1e6 + 1)
+    records[:, 1:] = small.astype(np.float32).view(np.uint32)
+    own = totals if is_log2 else totals[:0]
+    return loops.Known(records.reshape(-1), records.view(np.float32).reshape(-1), own, lanes)
+
+
+def require_moments(values, codes, sums, lanes):
+    held = np.array([(codes == g).sum() for g in range(3)])
+    found, (above, above_one) = np.empty((3, 3)), np.empty((2, 3), np.int64)
+    loops.moments_of(sums, lanes, held, found, above, above_one)
+    for g in range(3):
+        own = values[codes == g]
+        assert (above[g], above_one[g]) == ((own > 0).sum(), (own > 1).sum())
+        if not len(own):
+            assert np.isnan(found[:, g]).all()
+            continue
+        expected = own.sum(), own.mean(), ((own - own.mean()) ** 2).sum()
+        np.testing.assert_allclose(found[:, g], expected, rtol=1e-11, atol=1e-12)
+
+
+@settings(max_examples=30)
+@given(
+    around=st.sampled_from([4, 1000, 60_000]),
+    outlier=st.booleans(),
+    n=st.sampled_from([3, 2000, 30_000]),
+    seed=st.integers(0, 1 << 16),
+)
+def test_spreads_of_values_that_lie_close_together(around, outlier, n, seed):
+    """Nearly equal counts, of which the first may be far from all others."""
+    rng = np.random.default_rng(seed)
+    column = (around + rng.integers(0, 2, n)).astype(np.uint32)
+    column[0] = 1 << 30 if outlier else column[0]
+    codes, totals = np.zeros(n, np.int64), np.full(n, 1_000_003, np.uint32)
+    known, found = known_of(codes, totals, 1, is_log2=True), count_sums.memory(n)
+    sums = np.zeros((4, loops.SUMS))
+    assert loops.sum_up(*loops.split_column(column, 0, found), known, found, sums)
+    values = np.log2(column / totals * 1e6 + 1).astype(np.float32).astype(np.longdouble)
+    moments, counts = np.empty((3, 1)), np.empty((2, 1), np.int64)
+    are_exact = loops.moments_of(sums, 1, np.array([n]), moments, *counts)
+    assert are_exact == (not outlier or n < 10_000)
+    if are_exact:
+        expected = ((values - values.mean()) ** 2).sum()
+        np.testing.assert_allclose(moments[2], float(expected), rtol=1e-9)
+
+
+def test_values_that_exact_arithmetic_must_decide():
+    count, total = 25, 1_453_772  # between two float32
+    table = pd.DataFrame({"g": [count, 7.0], "h": [total - count, total - 7]})
+    known = known_of(np.array([0, 1]), np.full(2, total, np.uint32), 1, is_log2=True)
+    found = count_sums.memory(2)
+    sums = np.zeros((4, loops.SUMS))
+    column = table["g"].to_numpy(np.uint32)
+    assert not loops.sum_up(*loops.split_column(column, 0, found), known, found, sums)
+    assert not sums.any()
+
+
+def test_a_near_tie_is_in_the_sum(tmp_path):
+    count, total = 25, 1_453_772
+    table = pd.DataFrame({"g": [count, 7.0], "h": [total - count, total - 7]}, dtype=np.float32)
+    store = store_of(tmp_path, [table], {"type": pd.Categorical(["p", "q"])}, raw=True)
+    sums = summarize_store(store, "type", ["sum"], compute=here)["sum"]["g"]
+    assert sums.to_list() == [exact_log2(count, total), exact_log2(7, total)]
+
+
+@pytest.fixture(scope="module")
+def patched(tmp_path_factory):
+    """Log2 values of counts, but for some; groups of every size, and cells in none."""
+    rng = np.random.default_rng(3)
+    counts = rng.poisson(rng.gamma(0.6, 3, 40), (300, 40)) + (np.arange(40) == 0)
+    table = np.log2(counts / counts.sum(axis=1, keepdims=True) * 1e6 + 1).astype(np.float32)
+    table[::70, 5], table[3, 6] = 0.3, -1.5
+    frame = pd.DataFrame(table, columns=[f"g{k}" for k in range(40)])
+    terms = pd.Categorical.from_codes(np.minimum(rng.geometric(0.2, 300) - 2, 20), range(21))
+    store = store_of(tmp_path_factory.mktemp("patched"), [frame], {"type": terms.astype(str)})
+    assert store.info.kind == "counts"
+    assert 0 < store.info.n_patches < 20
+    return store, frame.astype(np.float64), np.asarray(terms.astype(str), object)
+
+
+def test_sums_that_are_not_exact_are_not_used(patched, monkeypatch):
+    store, *_ = patched
+    expected = summarize_store(store, "type", NAMES, compute=here)
+    monkeypatch.setattr(loops, "moments_of", lambda *_: False)
+    got = summarize_store(store, "type", NAMES, compute=here)
+    for name in NAMES:
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("lowered", [{}, {"_CELLS": 64, "_FRAME_BYTES": 300, "_SUM_BYTES": 2000}])
+@pytest.mark.parametrize("few", [True, False])
+def test_genes_with_and_without_patches(patched, monkeypatch, lowered, few):
+    store, values, terms = patched
+    for name, value in lowered.items():
+        monkeypatch.setattr(count_sums, name, value)
+    where = "type == '2' or type == '5'" if few else None
+    chosen = np.isin(terms, ["2", "5"]) if few else np.ones(len(terms), bool)
+    got = summarize_store(store, "type", NAMES, compute=here, where=where)
+    groups = values[chosen].groupby(terms[chosen])
+    for name in NAMES:
+        own = {
+            "n": "count",
+            "fraction": lambda s: (s > 0).mean(),
+            "gt1": lambda s: (s > 1).sum(),
+        }.get(name, name)
+        expected = groups.agg(own).loc[[str(k) for k in got[name].index]]
+        np.testing.assert_allclose(got[name], expected, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_blocks_of_another_size_are_refused():
+    column = np.arange(100, dtype=np.uint16)
+    frame = b"".join(frame_of([memoryview(pack_block(column, 200))], 200, 200, 2))
+    with pytest.raises(
+        ValueError, match="elements of 2 bytes in blocks of 200, expected 2 and 128"
+    ):
+        Blocks(frame, 200, 128, 2)
+    out = np.empty(100, np.uint16)
+    with pytest.raises(ValueError, match="rror"):
+        Blocks(frame[:-8] + b"x" * 8, 200, 200, 2).decode(0, 1, out)
