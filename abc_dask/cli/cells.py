@@ -13,6 +13,7 @@ from abc_dask.cli.options import (
     annotate,
     asked_genes,
     atlas_options,
+    block_size,
     cells_options,
     dry_run,
     genes_options,
@@ -36,7 +37,7 @@ from abc_dask.cli.options import (
     help="Leave out genes that some matrix of these cells lacks; they are NaN there otherwise.",
 )
 @cluster_options
-@click.option("--block-size", metavar="BYTES", help="Stored values that one task reads.")
+@block_size
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
 @dry_run
 def cells(genes: tuple[str, ...], genes_file: str | None, output: str, **options: Any) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from abc_dask.cli.parameters import options_of
 
-_OPTIONS = [
+# Options for where tasks run.
+cluster_options = options_of(
     click.option(
         "--workers",
         type=int,
@@ -51,7 +49,7 @@ _OPTIONS = [
         help="Keep waiting when no worker appears; report why now and then.",
     ),
     click.option("--dashboard", is_flag=True, help="Show Dask's dashboard, on loopback."),
-]
+)
 
 NAMES = (
     "workers",
@@ -67,10 +65,3 @@ NAMES = (
     "wait_for_workers",
     "dashboard",
 )
-
-
-def cluster_options(command: Command) -> Command:
-    """Add the options for where tasks run."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command

@@ -13,7 +13,7 @@ import click
 from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import command, echo, show_made
 from abc_dask.cli.common import is_quiet
-from abc_dask.cli.options import annotate, names_option
+from abc_dask.cli.options import annotate, names_option, view_base, where
 
 if TYPE_CHECKING:
     from abc_dask.explore.contents import Contents
@@ -29,8 +29,8 @@ MOST_UNASKED = 1000
 @click.argument("source", metavar="VIEW|STORE")
 @names_option("--genes", metavar="GENE,...", help="Some of the genes; all by default.")
 @annotate
-@click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract.")
-@click.option("--download-base", metavar="DIR", help="Where the atlas lies now, if it was moved.")
+@where
+@view_base
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Of this machine; a free one if not."
 )

@@ -17,6 +17,7 @@ from abc_dask.cli.options import (
     annotate,
     asked_genes,
     atlas_options,
+    block_size,
     cells_options,
     dry_run,
     genes_options,
@@ -63,11 +64,7 @@ _CHOICES = ("where", "cells", "cells_column", "genes_column", "skip_unknown")
 @annotate
 @cells_options
 @cluster_options
-@click.option(
-    "--block-size",
-    metavar="BYTES",
-    help="Stored values that one task reads, such as '512 MiB' (the default).",
-)
+@block_size
 @click.option(
     "--store",
     cls=Option,

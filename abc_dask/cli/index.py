@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import wants_json
-from abc_dask.cli.options import names_argument, write_json
+from abc_dask.cli.options import layer, names_argument, write_json
 
 
 @command()
 @names_argument("files", paths=True, metavar="FOLDER|FILE...", required=True)
-@click.option("--layer", default="X", show_default=True, metavar="X|raw/X|layers/NAME")
+@layer
 def index(files: tuple[str, ...], layer: str) -> None:
     """List h5ad files with their cells, genes and layers; what is read of them is kept.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,32 +12,22 @@ from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.opened import genes_of
-from abc_dask.cli.options import names_option
+from abc_dask.cli.options import by_option, missing_option, names_option, normalization, where
+from abc_dask.cli.parameters import options_of
 
 if TYPE_CHECKING:
     from abc_dask.analysis.markers import Markers
     from abc_dask.analysis.pseudobulk import Pseudobulk
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _store_options(command: Command) -> Command:
-    """Add the options of all commands on stores."""
-    options = [
-        click.argument("source", metavar="STORE"),
-        names_option(
-            "--by",
-            metavar="COLUMN",
-            help="Column of terms that makes the groups; several make all their combinations.",
-        ),
-        click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract."),
-        names_option("--genes", metavar="GENE,...", help="Some genes; all by default."),
-        click.option("--overwrite", is_flag=True, help="Replace what is there."),
-        cluster_options,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+# Options of all commands on stores.
+_store_options = options_of(
+    click.argument("source", metavar="STORE"),
+    by_option(),
+    where,
+    names_option("--genes", metavar="GENE,...", help="Some genes; all by default."),
+    click.option("--overwrite", is_flag=True, help="Replace what is there."),
+    cluster_options,
+)
 
 
 @command()
@@ -76,16 +66,8 @@ def _store_options(command: Command) -> Command:
     help="Wilcoxon's rank sum, exact with ties, with AUROC; Welch's t; Welch's t against every "
     "other group, of which the nearest one counts.",
 )
-@click.option(
-    "--missing",
-    type=click.Choice(["group", "drop"]),
-    default="group",
-    show_default=True,
-    help="Cells without a term belong to the rest, or are left out.",
-)
-@click.option(
-    "--normalization", type=click.Choice(["log2", "raw"]), default="log2", show_default=True
-)
+@missing_option("belong to the rest")
+@normalization
 @click.option("--top", default=10, show_default=True, help="Markers of a group that are printed.")
 @click.option(
     "-o",

@@ -6,21 +6,18 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import echo, show_made
-from abc_dask.cli.parameters import ListArgument, Option, PairOption
+from abc_dask.cli.parameters import Command, ListArgument, Option, PairOption, options_of
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
     from abc_dask.release.manifest import FileEntry
     from abc_dask.results.view import View
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 
 _OPERATOR = re.compile(r"[=<>!&|]+|and|or|not|in")
 
@@ -66,7 +63,16 @@ def names_argument(*names: str, **attributes: Any) -> Callable[[Command], Comman
     return click.argument(*names, cls=ListArgument, **attributes)
 
 
-_ATLAS_OPTIONS = [
+layer = click.option(
+    "--layer",
+    default="X",
+    show_default=True,
+    metavar="X|raw/X|layers/NAME",
+    help="Which matrix of each file.",
+)
+
+# Options that choose an atlas.
+atlas_options = options_of(
     click.option(
         "--download-base",
         cls=Option,
@@ -82,13 +88,7 @@ _ATLAS_OPTIONS = [
         metavar="FOLDER|FILE",
         help="In place of --download-base: any h5ad files; obs is the metadata, var the genes.",
     ),
-    click.option(
-        "--layer",
-        default="X",
-        show_default=True,
-        metavar="X|raw/X|layers/NAME",
-        help="Which matrix of each file.",
-    ),
+    layer,
     click.option(
         "--release",
         cls=Option,
@@ -136,62 +136,81 @@ _ATLAS_OPTIONS = [
         help="A CSV file of yours with a column cell_label, whose other columns can be named "
         "where those of the atlas can, such as MapMyCells results.",
     ),
-]
+)
+
+# Options that choose cells.
+cells_options = options_of(
+    click.option(
+        "--where",
+        metavar="CONDITION",
+        help="Only cells that match, such as \"class == '01 IT-ET Glut' and x > 3\": a "
+        "pandas query on columns of the metadata.",
+    ),
+    click.option(
+        "--cells-from",
+        "cells",
+        metavar="F",
+        help="Only the cells of a list: labels, or a table with a column such as cell_label, "
+        "cell_id (as MapMyCells writes) or abc_sample_id; - is standard input.",
+    ),
+    click.option(
+        "--cells-column", metavar="NAME|N", help="Column of --cells-from, by name or number."
+    ),
+)
+
+# Options that name lists of genes, and what is done with unknown names.
+genes_options = options_of(
+    click.option(
+        "--genes-file",
+        metavar="F",
+        help="More genes: names, however many a line, or a table with a column such as gene, "
+        "gene_symbol or names; # starts a comment; - is standard input.",
+    ),
+    click.option(
+        "--genes-column", metavar="NAME|N", help="Column of --genes-file, by name or number."
+    ),
+    click.option(
+        "--skip-unknown",
+        is_flag=True,
+        help="Leave out genes and cells that the release does not have, and report them.",
+    ),
+)
 
 
-def atlas_options(command: Command) -> Command:
-    """Add the options that choose an atlas."""
-    for option in reversed(_ATLAS_OPTIONS):
-        command = option(command)
-    return command
+block_size = click.option(
+    "--block-size",
+    metavar="BYTES",
+    help="Stored values that one task reads, such as '512 MiB' (the default).",
+)
+
+where = click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract.")
+
+view_base = click.option(
+    "--download-base",
+    metavar="DIR",
+    help="Where the atlas of a view lies now, if it was moved.",
+)
 
 
-def cells_options(command: Command) -> Command:
-    """Add the options that choose cells."""
-    options = [
-        click.option(
-            "--where",
-            metavar="CONDITION",
-            help="Only cells that match, such as \"class == '01 IT-ET Glut' and x > 3\": a "
-            "pandas query on columns of the metadata.",
-        ),
-        click.option(
-            "--cells-from",
-            "cells",
-            metavar="F",
-            help="Only the cells of a list: labels, or a table with a column such as cell_label, "
-            "cell_id (as MapMyCells writes) or abc_sample_id; - is standard input.",
-        ),
-        click.option(
-            "--cells-column", metavar="NAME|N", help="Column of --cells-from, by name or number."
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def by_option(*, required: bool = False) -> Callable[[Command], Command]:
+    """Make the option for columns whose terms make groups."""
+    return names_option(
+        "--by",
+        required=required,
+        metavar="COLUMN",
+        help="Column of terms that makes the groups; several make all their combinations.",
+    )
 
 
-def genes_options(command: Command) -> Command:
-    """Add the options that name lists of genes, and what is done with unknown names."""
-    options = [
-        click.option(
-            "--genes-file",
-            metavar="F",
-            help="More genes: names, however many a line, or a table with a column such as gene, "
-            "gene_symbol or names; # starts a comment; - is standard input.",
-        ),
-        click.option(
-            "--genes-column", metavar="NAME|N", help="Column of --genes-file, by name or number."
-        ),
-        click.option(
-            "--skip-unknown",
-            is_flag=True,
-            help="Leave out genes and cells that the release does not have, and report them.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def missing_option(where_they_are: str) -> Callable[[Command], Command]:
+    """Make the option for cells without a term; help tells where they are if not left out."""
+    return click.option(
+        "--missing",
+        type=click.Choice(["group", "drop"]),
+        default="group",
+        show_default=True,
+        help=f"Cells without a term {where_they_are}, or are left out.",
+    )
 
 
 def output_options(name: str) -> Callable[[Command], Command]:
@@ -202,7 +221,7 @@ def output_options(name: str) -> Callable[[Command], Command]:
     name : str
         The output, as help calls it.
     """
-    options = [
+    return options_of(
         click.option(
             "--overwrite",
             is_flag=True,
@@ -219,14 +238,7 @@ def output_options(name: str) -> Callable[[Command], Command]:
             help="With --fetch: remove each matrix file that it fetched once its values are safe.",
         ),
         click.option("--yes", is_flag=True, help="With --fetch: do not ask before a large fetch."),
-    ]
-
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+    )
 
 
 def asked_genes(names: tuple[str, ...], file: str | None) -> list[str | Path]:

@@ -3,44 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import group, show_written
 from abc_dask.cli.opened import columns_of, open_genes
-from abc_dask.cli.options import limits, names_option
+from abc_dask.cli.options import by_option, limits, missing_option, names_option, view_base, where
+from abc_dask.cli.parameters import options_of
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def picture_options(command: Command) -> Command:
-    """Add the options of all pictures."""
-    options = [
-        click.option(
-            "-o",
-            "--output",
-            required=True,
-            metavar="F",
-            help="F.png, F.pdf or F.svg; a picture that is there is replaced.",
-        ),
-        limits,
-        click.option(
-            "--width", type=float, metavar="CM", help="8.5 for one panel, 17.8 for more by default."
-        ),
-        click.option("--dpi", type=int, default=300, show_default=True, help="Pixels an inch."),
-        download_base,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-download_base = click.option(
-    "--download-base",
-    metavar="DIR",
-    help="Where the atlas lies now, if it was moved.",
+# Options of all pictures.
+picture_options = options_of(
+    click.option(
+        "-o",
+        "--output",
+        required=True,
+        metavar="F",
+        help="F.png, F.pdf or F.svg; a picture that is there is replaced.",
+    ),
+    limits,
+    click.option(
+        "--width", type=float, metavar="CM", help="8.5 for one panel, 17.8 for more by default."
+    ),
+    click.option("--dpi", type=int, default=300, show_default=True, help="Pixels an inch."),
+    view_base,
 )
 
 colormap = click.option(
@@ -59,85 +46,63 @@ palette = click.option(
     help="Colours of terms: the atlas's, or this package's own.",
 )
 
-
 same_scale = click.option(
     "--same-scale", is_flag=True, help="One colour scale for all genes, as --limits makes one."
 )
 
-
-def places_options(command: Command) -> Command:
-    """Add the options that name the columns of places."""
-    for name in ("y", "x"):
-        command = click.option(
+# Options that name the columns of places.
+places_options = options_of(
+    *(
+        click.option(
             f"--{name}",
             default=name,
             show_default=True,
             metavar="COLUMN",
-            help="Column of places, such as ccf_coordinates." + name,
-        )(command)
-    return command
+            help=f"Column of places, such as ccf_coordinates.{name}",
+        )
+        for name in ("x", "y")
+    )
+)
 
+# Options of pictures by group.
+groups_options = options_of(
+    by_option(),
+    names_option("--genes", metavar="GENE,...", help="Some of the view's; all by default."),
+    missing_option("are the last group"),
+    where,
+)
 
-def groups_options(command: Command) -> Command:
-    """Add the options of pictures by group."""
-    options = [
-        names_option(
-            "--by",
-            metavar="COLUMN",
-            help="Column of terms that makes the groups; several make all their combinations.",
-        ),
-        names_option("--genes", metavar="GENE,...", help="Some of the view's; all by default."),
-        click.option(
-            "--missing",
-            type=click.Choice(["group", "drop"]),
-            default="group",
-            show_default=True,
-            help="Cells without a term are the last group, or left out.",
-        ),
-        click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def table_options(command: Command) -> Command:
-    """Add the options of pictures with a row a group, a column a gene."""
-    options = [
-        click.option(
-            "--markers",
-            metavar="M",
-            help="Draw the best genes of this table of markers, in place of --genes.",
-        ),
-        click.option(
-            "--top", type=int, default=3, show_default=True, help="Markers of each group."
-        ),
-        names_option("--group", "groups", metavar="NAME", help="Of MARKERS only these groups."),
-        click.option(
-            "--brackets",
-            metavar="COLUMN",
-            help="Put groups together by a column of which each has one term, such as class for "
-            "subclasses.",
-        ),
-        click.option(
-            "--cluster",
-            type=click.Choice(["groups", "genes", "both", "none"]),
-            default="none",
-            show_default=True,
-            help="Put similar ones side by side, with a tree; else in the order of the taxonomy.",
-        ),
-        click.option(
-            "--scale",
-            type=click.Choice(["none", "zscore", "max"]),
-            default="none",
-            show_default=True,
-            help="Each gene's colours: z-scores over the groups, or shares of its highest group.",
-        ),
-        colormap,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+# Options of pictures with a row a group, a column a gene.
+table_options = options_of(
+    click.option(
+        "--markers",
+        metavar="M",
+        help="Draw the best genes of this table of markers, in place of --genes.",
+    ),
+    click.option("--top", type=int, default=3, show_default=True, help="Markers of each group."),
+    names_option("--group", "groups", metavar="NAME", help="Of MARKERS only these groups."),
+    click.option(
+        "--brackets",
+        metavar="COLUMN",
+        help="Put groups together by a column of which each has one term, such as class for "
+        "subclasses.",
+    ),
+    click.option(
+        "--cluster",
+        type=click.Choice(["groups", "genes", "both", "none"]),
+        default="none",
+        show_default=True,
+        help="Put similar ones side by side, with a tree; else in the order of the taxonomy.",
+    ),
+    click.option(
+        "--scale",
+        type=click.Choice(["none", "zscore", "max"]),
+        default="none",
+        show_default=True,
+        help="Each gene's colours: z-scores over the groups, or shares of its highest group.",
+    ),
+    colormap,
+)
 
 
 @group()

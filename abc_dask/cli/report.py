@@ -11,8 +11,8 @@ from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import command, show_written
 from abc_dask.cli.common import is_quiet
 from abc_dask.cli.opened import columns_of, open_genes
-from abc_dask.cli.options import limits, names_option
-from abc_dask.cli.plot import download_base, palette
+from abc_dask.cli.options import limits, names_option, view_base
+from abc_dask.cli.plot import palette
 
 if TYPE_CHECKING:
     from abc_dask.analysis.markers import Markers
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 )
 @limits
 @palette
-@download_base
+@view_base
 @click.option("--overwrite", is_flag=True, help="Replace the page, and the explorer's folder.")
 def report(
     out: str,

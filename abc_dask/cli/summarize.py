@@ -13,7 +13,7 @@ from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.opened import columns_of, genes_of
-from abc_dask.cli.options import names_option
+from abc_dask.cli.options import by_option, missing_option, names_option, view_base, where
 
 if TYPE_CHECKING:
     from abc_dask.analysis.summary import Summary
@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 @command()
 @click.argument("source", metavar="VIEW|STORE")
-@names_option(
-    "--by",
-    required=True,
-    metavar="COLUMN",
-    help="Column of terms that makes the groups; several make all their combinations.",
-)
+@by_option(required=True)
 @names_option(
     "--statistics",
     default=["mean"],
@@ -35,14 +30,8 @@ if TYPE_CHECKING:
     help="mean, fraction (of cells with a value above 0), median, count, sum, std; of a store also "
     "n (the same as count), var, sumsq, and counts above and from a limit, such as gt1, ge1.",
 )
-@click.option(
-    "--missing",
-    type=click.Choice(["group", "drop"]),
-    default="group",
-    show_default=True,
-    help="Cells without a term are a group, or left out.",
-)
-@click.option("--where", metavar="CONDITION", help="Only cells that fit, as for extract.")
+@missing_option("are a group")
+@where
 @names_option("--genes", metavar="GENE,...", help="Some genes.")
 @click.option("--all-genes", is_flag=True, help="All genes of a store.")
 @click.option(
@@ -50,7 +39,7 @@ if TYPE_CHECKING:
     type=click.Choice(["log2", "raw"]),
     help="Of a store; log2 by default.",
 )
-@click.option("--download-base", metavar="DIR", help="Where a view's atlas lies now, if moved.")
+@view_base
 @click.option(
     "-o",
     "--output",

@@ -8,7 +8,7 @@ import click
 
 from abc_dask.cli.command import group, show, show_written
 from abc_dask.cli.opened import open_finished
-from abc_dask.cli.options import annotate
+from abc_dask.cli.options import annotate, view_base
 
 
 @group(default="info")
@@ -47,7 +47,7 @@ def verify(out: str) -> None:
 @click.argument("target", metavar="TARGET")
 @click.option("--format", "format_", metavar="F", help="By default from TARGET's suffix.")
 @annotate
-@click.option("--download-base", metavar="DIR", help="Where the atlas lies now, if it was moved.")
+@view_base
 @click.option("--overwrite", is_flag=True, help="Replace TARGET.")
 def export(
     out: str, target: str, format_: str | None, annotate: tuple[str, ...], **options: Any
