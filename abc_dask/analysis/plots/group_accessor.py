@@ -77,19 +77,9 @@ class GroupPlots(OfView):
             genes=[one.gene for one in marked] or genes,
             download_base=download_base,
         )
-        order = self._order(summary, marked, brackets, download_base)
-        return self.heatmap_of(summary, statistic, **order, **style)
-
-    def heatmap_of(self, summary: Any, statistic: str, **style: Any) -> Picture:
-        """Draw a summary that is at hand; see `heatmap`."""
-        picture = group_figures.heatmap_figure(
-            _named(summary, statistic),
-            counts=list(summary.cells),
-            label=self._label_of(statistic),
-            caption=self._groups_said(summary),
-            **style,
+        return self._drawn(
+            summary, [statistic], **self._order(summary, marked, brackets, download_base), **style
         )
-        return self._signed(picture, f"{statistic} by {enumerate_names(summary.by)}")
 
     def dots(
         self,
@@ -122,21 +112,24 @@ class GroupPlots(OfView):
             genes=[one.gene for one in marked] or genes,
             download_base=download_base,
         )
-        return self.dots_of(
-            summary, **self._order(summary, marked, brackets, download_base), **style
+        return self._drawn(
+            summary,
+            ["mean", "fraction"],
+            **self._order(summary, marked, brackets, download_base),
+            **style,
         )
 
-    def dots_of(self, summary: Any, **style: Any) -> Picture:
-        """Draw a summary with mean and fraction that is at hand; see `dots`."""
-        picture = group_figures.dots_figure(
-            _named(summary, "mean"),
-            _named(summary, "fraction"),
+    def _drawn(self, summary: Any, statistics: list[str], **style: Any) -> Picture:
+        """Draw one statistic as fields, or mean and fraction as dots."""
+        draw = group_figures.dots_figure if statistics[1:] else group_figures.heatmap_figure
+        picture = draw(
+            *(_named(summary, statistic) for statistic in statistics),
             counts=list(summary.cells),
-            label=self._label_of("mean"),
+            label=self._label_of(statistics[0]),
             caption=self._groups_said(summary),
             **style,
         )
-        return self._signed(picture, f"mean and fraction by {enumerate_names(summary.by)}")
+        return self._signed(picture, f"{' and '.join(statistics)} by {enumerate_names(summary.by)}")
 
     def violins(
         self,

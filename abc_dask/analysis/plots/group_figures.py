@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
@@ -38,19 +38,7 @@ class Order(TypedDict, total=False):
     colors: Mapping[str, str] | None
 
 
-def heatmap_figure(
-    table: pd.DataFrame,
-    *,
-    counts: Sequence[int] | None = None,
-    limits: Sequence[float] | None = None,
-    colormap: str | None = None,
-    label: str = "mean",
-    scale: str = "none",
-    width: float | None = None,
-    dpi: int = canvas.DPI,
-    caption: str = "",
-    **order: Unpack[Order],
-) -> Picture:
+def heatmap_figure(table: pd.DataFrame, **options: Any) -> Picture:
     """Draw a statistic of groups by genes.
 
     Parameters
@@ -62,27 +50,20 @@ def heatmap_figure(
         with 0 in the middle where no others are given.
     width, dpi, caption
         As `abc_dask.analysis.plots.figures.umap_figure`.
-    **order
+    cluster, row_brackets, column_brackets, colors
         As `abc_dask.analysis.plots.group_order.arranged`.
     """
-    check_groups(table)
-    found = arranged([scaled(table, scale)], counts=counts, **order)
-    picture = picture_of(width, 1, dpi)
-    ax = picture.add_axes((0, 0, 1, 1))
-    heatmap(
-        ax,
-        found.tables[0],
-        counts=found.counts,
-        rows=found.rows,
-        columns=found.columns,
-        **_colors(found.tables[0], scale, limits=limits, colormap=colormap, label=label),
-    )
-    return with_fields(picture, ax, table, caption)
+    return _figure(heatmap, [table], **options)
 
 
-def dots_figure(
-    mean: pd.DataFrame,
-    fraction: pd.DataFrame,
+def dots_figure(mean: pd.DataFrame, fraction: pd.DataFrame, **options: Any) -> Picture:
+    """Draw mean and fraction of groups by genes; parameters as `heatmap_figure`."""
+    return _figure(dots, [mean, fraction], **options)
+
+
+def _figure(
+    draw: Callable[..., Any],
+    tables: Sequence[pd.DataFrame],
     *,
     counts: Sequence[int] | None = None,
     limits: Sequence[float] | None = None,
@@ -94,12 +75,12 @@ def dots_figure(
     caption: str = "",
     **order: Unpack[Order],
 ) -> Picture:
-    """Draw mean and fraction of groups by genes; parameters as `heatmap_figure`."""
-    check_groups(mean, fraction)
-    found = arranged([scaled(mean, scale), fraction], counts=counts, **order)
+    """Draw tables of which the first one's values have colours."""
+    check_groups(*tables)
+    found = arranged([scaled(tables[0], scale), *tables[1:]], counts=counts, **order)
     picture = picture_of(width, 1, dpi)
     ax = picture.add_axes((0, 0, 1, 1))
-    dots(
+    draw(
         ax,
         *found.tables,
         counts=found.counts,
@@ -107,7 +88,7 @@ def dots_figure(
         columns=found.columns,
         **_colors(found.tables[0], scale, limits=limits, colormap=colormap, label=label),
     )
-    return with_fields(picture, ax, mean, caption)
+    return with_fields(picture, ax, tables[0], caption)
 
 
 def _colors(
