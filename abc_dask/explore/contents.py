@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from abc_dask.base.columns import CELL_LABEL
 from abc_dask.base.errors import AbcDaskError, UsageError
-from abc_dask.base.messages import names_of, nearest
+from abc_dask.base.messages import names_of
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 from abc_dask.release.coordinates import SECTION
+from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.gene_names import GeneNames
 from abc_dask.release.origin import origin_of
 from abc_dask.views.joined import joined_reader
@@ -108,36 +109,21 @@ class Contents(Protocol):
         ...
 
 
-def chosen_genes(genes: Sequence[Gene], asked: Iterable[str] | None) -> list[int]:
-    """Find genes by symbol, identifier or column, in the order asked; all where not asked.
-
-    Case counts only where it tells genes apart.
+def find_genes(genes: Sequence[Gene], asked: Iterable[str] | None) -> list[int]:
+    """Find genes by symbol or identifier, in the order asked; all where not asked.
 
     Raises
     ------
-    UsageError
+    GeneError
         If a gene is unknown, ambiguous or asked for twice.
     """
     if asked is None:
         return list(range(len(genes)))
-    known: dict[str, set[int]] = {}
-    for number, gene in enumerate(genes):
-        for name in (gene.column, gene.gene_identifier, gene.gene_symbol):
-            known.setdefault(name, set()).add(number)
-    names = GeneNames({gene.gene_identifier: gene.gene_symbol or "" for gene in genes})
-    by_identifier = {gene.gene_identifier: number for number, gene in enumerate(genes)}
-    found: list[int] = []
-    for name in names_of(asked):
-        numbers = known.get(name) or {by_identifier[g.identifier] for g in names.alike(name)}
-        if not numbers:
-            raise UsageError(f"there is no gene {name!r}{nearest(name, known)}")
-        if len(numbers) > 1:
-            identifiers = ", ".join(genes[k].gene_identifier for k in sorted(numbers))
-            raise UsageError(f"gene {name!r} is ambiguous: {identifiers}; name one by identifier")
-        found += numbers
-    if len(set(found)) < len(found):
-        raise UsageError("name each gene once")
-    return found
+    names = names_of(asked)
+    ranks = {gene.gene_identifier: rank for rank, gene in enumerate(genes)}
+    known = GeneNames({gene.gene_identifier: gene.gene_symbol or "" for gene in genes})
+    chosen = GeneChoice.of(names).choose(known).genes if names else ()
+    return [ranks[gene.identifier] for gene in chosen]
 
 
 @dataclass(frozen=True)
@@ -282,7 +268,7 @@ def view_contents(
         view=view,
         reader=reader,
         annotations=tuple(by_name[name] for name in shown),
-        genes=tuple(every[k] for k in chosen_genes(every, genes)),
+        genes=tuple(every[k] for k in find_genes(every, genes)),
         kept=None if condition is None else _fitting(reader, condition, by_name),
         where=where,
         is_spatial=spatial,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from abc_dask.base.columns import CELL_LABEL, GENE_SYMBOL
 from abc_dask.base.errors import UsageError
 from abc_dask.base.messages import names_of
-from abc_dask.explore.contents import XY, Gene, cells_that_fit, chosen_genes
+from abc_dask.explore.contents import XY, Gene, cells_that_fit, find_genes
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 from abc_dask.release.coordinates import SECTION
@@ -158,7 +158,7 @@ def store_contents(
         annotations=tuple(described),
         kept=None if condition is None else _fitting(store, condition, normalization),
         where=where,
-        positions=tuple(chosen_genes(genes_of(store), genes)),
+        positions=tuple(find_genes(genes_of(store), genes)),
         normalization=normalization,
     )
 

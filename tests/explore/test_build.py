@@ -14,7 +14,7 @@ from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.cli import cli
 from abc_dask.explore import build
 from abc_dask.explore.build import build_folder
-from abc_dask.explore.contents import Gene, chosen_genes, view_contents
+from abc_dask.explore.contents import Gene, find_genes, view_contents
 from tests.explore.conftest import GENES
 
 
@@ -151,19 +151,19 @@ def test_a_build_that_breaks_off_leaves_nothing_behind_its_name(shown_view, tmp_
 def test_genes_by_any_of_their_names(shown_view):
     genes = view_contents(shown_view).genes
     identifiers = [g.gene_identifier for g in genes]
-    assert chosen_genes(genes, None) == [0, 1, 2]
-    assert chosen_genes(genes, ["Tac2", identifiers[0]]) == [2, 0]
-    assert chosen_genes(genes, ["TAC2", identifiers[0].lower(), "slc32a1"]) == [2, 0, 1]
+    assert find_genes(genes, None) == [0, 1, 2]
+    assert find_genes(genes, ["Tac2", identifiers[0]]) == [2, 0]
+    assert find_genes(genes, ["TAC2", identifiers[0].lower(), "slc32a1"]) == [2, 0, 1]
     twins = [*genes, Gene("tac2", "E1", "tac2"), Gene("E2", "E2", "Slc32a1")]
-    assert chosen_genes(twins, ["tac2", "Tac2"]) == [3, 2]
+    assert find_genes(twins, ["tac2", "Tac2"]) == [3, 2]
     for asked in ("TAC2", "slc32a1"):
-        with pytest.raises(UsageError, match="is ambiguous: .*E"):
-            chosen_genes(twins, [asked])
+        with pytest.raises(UsageError, match="stands for 2 genes.*E"):
+            find_genes(twins, [asked])
     for asked, said in [
         (["Tac22"], "nearest: Tac2"),
-        (["Tac2", identifiers[2]], "each gene once"),
+        (["Tac2", identifiers[2]], "asked for twice"),
     ]:
         with pytest.raises(UsageError, match=said):
-            chosen_genes(genes, asked)
+            find_genes(genes, asked)
     with pytest.raises(UsageError, match="no cell fits"):
         view_contents(shown_view, where="Tac2 < 0")

@@ -50,7 +50,7 @@ def test_what_is_shown_is_the_stores(built, files):
     for number, values in contents.all_values():
         assert np.array_equal(values, expected[:, number])
     assert [g.column for g in contents.genes[:2]] == built.genes[:2]
-    with pytest.raises(UsageError, match="ambiguous"):
+    with pytest.raises(UsageError, match="stands for 2 genes"):
         store_contents(store, genes=["Twice"])
 
 
