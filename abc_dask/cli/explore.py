@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import command, echo, show_made
 from abc_dask.cli.common import is_quiet
+from abc_dask.cli.opened import names_store
 from abc_dask.cli.options import annotate, names_option, view_base, where
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def explore(
 
 
 def _contents(source: str, *, download_base: str | None, **choice: Any) -> Contents:
-    if _is_store(Path(source)):
+    if names_store(source):
         from abc_dask.explore.store_contents import store_contents
         from abc_dask.store.gene_store import open_store
 
@@ -112,15 +112,6 @@ def _contents(source: str, *, download_base: str | None, **choice: Any) -> Conte
     from abc_dask.results.view import open_view
 
     return view_contents(open_view(source), download_base=download_base, **choice)
-
-
-def _is_store(path: Path) -> bool:
-    """Tell a gene-major store from a view, which may be Zarr as well."""
-    try:
-        said = json.loads((path / "zarr.json").read_bytes())["attributes"]["abc_dask"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
-    return isinstance(said, dict) and "store_version" in said
 
 
 def _serve(contents: Contents, *, port: int, opens: bool) -> None:

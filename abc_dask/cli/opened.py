@@ -63,6 +63,13 @@ def _said(names: Iterable[str], find: Callable[[str], str]) -> list[str]:
     return found
 
 
+def names_store(path: str) -> bool:
+    """Return whether a path is that of a store; addresses are of stores alone."""
+    from abc_dask.store.folder import is_store
+
+    return "://" in path or is_store(Path(path).expanduser())
+
+
 def open_finished(path: str) -> View:
     """Open a view.
 
@@ -72,9 +79,8 @@ def open_finished(path: str) -> View:
         If it is a store.
     """
     from abc_dask.results.view import open_view
-    from abc_dask.store.folder import is_store
 
-    if "://" in path or is_store(Path(path).expanduser()):
+    if names_store(path):
         raise UsageError(f"{path} is a store, not a view; see abc-dask store info {quote(path)}")
     return open_view(path)
 
@@ -89,9 +95,7 @@ def open_genes(path: str, genes: Sequence[str], option: str = "--genes") -> View
     UsageError
         If it is a store and no gene is named; `option` names them.
     """
-    from abc_dask.store.folder import is_store
-
-    if "://" not in path and not is_store(Path(path)):
+    if not names_store(path):
         from abc_dask.results.view import open_view
 
         return open_view(path)

@@ -10,7 +10,7 @@ import click
 from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import command, show_written
 from abc_dask.cli.common import is_quiet
-from abc_dask.cli.opened import columns_of, open_genes
+from abc_dask.cli.opened import columns_of, names_store, open_genes
 from abc_dask.cli.options import limits, names_option, view_base
 from abc_dask.cli.plot import palette
 
@@ -81,9 +81,7 @@ def report(
 
 def _markers(out: str, by: str) -> Markers:
     """Find the markers of a store's groups."""
-    from abc_dask.store.folder import is_store
-
-    if "://" not in out and not is_store(Path(out)):
+    if not names_store(out):
         raise UsageError(
             f"{out} is a view of chosen genes; markers need a store, which has all of them: "
             "abc-dask store build"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +11,7 @@ from abc_dask.base.errors import UsageError
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
-from abc_dask.cli.opened import columns_of, genes_of
+from abc_dask.cli.opened import columns_of, genes_of, names_store
 from abc_dask.cli.options import by_option, missing_option, names_option, view_base, where
 
 if TYPE_CHECKING:
@@ -57,11 +56,9 @@ def summarize(
     Columns that a view lacks are taken from its atlas; a store has those that it was built with.
     Groups come in the order of the taxonomy. Of a store, name --genes or --all-genes.
     """
-    from abc_dask.store.folder import is_store
-
     options |= {"by": list(by), "statistics": list(statistics)}
     options["genes"] = list(options["genes"]) or None
-    if "://" in source or is_store(Path(source)):
+    if names_store(source):
         _of_store(source, **options)
     else:
         _of_view(source, **options)

@@ -17,6 +17,7 @@ from abc_dask.explore import show
 from abc_dask.explore.server import Explorer
 from abc_dask.explore.store_contents import store_contents
 from abc_dask.store.gene_store import open_store
+from tests.http_server import Server
 from tests.store_builder import build, table_of
 
 
@@ -103,6 +104,20 @@ def test_the_command_writes_all_genes(built, files, tmp_path):
     steps = np.frombuffer(content[4 + int.from_bytes(content[:4], "little") :], np.uint8)
     values = table_of(files, built.genes)[:, 7]
     assert (steps > 0).sum() == (values > 0).sum()
+
+
+def test_the_command_takes_an_address(built, tmp_path):
+    paths = [path for path in built.path.rglob("*") if path.is_file()]
+    sent = {f"s.zarr/{path.relative_to(built.path)}": path.read_bytes() for path in paths}
+    pages = []
+    with Server(sent) as server:
+        for store in (built.path, f"{server.url}s.zarr"):
+            place = tmp_path / str(len(pages))
+            words = ["explore", str(store), "--static", str(place), "--genes", built.genes[5]]
+            done = CliRunner().invoke(cli, words)
+            assert done.exit_code == 0, done.output
+            pages.append([(place / name).read_bytes() for name in ("xy.bin", "genes/0.bin")])
+    assert pages[0] == pages[1]
 
 
 def test_in_a_notebook(built):
