@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from abc_dask.cli.cluster_options import NAMES, cluster_options
+from abc_dask.cli.cluster_options import cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import is_quiet, wants_json
-from abc_dask.cli.opened import genes_of
 from abc_dask.cli.options import by_option, missing_option, names_option, normalization, where
 from abc_dask.cli.parameters import options_of
+from abc_dask.cli.store_table import make_table
 
 if TYPE_CHECKING:
     from abc_dask.analysis.markers import Markers
@@ -75,7 +74,7 @@ _store_options = options_of(
     metavar="M",
     help="Write all of them: M.csv, M.parquet, or M.h5ad or M.zarr (groups x genes).",
 )
-def markers(source: str, by: tuple[str, ...], **options: Any) -> None:
+def markers(source: str, **options: Any) -> None:
     """Find the genes that mark each group of cells, out of all genes of a store.
 
     Columns are those of scanpy's rank_genes_groups_df.
@@ -96,7 +95,7 @@ def markers(source: str, by: tuple[str, ...], **options: Any) -> None:
             return json.dumps(markers_record(found, top), indent=1)
         return markers_text(found, top)
 
-    _run("markers", source, by, find_markers, said, formats=FORMATS, **options)
+    make_table("markers", source, find_markers, said, formats=FORMATS, **options)
     if not is_quiet():
         echo(f"abc-dask: note: {WARNING}", err=True)
 
@@ -120,7 +119,7 @@ def markers(source: str, by: tuple[str, ...], **options: Any) -> None:
     metavar="P",
     help="P.h5ad or P.zarr: an AnnData of sums, a row a group and sample.",
 )
-def pseudobulk(source: str, by: tuple[str, ...], **options: Any) -> None:
+def pseudobulk(source: str, **options: Any) -> None:
     """Sum raw counts by group and sample, as pydeseq2, edgeR and decoupler take them."""
     from abc_dask.analysis.pseudobulk import sum_samples
     from abc_dask.cli.markers_text import pseudobulk_record, pseudobulk_text
@@ -130,48 +129,4 @@ def pseudobulk(source: str, by: tuple[str, ...], **options: Any) -> None:
             return json.dumps(pseudobulk_record(found), indent=1)
         return pseudobulk_text(found)
 
-    _run("pseudobulk", source, by, sum_samples, said, formats=("h5ad", "zarr"), **options)
-
-
-def _run(
-    kind: str,
-    source: str,
-    by: tuple[str, ...],
-    make: Callable[..., Any],
-    said: Callable[[Any], str],
-    *,
-    formats: tuple[str, ...],
-    output: str | None,
-    overwrite: bool,
-    **options: Any,
-) -> None:
-    """Make a table of a store, and write it if it has an output."""
-    from abc_dask.results.gene_store import computing, request_of, require_store, write_table
-
-    cluster = {name: options.pop(name) for name in NAMES}
-    store = require_store(source)
-    options |= {"by": list(by), "genes": genes_of(store, options["genes"]) or None}
-    if output is None:
-        with computing(None, None, what=kind, progress=not is_quiet(), **cluster) as compute:
-            echo(said(make(store, compute=compute, **options)))
-        return
-    text = write_table(
-        store,
-        output,
-        lambda compute: make(store, compute=compute, **options),
-        said,
-        request=request_of(kind, **_told(options)),
-        formats=formats,
-        overwrite=overwrite,
-        progress=not is_quiet(),
-        **cluster,
-    )
-    echo(text)
-    if not wants_json():
-        echo(f"{output} written")
-
-
-def _told(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options as JSON has them: lists of cells by name and digest."""
-    lists = options.get("lists")
-    return options | ({"lists": [one.describe() for one in lists]} if lists else {})
+    make_table("pseudobulk", source, sum_samples, said, formats=("h5ad", "zarr"), **options)

@@ -10,9 +10,10 @@ import click
 from abc_dask.base.errors import UsageError
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
-from abc_dask.cli.common import is_quiet, wants_json
-from abc_dask.cli.opened import columns_of, genes_of, names_store
+from abc_dask.cli.common import wants_json
+from abc_dask.cli.opened import columns_of, names_store
 from abc_dask.cli.options import by_option, missing_option, names_option, view_base, where
+from abc_dask.cli.store_table import make_table
 
 if TYPE_CHECKING:
     from abc_dask.analysis.summary import Summary
@@ -83,44 +84,19 @@ def _of_view(source: str, *, output: str | None, overwrite: bool, **options: Any
         echo(f"{place} written")
 
 
-def _of_store(
-    source: str, *, output: str | None, overwrite: bool, all_genes: bool, **options: Any
-) -> None:
-    from abc_dask.results.gene_store import open_store, request_of, write_table
+def _of_store(source: str, *, all_genes: bool, **options: Any) -> None:
+    from abc_dask.analysis.group_table import FORMATS
+    from abc_dask.analysis.store_statistics import summarize_store
 
-    cluster = {name: options.pop(name) for name in NAMES}
     if options.pop("download_base"):
         raise UsageError("--download-base is for views; a store has its own columns")
     if all_genes == bool(options["genes"]):
         raise UsageError("name --genes, or pass --all-genes" + (", not both" * all_genes))
     options["normalization"] = options["normalization"] or "log2"
-    store = open_store(source)
-    options["genes"] = genes_of(store, options["genes"] or ()) or None
-    if output is None:
-        summary = store.summarize(**options, progress=not is_quiet(), **cluster)
-        echo(_said(summary))
-        return
-    from abc_dask.analysis.group_table import FORMATS
-    from abc_dask.analysis.store_statistics import summarize_store
-
-    said = write_table(
-        store,
-        output,
-        lambda compute: summarize_store(store, compute=compute, **options),
-        _said,
-        request=request_of("summarize", **options),
-        formats=FORMATS,
-        overwrite=overwrite,
-        progress=not is_quiet(),
-        **cluster,
-    )
-    echo(said)
-    if not wants_json():
-        echo(f"{output} written")
+    make_table("summarize", source, summarize_store, _said, formats=FORMATS, **options)
 
 
 def _said(summary: Summary) -> str:
-
     from abc_dask.cli.summary_text import summary_record, summary_text
 
     if wants_json():

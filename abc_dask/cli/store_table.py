@@ -1,0 +1,73 @@
+"""Tables that are computed of a store: printed, or written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from abc_dask.cli.cluster_options import NAMES
+from abc_dask.cli.command import echo
+from abc_dask.cli.common import is_quiet, wants_json
+from abc_dask.cli.opened import genes_of
+
+
+def make_table(
+    kind: str,
+    source: str,
+    make: Callable[..., Any],
+    said: Callable[[Any], str],
+    *,
+    formats: Iterable[str],
+    output: str | None,
+    overwrite: bool,
+    genes: Iterable[str] | None,
+    **options: Any,
+) -> None:
+    """Make a table of a store, and write it if it has an output.
+
+    Parameters
+    ----------
+    kind : str
+        What progress and the output's description call it.
+    source : str
+        The store.
+    make : callable
+        Makes the table of a store; takes `compute`, `genes` and the options.
+    said : callable
+        Returns the text of a table.
+    formats, output, overwrite
+        As `abc_dask.results.gene_store.write_table`; without an output nothing is written.
+    genes : iterable of str, optional
+        As the user writes them; all where there is none.
+    **options
+        Of the table, and where tasks run.
+    """
+    from abc_dask.results.gene_store import computing, request_of, require_store, write_table
+
+    cluster = {name: options.pop(name) for name in NAMES}
+    store = require_store(source)
+    options["genes"] = genes_of(store, genes or ()) or None
+    if output is None:
+        with computing(None, None, what=kind, progress=not is_quiet(), **cluster) as compute:
+            echo(said(make(store, compute=compute, **options)))
+        return
+    text = write_table(
+        store,
+        output,
+        lambda compute: make(store, compute=compute, **options),
+        said,
+        request=request_of(kind, **_told(options)),
+        formats=formats,
+        overwrite=overwrite,
+        progress=not is_quiet(),
+        **cluster,
+    )
+    echo(text)
+    if not wants_json():
+        echo(f"{output} written")
+
+
+def _told(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as JSON has them: lists of cells by name and digest."""
+    lists = options.get("lists")
+    return options | ({"lists": [one.describe() for one in lists]} if lists else {})
