@@ -26,7 +26,7 @@ from abc_dask.matrix.codecs import (
 )
 
 # https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
-SZIP, NBIT, SCALEOFFSET, BZIP2, LZ4, BITSHUFFLE, BLOSC2 = 4, 5, 6, 307, 32_004, 32_008, 32_026
+SZIP, NBIT, SCALEOFFSET, BZIP2, LZ4, BITSHUFFLE = 4, 5, 6, 307, 32_004, 32_008
 
 # Bytes of headers and checksums by which a packed chunk may be longer than a decoded one.
 _OVERHEAD = 1 << 12

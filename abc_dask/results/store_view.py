@@ -25,7 +25,7 @@ from abc_dask.release.annotation import Annotation, is_missing
 from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.gene_names import Gene, GeneNames
 from abc_dask.release.origin import origin_of
-from abc_dask.release.selection import CellChoice, Selection
+from abc_dask.release.selection import Selection
 from abc_dask.results.h5ad_view import open_result
 from abc_dask.results.view import View
 from abc_dask.run.extraction import check_output, made_before, run_info
@@ -180,11 +180,6 @@ def view_of_store(
     if chosen.report is not None:
         info["gene_list"] = chosen.report
     return view
-
-
-def choose_cells(store: GeneStore, choice: CellChoice) -> NDArray[np.bool_]:
-    """Return which cells of a store are chosen, by its own columns."""
-    return choice.choose(StoreCells(store)).mask
 
 
 def _gene_table(store: GeneStore) -> Any:

@@ -154,10 +154,6 @@ def require_version(version: object, name: str) -> None:
         )
 
 
-def _no_description(name: str) -> StoreError:
-    return StoreError(f"{name}: uns/abc_dask does not describe a store; make it anew")
-
-
 def require_normalization(info: StoreInfo, normalization: str, name: str) -> None:
     """Raise `UsageError` if values of a normalization cannot be had from a store."""
     if normalization not in NORMALIZATIONS:

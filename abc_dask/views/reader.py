@@ -65,15 +65,7 @@ def naming(path: str | Path) -> Iterator[None]:
         yield
     except AbcDaskError:
         raise
-    except (
-        MemoryError,
-        OSError,
-        pa.ArrowException,
-        ValueError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-    ) as error:
+    except _UNREADABLE as error:
         if other := unreadable(path, error):
             raise other from None
         reason = " ".join(str(error).split())[:300]
