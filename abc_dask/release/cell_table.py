@@ -18,12 +18,12 @@ from abc_dask.base.columns import (
     METADATA_DIRECTORY,
 )
 from abc_dask.base.errors import TableError
-from abc_dask.base.messages import enumerate_names, plural
+from abc_dask.base.messages import plural
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint
 from abc_dask.disk.kept_table import ROW_GROUP, opened_cached, read_cached, read_described
-from abc_dask.release.csv_table import cached_table
+from abc_dask.release.csv_table import cached_table, require_table_columns
 from abc_dask.release.manifest import CELL_METADATA
 from abc_dask.release.release import Release
 
@@ -96,12 +96,7 @@ class CellTable:
         path = cached_table(release, entry, cache)
         schema, n_cells = read_described(path)
         columns = tuple(schema.names)
-        absent = [name for name in (CELL_LABEL, FEATURE_MATRIX_LABEL) if name not in columns]
-        if absent:
-            raise TableError(
-                f"{entry.relative_path} has no column {enumerate_names(absent)}; "
-                f"it has: {enumerate_names(columns)}"
-            )
+        require_table_columns(columns, (CELL_LABEL, FEATURE_MATRIX_LABEL), entry.relative_path)
         state = (entry.relative_path, *astuple(Fingerprint.of(release.path(entry))))
         return cls(path, entry.relative_path, columns, n_cells, state)
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from abc_dask.base.columns import GENE_IDENTIFIER
 from abc_dask.base.errors import TableError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.disk.cache import Cache
 from abc_dask.disk.checked_parquet import seal
 from abc_dask.disk.files import Fingerprint, unreadable
@@ -48,6 +49,15 @@ _MOST_THREADS = 4
 _AHEAD = 8
 
 T = TypeVar("T")
+
+
+def require_table_columns(columns: Iterable[str], needed: Iterable[str], source: str) -> None:
+    """Raise `TableError` if a table lacks a column; names those that it has."""
+    known = list(columns)
+    if absent := [name for name in needed if name not in known]:
+        raise TableError(
+            f"{source} has no column {enumerate_names(absent)}; it has: {enumerate_names(known)}"
+        )
 
 
 def cached_table(

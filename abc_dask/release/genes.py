@@ -12,6 +12,7 @@ from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.base.errors import TableError, UnknownNameError
 from abc_dask.base.messages import enumerate_names, nearest, plural
 from abc_dask.disk.kept_table import read_cached
+from abc_dask.release.csv_table import require_table_columns
 from abc_dask.release.manifest import FileEntry, Manifest
 
 
@@ -74,12 +75,7 @@ def read_genes(path: Path, source: str) -> pa.Table:
         If it lacks gene_identifier or gene_symbol, or an identifier stands twice.
     """
     table = read_cached(path)
-    absent = [n for n in (GENE_IDENTIFIER, GENE_SYMBOL) if n not in table.column_names]
-    if absent:
-        raise TableError(
-            f"{source} has no column {enumerate_names(absent)}; "
-            f"it has: {enumerate_names(table.column_names)}"
-        )
+    require_table_columns(table.column_names, (GENE_IDENTIFIER, GENE_SYMBOL), source)
     return check_genes(table, source)
 
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
-import pandas as pd
-
-from abc_dask.base.errors import TableError, UnknownNameError
-from abc_dask.base.messages import enumerate_names, nearest
+from abc_dask.base.errors import UnknownNameError
+from abc_dask.base.messages import nearest
 from abc_dask.disk.cache import Cache
-from abc_dask.disk.kept_table import read_cached
-from abc_dask.release.csv_table import cached_table
 from abc_dask.release.linked_tables import CLUSTER_ALIAS
-from abc_dask.release.manifest import FileEntry, Manifest
+from abc_dask.release.manifest import Manifest
 from abc_dask.release.release import Release
 from abc_dask.release.term_order import COLOR, TermOrder, first_values
+from abc_dask.release.term_tables import TermTables
 
 _MEMBERSHIP = "cluster_to_cluster_annotation_membership"
 
@@ -28,21 +22,10 @@ _SET_NAME = "cluster_annotation_term_set_name"
 _SET_LABEL = "cluster_annotation_term_set_label"
 
 
-@dataclass(frozen=True)
-class Taxonomy:
-    """Tables of a taxonomy, as far as they are on disk.
+class Taxonomy(TermTables):
+    """Tables of a taxonomy, as far as they are on disk: membership of clusters, and terms."""
 
-    Attributes
-    ----------
-    release : Release
-    cache : Cache
-    entries : tuple of FileEntry
-        Membership of clusters, and terms; none where the release has no fitting taxonomy.
-    """
-
-    release: Release
-    cache: Cache
-    entries: tuple[FileEntry, ...]
+    key, _set, _term = CLUSTER_ALIAS, _SET_NAME, _TERM_NAME
 
     @classmethod
     def of(
@@ -99,44 +82,9 @@ class Taxonomy:
         return _MEMBERSHIP in manifest.tables(directory)
 
     @property
-    def key(self) -> str:
-        """What names a cluster."""
-        return CLUSTER_ALIAS
-
-    @property
-    def source(self) -> str:
-        """Relative path of the table of the terms of each cluster."""
-        return self.entries[0].relative_path
-
-    @property
-    def is_present(self) -> bool:
-        """Whether there is one, with its tables on disk."""
-        return bool(self.entries) and all(self.release.is_present(e) for e in self.entries)
-
-    @cached_property
     def term_sets(self) -> list[str]:
         """Names of the term sets; none where the tables are not on disk."""
-        if not self.is_present:
-            return []
-        return [str(name) for name in self._membership[_SET_NAME].dropna().unique()]
-
-    @cached_property
-    def _membership(self) -> pd.DataFrame:
-        frame = self._read(self.entries[0])
-        absent = [n for n in (CLUSTER_ALIAS, _SET_NAME, _TERM_NAME) if n not in frame]
-        if absent:
-            raise TableError(
-                f"{self.source} has no column {enumerate_names(absent)}; "
-                f"it has: {enumerate_names(list(frame.columns))}"
-            )
-        return frame
-
-    def _read(self, entry: FileEntry) -> pd.DataFrame:
-        frame: pd.DataFrame = read_cached(cached_table(self.release, entry, self.cache)).to_pandas()
-        return frame
-
-    def _members(self, name: str) -> pd.DataFrame:
-        return self._membership[self._membership[_SET_NAME] == name]
+        return self._sets
 
     def terms_of_keys(self, name: str) -> dict[str, str]:
         """Return the term that each cluster has in a set, by cluster_alias as text.
@@ -146,12 +94,7 @@ class Taxonomy:
         TableError
             If a cluster has two.
         """
-        members = self._members(name).dropna(subset=[_TERM_NAME])
-        alias = members[CLUSTER_ALIAS].astype(str)
-        if alias.duplicated().any():
-            twice = alias[alias.duplicated()].iloc[0]
-            raise TableError(f"{self.source}: cluster_alias {twice} has two terms of {name}")
-        return dict(zip(alias, members[_TERM_NAME].astype(str), strict=True))
+        return self._terms_of_keys(self._members(name), _TERM_NAME, name)
 
     def terms(self, name: str) -> TermOrder:
         """Return order and colours of all terms of a set; empty for an unknown set."""
