@@ -25,6 +25,19 @@ if TYPE_CHECKING:
 MISSING = ("group", "drop")
 
 
+def check_grouping(by: Sequence[str], missing: str) -> None:
+    """Refuse a grouping that is none.
+
+    Raises
+    ------
+    UsageError
+    """
+    if missing not in MISSING:
+        raise UsageError(f"missing {missing!r} is not one of {enumerate_names(MISSING)}")
+    if not by or len(set(by)) < len(by):
+        raise UsageError("name each column to group by once, and at least one")
+
+
 @dataclass(frozen=True)
 class Grouping:
     """How cells are put into groups; small, hashable, picklable.

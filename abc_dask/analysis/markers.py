@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from abc_dask.analysis.cell_groups import CellGroups, Grouping
+from abc_dask.analysis.cell_groups import CellGroups, Grouping, check_grouping
 from abc_dask.analysis.cell_lists import CellList
 from abc_dask.analysis.gene_tasks import (
     Compute,
@@ -27,7 +27,6 @@ from abc_dask.analysis.gene_tasks import (
 from abc_dask.analysis.group_table import CELLS, TABLES, GroupTable, write_frames
 from abc_dask.analysis.group_tests import METHODS, Tests
 from abc_dask.analysis.store_statistics import (
-    check_grouping,
     chosen_genes,
     provenance,
 )

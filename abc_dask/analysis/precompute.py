@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abc_dask.analysis.cell_groups import CellGroups, Grouping
+from abc_dask.analysis.cell_groups import CellGroups, Grouping, check_grouping
 from abc_dask.analysis.gene_tasks import Compute, Work, compute_genes
 from abc_dask.analysis.precomputed import COUNTS
-from abc_dask.analysis.store_statistics import check_grouping
 from abc_dask.store.description import StoreInfo
 from abc_dask.store.gene_store import GeneStore
 from abc_dask.store.precomputed import Groups, add_precomputed

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from abc_dask.analysis import store_loops as loops
-from abc_dask.analysis.cell_groups import CellGroups, Grouping
+from abc_dask.analysis.cell_groups import CellGroups, Grouping, check_grouping
 from abc_dask.analysis.gene_tasks import Compute, Work, compute_genes
 from abc_dask.analysis.group_table import GroupTable, obs_of
-from abc_dask.analysis.store_statistics import check_grouping, chosen_genes, provenance
+from abc_dask.analysis.store_statistics import chosen_genes, provenance
 from abc_dask.base.errors import StoreError, UsageError
 from abc_dask.base.messages import enumerate_names, names_of
 

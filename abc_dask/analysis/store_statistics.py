@@ -16,14 +16,14 @@ import pandas as pd
 
 from abc_dask._version import __version__
 from abc_dask.analysis import order_loops
-from abc_dask.analysis.cell_groups import MISSING, Grouping
+from abc_dask.analysis.cell_groups import Grouping, check_grouping
 from abc_dask.analysis.gene_order import ordered_keys, split, values_of_keys
 from abc_dask.analysis.gene_tasks import Compute, GeneResults, Work, compute_genes
 from abc_dask.analysis.group_table import CELLS, GroupTable, obs_of
 from abc_dask.analysis.precomputed import COUNTS
 from abc_dask.analysis.summary import Summary
 from abc_dask.base.errors import UsageError
-from abc_dask.base.messages import enumerate_names, names_of, nearest
+from abc_dask.base.messages import names_of, nearest
 from abc_dask.release.origin import origin_of
 
 if TYPE_CHECKING:
@@ -132,19 +132,6 @@ def check_statistics(names: Sequence[str]) -> None:
             raise UsageError(f"statistic {name!r}: the limit of ge must be above 0")
     if not names or len(set(names)) < len(names):
         raise UsageError("name each statistic once, and at least one")
-
-
-def check_grouping(by: Sequence[str], missing: str) -> None:
-    """Refuse a grouping that is none.
-
-    Raises
-    ------
-    UsageError
-    """
-    if missing not in MISSING:
-        raise UsageError(f"missing {missing!r} is not one of {enumerate_names(MISSING)}")
-    if not by or len(set(by)) < len(by):
-        raise UsageError("name each column to group by once, and at least one")
 
 
 def chosen_genes(store: GeneStore, genes: Iterable[str] | None) -> list[int]:

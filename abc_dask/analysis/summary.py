@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from abc_dask.analysis.cell_groups import MISSING, group_index
+from abc_dask.analysis.cell_groups import check_grouping, group_index
 from abc_dask.analysis.group_table import CELLS, TABLES, GroupTable, write_frames
 from abc_dask.analysis.moments import Members, Moments, add_up, as_a_tree
 from abc_dask.base.errors import UsageError
@@ -173,10 +173,7 @@ def check_request(
             raise UsageError(f"unknown statistic {name!r}{nearest(name, STATISTICS)}")
     if not statistics or len(set(statistics)) < len(statistics):
         raise UsageError("name each statistic once, and at least one")
-    if missing not in MISSING:
-        raise UsageError(f"missing {missing!r} is not one of {enumerate_names(MISSING)}")
-    if not by or len(set(by)) < len(by):
-        raise UsageError("name each column to group by once, and at least one")
+    check_grouping(by, missing)
     numeric = [a.name for a in annotations if a.is_numeric]
     if numeric:
         raise UsageError(f"cannot group by {numeric[0]!r}: it holds numbers, not terms")
