@@ -15,6 +15,7 @@ from abc_dask.base.messages import format_bytes, plural
 from abc_dask.cli.command import command, echo, show
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.text import extraction_text, matrices_text, next_steps
+from abc_dask.disk.files import cannot_write
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas
@@ -119,7 +120,7 @@ def _make_atlas(base: Path, scale: float, say: Callable[[str], None], *, progres
 
             made = write_atlas(base, scale=scale, normalizations=("log2",), progress=show)
     except OSError as error:
-        raise ViewError(f"{base} cannot be written: {error.strerror or error}") from None
+        raise cannot_write(base, error) from None
     size = sum(path.stat().st_size for path in made.matrices.values())
     say(
         f"atlas    {base}: synthetic, {plural(made.n_cells, 'cell')}, "

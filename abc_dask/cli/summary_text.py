@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from abc_dask.analysis.summary import Summary
-from abc_dask.base.errors import PathError, UsageError, ViewError
+from abc_dask.base.errors import PathError, UsageError
 from abc_dask.base.messages import enumerate_names, plural, text_table
-from abc_dask.disk.files import replacing, sweep
+from abc_dask.disk.files import cannot_write, replacing, sweep
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.parquet_view import SCHEMA_KEY
 
@@ -65,7 +65,7 @@ def write_summary(summary: Summary, place: Path) -> None:
                 pq.write_table(kept.replace_schema_metadata(marked), temporary)
         sweep(place.parent, place.name)
     except OSError as error:
-        raise ViewError(f"{place} cannot be written: {error.strerror or error}") from error
+        raise cannot_write(place, error) from error
 
 
 def summary_record(summary: Summary) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from abc_dask._version import FORMAT_VERSION, __version__, build
 from abc_dask.base.errors import PathError, ReleaseError, ViewError
 from abc_dask.base.progress import Progress
 from abc_dask.base.terminal import echo
-from abc_dask.disk.files import require_utf8
+from abc_dask.disk.files import cannot_write, require_utf8
 from abc_dask.disk.kept_table import read_cached
 from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
 from abc_dask.release.annotation import is_missing
@@ -207,7 +207,7 @@ def begin(
         if not plan.kind:  # job arrays make views
             staging.save_tasks({"format": format, "abc_dask": build()} | plan_to_json(plan))
     except OSError as error:
-        raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+        raise cannot_write(staging.folder, error) from None
 
 
 def make_parts(

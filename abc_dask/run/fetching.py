@@ -23,9 +23,9 @@ from abc_dask._version import FORMAT_VERSION
 from abc_dask.acquire.columns import fetch_columns, require_columns
 from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.progress import FetchProgress
-from abc_dask.base.errors import AbcDaskError, GeneError, ReleaseError, TableError, ViewError
+from abc_dask.base.errors import AbcDaskError, GeneError, ReleaseError, TableError
 from abc_dask.base.messages import plural
-from abc_dask.disk.files import remove, write_whole
+from abc_dask.disk.files import cannot_write, remove, write_whole
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import annotations_identity
 from abc_dask.plan.prepare import (
@@ -181,7 +181,7 @@ def extract_while_fetching(
             staging.begin(identity, digest, overwrite=overwrite)
             (staging.folder / MATRICES).mkdir(exist_ok=True)
         except OSError as error:
-            raise ViewError(f"{staging.folder} cannot be written: {error.strerror}") from None
+            raise cannot_write(staging.folder, error) from None
         places = {
             a.feature_matrix.file: staging.folder / MATRICES / f"{number:05d}.parquet"
             for number, a in enumerate(assignments)

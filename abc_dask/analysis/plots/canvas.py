@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abc_dask.base.errors import PathError, UsageError, ViewError
+from abc_dask.base.errors import PathError, UsageError
 from abc_dask.base.extras import install_line
 from abc_dask.base.messages import enumerate_names
-from abc_dask.disk.files import replacing, sweep
+from abc_dask.disk.files import cannot_write, replacing, sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ class Picture(Figure):
                 file.write(self.render(kind))
             sweep(place.parent, place.name)
         except OSError as error:
-            raise ViewError(f"{place} cannot be written: {error.strerror or error}") from None
+            raise cannot_write(place, error) from None
         return place
 
     def render(self, kind: str) -> bytes:

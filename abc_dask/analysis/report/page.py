@@ -35,10 +35,10 @@ from abc_dask.analysis.report.tables import (
     statistics_table,
 )
 from abc_dask.analysis.summary import Summary, check_request
-from abc_dask.base.errors import AbcDaskError, UsageError, ViewError
+from abc_dask.base.errors import AbcDaskError, UsageError
 from abc_dask.base.messages import enumerate_names, names_of, nearest, plural
 from abc_dask.base.progress import Progress
-from abc_dask.disk.files import sweep, write_whole
+from abc_dask.disk.files import cannot_write, sweep, write_whole
 from abc_dask.release.coordinates import SECTION
 from abc_dask.release.origin import SYNTHETIC, origin_of, release_text
 from abc_dask.views.joined import joined_reader
@@ -128,7 +128,7 @@ def write_report(
         write_whole(place, content.encode())
         sweep(place.parent, place.name)
     except OSError as error:
-        raise ViewError(f"{place} cannot be written: {error.strerror or error}") from None
+        raise cannot_write(place, error) from None
     return place
 
 

@@ -24,6 +24,7 @@ from abc_dask.base.errors import ClusterError, UsageError
 from abc_dask.base.extras import install_line
 from abc_dask.base.messages import enumerate_names
 from abc_dask.base.terminal import quoted
+from abc_dask.disk.files import cannot_write
 from abc_dask.run.cluster.credentials import read_credentials, write_credentials
 from abc_dask.run.cluster.queues import (
     CLUSTERS,
@@ -297,7 +298,7 @@ def _start(request: JobRequest) -> Any:
         with _plain_errors(request.kind):
             job(f"tls://{_SCHEDULER}:PORT", name="abc-dask-0", **options)  # whether it can be made
     except OSError as error:
-        raise ClusterError(f"{request.folder} cannot be written: {error.strerror}") from None
+        raise cannot_write(request.folder, error, ClusterError) from None
     write_credentials(credentials)
     guard = Guard(credentials, job.cancel_command)
     jobs = Jobs(request.kind, guard, request.maximum)
