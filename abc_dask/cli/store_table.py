@@ -23,24 +23,9 @@ def make_table(
     genes: Iterable[str] | None,
     **options: Any,
 ) -> None:
-    """Make a table of a store, and write it if it has an output.
+    """Print a table of a store, or write it where there is an output.
 
-    Parameters
-    ----------
-    kind : str
-        What progress and the output's description call it.
-    source : str
-        The store.
-    make : callable
-        Makes the table of a store; takes `compute`, `genes` and the options.
-    said : callable
-        Returns the text of a table.
-    formats, output, overwrite
-        As `abc_dask.results.gene_store.write_table`; without an output nothing is written.
-    genes : iterable of str, optional
-        As the user writes them; all where there is none.
-    **options
-        Of the table, and where tasks run.
+    `make` takes the store, `compute`, `genes` and the options; `said` returns a table as text.
     """
     from abc_dask.results.gene_store import computing, request_of, require_store, write_table
 
