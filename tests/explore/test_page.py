@@ -85,6 +85,21 @@ def test_pixels_of_cells_have_the_colour_of_their_class(page, cells, shown_view)
         assert tuple(image[y, x]) == wanted
 
 
+def test_cells_of_a_term_stand_out_while_it_is_pointed_at(page, cells, shown_view):
+    color = tuple(bytes.fromhex(shown_view.term_colors("class")["01 IT-ET Glut"][1:]))
+
+    def seen():
+        page.run("await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 30)))")
+        image = (imread(io.BytesIO(page.screenshot()))[120:, :880, :3] * 255).round()
+        return (image == color).all(axis=-1).sum()
+
+    before = seen()
+    page.plain("document.querySelector('.terms li input').focus()")
+    assert seen() > 1.3 * before > 0
+    page.plain("document.activeElement.blur()")
+    assert seen() == before
+
+
 def test_a_gene_is_grey_where_it_is_zero(page, cells):
     page.run("await app.colourBy(app.genes[0].key)")
     page.run("app.stage.paint()")

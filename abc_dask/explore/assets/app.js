@@ -166,7 +166,7 @@ export class App extends Columns {
 
   look() {
     const { state, theme } = this;
-    return { count: this.loaded, paper: rgb(paper(theme)), shade: shade(theme), context: state.context, fade: state.fade && (state.A.length > 0 || state.B.length > 0) };
+    return { lit: this.lit ?? -1, count: this.loaded, paper: rgb(paper(theme)), shade: shade(theme), context: state.context, fade: state.fade && (state.A.length > 0 || state.B.length > 0) };
   }
 
   repaint() {
@@ -247,6 +247,13 @@ export class App extends Columns {
     else this.stage.redraw();
   }
 
+  // Cells of a term that is pointed at are larger and above all, where a picture is quick.
+  highlight(code) {
+    if (code === (this.lit ?? -1) || this.stage.cost > 100) return;
+    this.lit = code;
+    this.stage.redraw();
+  }
+
   // What is found behind the panel of selections has changed.
   told() {
     if (this.state.tab === 'select') this.panel();
@@ -284,6 +291,7 @@ export class App extends Columns {
 
   panel() {
     this.say();
+    this.lit = -1;
     const { tab } = this.state, name = Object.hasOwn(TABS, tab) ? tab : 'colour';
     for (const key of Object.keys(TABS)) {
       $(`tab-${key}`).setAttribute('aria-selected', String(key === name));

@@ -1,6 +1,12 @@
-// What panels are made of: choices, ticks, files to save.
+// What panels are made of: sections, rows, notes, choices, ticks, files to save.
 
-import { h } from './dom.js';
+import { button, h } from './dom.js';
+
+export const note = (...words) => h('p', { class: 'faint' }, ...words);
+export const row = (...parts) => h('div', { class: 'row' }, ...parts);
+export const section = (title, ...parts) => h('fieldset', {}, h('legend', {}, title), ...parts);
+export const scroll = (...parts) => h('div', { class: 'scroll', tabindex: 0 }, ...parts);
+export const csvButton = (app, label, name, make, more) => button(label, () => app.attempt(async () => save(name, await make(), 'text/csv')), more);
 
 export function save(name, content, type) {
   const url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));

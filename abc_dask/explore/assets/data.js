@@ -10,7 +10,7 @@ function room(size, spare = []) {
   return new Uint8Array(spare[0], 0, size);
 }
 
-export async function inflate(bytes, spare) {
+export async function inflate(bytes, path, spare) {
   // a host may have taken gzip off already; files made on demand never had it
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
   // gzip ends with the size of its content, of which deflate saves 1031 of 1032 bytes at most
@@ -29,7 +29,7 @@ export async function inflate(bytes, spare) {
   try {
     await Promise.all([write(), read()]);
   } catch { at = -1; }
-  if (at !== size) throw new DataError('a part of the data is cut');
+  if (at !== size) throw new DataError(`${path} is cut or broken`);
   return found;
 }
 
@@ -102,7 +102,7 @@ export class Folder {
   }
 
   async whole(path, spare) {
-    return inflate((await this.ask(path))[1], spare);
+    return inflate((await this.ask(path))[1], path, spare);
   }
 
   async json(path) {
@@ -141,6 +141,6 @@ export class Folder {
 
   async tile(path, sizes, number, spare) {
     const start = sizes.slice(0, number).reduce((sum, size) => sum + size, 0);
-    return inflate(await this.range(path, start, sizes[number]), spare);
+    return inflate(await this.range(path, start, sizes[number]), path, spare);
   }
 }

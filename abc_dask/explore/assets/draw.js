@@ -13,6 +13,7 @@ uniform vec3 shade;
 uniform vec3 paper;
 uniform bool context;
 uniform bool fade;
+uniform int lit;
 out vec3 color;
 void main() {
   bool hidden = (flags & 1u) != 0u;
@@ -25,12 +26,14 @@ void main() {
   float height = found.a;
   if (height == 0.0) height = float((uint(gl_VertexID) * 2654435761u) >> 16) / 65536.0;
   color = found.rgb;
-  if (fade && (flags & 6u) == 0u) { color = mix(paper, color, 0.15); height *= 0.5; }
+  bool own = int(code) == lit && !hidden;
+  if (fade && !own && (flags & 6u) == 0u) { color = mix(paper, color, 0.15); height *= 0.5; }
   else if (fade) height = 0.5 + height * 0.5;
   if (hidden) { color = shade; height = -1.0; }
   gl_Position = vec4(vec2(place) * clip.xy + clip.zw, 0.9 - height * 0.8, 1.0);
   if (hidden) gl_Position.z = 0.95;
-  gl_PointSize = size;
+  gl_PointSize = own ? 2.0 * size + 1.0 : size;
+  if (own) gl_Position.z = 0.0;
 }`;
 
 const FRAGMENT = `#version 300 es
@@ -95,7 +98,7 @@ export class Drawing {
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, 256, 256, 0, gl.RGBA, gl.UNSIGNED_BYTE, colors);
   }
 
-  draw({ camera, count, size, ratio, paper, shade, context, fade }) {
+  draw({ camera, count, size, ratio, paper, shade, context, fade, lit }) {
     const { gl, canvas, at } = this;
     gl.viewport(0, 0, canvas.width, canvas.height);
     gl.clearColor(...paper.map((v) => v / 255), 1);
@@ -107,6 +110,7 @@ export class Drawing {
     gl.uniform3f(at.shade, ...shade.map((v) => v / 255));
     gl.uniform1i(at.context, context);
     gl.uniform1i(at.fade, fade);
+    gl.uniform1i(at.lit, lit);
     if (count) gl.drawArrays(gl.POINTS, 0, count);
   }
 

@@ -1,7 +1,7 @@
 // The panel of colours: terms with counts and ticks, a gene's scale and histogram.
 
 import { MISSING, hex, mixed, pairColors, partOf, ramp, rgb, stepEdge, stepValue, valueColor, zeroColor } from './color.js';
-import { choice, tick } from './controls.js';
+import { choice, note, row, section, tick } from './controls.js';
 import { button, h, s } from './dom.js';
 import { counted, counts, keeper, noTerm } from './model.js';
 import { number, short, termName } from './text.js';
@@ -23,7 +23,7 @@ export function panel(app) {
     if (state.second && app.other()) parts.push(values(app, app.other(), 'limits2'));
   }
   parts.push(others(app, column));
-  parts.push(h('fieldset', {}, h('legend', {}, 'Points'),
+  parts.push(section('Points',
     h('label', { class: 'line' }, h('span', {}, 'Size'), slider(app)),
     tick('Show filtered cells in grey', state.context, (on) => app.set({ context: on }))));
   return parts;
@@ -49,15 +49,16 @@ function terms(app, column) {
   const fill = () => {
     const word = narrow.value.toLowerCase();
     const found = present.filter(([term]) => (termName(term)).toLowerCase().includes(word));
-    list.replaceChildren(...found.slice(0, MOST_ROWS).map(([term, code, color]) => row(term, code, color)));
+    list.replaceChildren(...found.slice(0, MOST_ROWS).map(entry));
     rest.textContent = found.length > MOST_ROWS ? `and ${number(found.length - MOST_ROWS)} more; narrow the list to see them` : '';
   };
-  const row = (term, code, color) => {
+  const entry = ([term, code, color]) => {
     const name = termName(term);
     const box = h('input', { type: 'checkbox', checked: kept(term), 'aria-label': `Show ${name}`, onchange: () => toggle(term, box.checked) });
     const only = button(name, () => app.filter(column.key, { only: [term] }), { title: `Only ${name}`, class: term === null ? 'term missing' : 'term' });
     const count = shown[code] === all[code] ? number(all[code]) : `${number(shown[code])} of ${number(all[code])}`;
-    return h('li', {}, box, h('span', { class: 'swatch', color }), only, h('span', { class: 'count' }, count));
+    const light = (on) => () => app.highlight(on ? code : -1);
+    return h('li', { onpointerenter: light(true), onpointerleave: light(false), onfocusin: light(true), onfocusout: light(false) }, box, h('span', { class: 'swatch', color }), only, h('span', { class: 'count' }, count));
   };
   const toggle = (term, on) => {
     const every = present.map(([t]) => t);
@@ -67,7 +68,7 @@ function terms(app, column) {
   };
   narrow.addEventListener('input', fill);
   fill();
-  const tools = h('div', { class: 'row' }, present.length > 12 ? narrow : null,
+  const tools = row(present.length > 12 ? narrow : null,
     button('All', () => app.filter(column.key, null)), button('None', () => app.filter(column.key, { only: [] })),
     button('Invert', () => app.filter(column.key, filter?.only ? { not: filter.only } : { only: filter?.not ?? [] })));
   return [tools, list, rest];
@@ -100,13 +101,13 @@ function values(app, column, which) {
   });
   const range = from > to ? 'none' : `${short(stepEdge(about, from))} to ${short(stepEdge(about, to + 1))}`;
   const unit = key.startsWith('g:') && app.meta.provenance.normalization;
-  return h('fieldset', {}, h('legend', {}, unit ? `${column.title} (${unit})` : column.title),
+  return section(unit ? `${column.title} (${unit})` : column.title,
     state.second ? null : bar(app, limits),
     h('div', { class: 'row scale' }, edit(0), h('span', {}, 'to'), edit(1), button('Reset', () => app.set({ [which]: null }))),
     histogram(app, column, all, shown, stepColor(app, about, which, limits), [from, to], (a, b) => change([a, b])),
-    app.sizes.A || app.sizes.B ? h('p', { class: 'faint' }, 'Lines: A and B above zero, each to its own height.') : null,
+    app.sizes.A || app.sizes.B ? note('Lines: A and B above zero, each to its own height.') : null,
     h('div', { class: 'bounds' }, ...bounds),
-    h('p', { class: 'faint' }, `Shown: ${range}, in steps of ${short((about.high - about.low) / 254)}`),
+    note(`Shown: ${range}, in steps of ${short((about.high - about.low) / 254)}`),
     about.zero ? tick(`Zero: ${number(all[0])} cells`, Boolean(zero), (on) => change([, , Number(on)])) : null,
     all[255] ? tick(`No value: ${number(all[255])} cells`, Boolean(missing), (on) => change([, , , Number(on)])) : null,
     filter ? button('All values', () => app.filter(key, null)) : null);
@@ -184,7 +185,7 @@ function pair(app, one, two) {
 function others(app, column) {
   const keys = Object.keys(app.state.filters).filter((key) => key !== column?.key);
   if (!keys.length) return null;
-  return h('fieldset', {}, h('legend', {}, 'Other filters'), ...keys.map((key) => h('div', { class: 'row' },
+  return section('Other filters', ...keys.map((key) => row(
     button(app.nameOfKey(key), () => app.colourBy(key), { class: 'term', title: 'Colour by it' }),
     h('span', { class: 'faint' }, told(app.state.filters[key], app.columns.get(key))),
     button('Remove', () => app.filter(key, null), { 'aria-label': `Remove the filter on ${app.nameOfKey(key)}` }))));

@@ -1,6 +1,6 @@
 // Markers of A against B: asked of the process behind the page, which has the store.
 
-import { choice, save } from './controls.js';
+import { choice, csvButton, note, row, scroll } from './controls.js';
 import { DataError } from './data.js';
 import { button, h } from './dom.js';
 import { testOf } from './model.js';
@@ -45,10 +45,10 @@ export function markersBox(app) {
   const versus = sizes.B ? 'B' : 'all other cells';
   const parts = [
     choice('Test', [['t', 'Welch’s t'], ['wilcoxon', 'Wilcoxon’s rank sum']], method, (chosen) => { app.method = chosen; if (run) run.method = chosen; }),
-    h('div', { class: 'row' }, button(`Find markers of A against ${versus}`, () => app.attempt(() => findMarkers(app, app.method ?? method)), { disabled: !sizes.A || run?.state === 'running' })),
+    row(button(`Find markers of A against ${versus}`, () => app.attempt(() => findMarkers(app, app.method ?? method)), { disabled: !sizes.A || run?.state === 'running' })),
   ];
   if (run?.state === 'running') {
-    parts.push(h('div', { class: 'row' }, h('progress', { max: run.total, value: run.done, 'aria-label': 'Genes tested' }),
+    parts.push(row(h('progress', { max: run.total, value: run.done, 'aria-label': 'Genes tested' }),
       h('span', {}, `${number(run.done)} of ${plural(run.total, 'gene')}`), button('Cancel', () => cancel(app))));
   }
   if (run?.state === 'cancelled') parts.push(h('p', {}, 'Cancelled.'));
@@ -59,24 +59,23 @@ export function markersBox(app) {
 
 function found(app, run) {
   const stale = ['A', 'B'].some((set, k) => (app.sizes[set] ?? 0) !== run.of[k]);
-  const csv = () => app.attempt(async () => save('markers.csv', await (await ask(app, `${run.id}.csv`)).blob(), 'text/csv'));
   return [
-    stale ? h('p', { class: 'faint' }, 'The selections have changed since.') : null,
-    h('p', { class: 'faint' }, `${number(run.cells[0])} against ${plural(run.cells[1], 'cell')}. A cell of both belongs to A.${run.absent ? ` ${plural(run.absent, 'gene')} without a value in some cells, which are in no test of them.` : ''} Note: ${run.warning}.`),
-    h('div', { class: 'row' }, button('All genes as CSV', csv)),
+    stale ? note('The selections have changed since.') : null,
+    note(`${number(run.cells[0])} against ${plural(run.cells[1], 'cell')}. A cell of both belongs to A.${run.absent ? ` ${plural(run.absent, 'gene')} without a value in some cells, which are in no test of them.` : ''} Note: ${run.warning}.`),
+    row(csvButton(app, 'All genes as CSV', 'markers.csv', async () => (await ask(app, `${run.id}.csv`)).blob())),
     h('pre', { tabindex: 0 }, run.command),
     ...[['higher', 'Higher in A'], ['lower', 'Lower in A']].map(([side, title]) => grid(app, run[side], title, run.of[1] ? 'in B' : 'in others')),
   ].filter(Boolean);
 }
 
 function grid(app, rows, title, others) {
-  const rank = rows.some((row) => row.auroc !== undefined);
+  const rank = rows.some((own) => own.auroc !== undefined);
   const heads = ['score', 'log2 fold', 'p adjusted', 'in A', others, ...(rank ? ['AUROC'] : [])];
   const share = (part) => `${(100 * part).toFixed(1)} %`;
-  return h('div', { class: 'scroll', tabindex: 0 }, h('table', { class: 'numbers' }, h('caption', {}, title),
+  return scroll(h('table', { class: 'numbers' }, h('caption', {}, title),
     h('thead', {}, h('tr', {}, ...['gene', ...heads].map((name) => h('th', { scope: 'col' }, name)))),
-    h('tbody', {}, ...rows.map((row) => h('tr', {},
-      h('th', { scope: 'row' }, button(row.symbol || row.id, () => app.colourBy(`g:${row.id}`), { class: 'term', title: `Colour by ${row.id}` })),
-      ...[short(row.score), short(row.change), row.p === null ? '' : row.p.toExponential(1), share(row.fraction), share(row.other), ...(rank ? [short(row.auroc)] : [])]
+    h('tbody', {}, ...rows.map((own) => h('tr', {},
+      h('th', { scope: 'row' }, button(own.symbol || own.id, () => app.colourBy(`g:${own.id}`), { class: 'term', title: `Colour by ${own.id}` })),
+      ...[short(own.score), short(own.change), own.p === null ? '' : own.p.toExponential(1), share(own.fraction), share(own.other), ...(rank ? [short(own.auroc)] : [])]
         .map((text) => h('td', {}, text)))))));
 }

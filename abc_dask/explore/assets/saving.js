@@ -1,7 +1,7 @@
 // The panel of what can be taken away: labels, the picture, commands, the address.
 
 import { commands, condition } from './commands.js';
-import { save } from './controls.js';
+import { csvButton, note, row, save, section } from './controls.js';
 import { button, h } from './dom.js';
 import { figure, figurePng } from './figure.js';
 import { labelsCsv } from './labels.js';
@@ -20,16 +20,16 @@ export function panel(app) {
     await navigator.clipboard.writeText(text).then(() => { event.target.textContent = 'Copied'; }, () => app.say('The browser does not let the page copy; select the text.'));
   });
   return [
-    h('fieldset', {}, h('legend', {}, 'Picture'), h('div', { class: 'row' },
+    section('Picture', row(
       button('PNG', () => app.attempt(async () => save('cells.png', await figurePng(app)))),
       button('SVG', () => save('cells.svg', figure(app), 'image/svg+xml')))),
-    h('fieldset', {}, h('legend', {}, 'Cells that are shown'), h('div', { class: 'row' },
-      button(`Labels of ${number(app.model.shown ?? 0)} as CSV`, () => app.attempt(async () => save('cells-shown.csv', await labelsCsv(app, 'shown'), 'text/csv'))))),
-    h('fieldset', {}, h('legend', {}, 'This page as it is'), h('p', { class: 'faint' }, 'The address holds colours, filters, selections and place.'),
-      h('div', { class: 'row' }, button('Copy address', async (e) => { app.write(); await navigator.clipboard.writeText(location.href).then(() => { e.target.textContent = 'Copied'; }, () => {}); }),
+    section('Cells that are shown', row(
+      csvButton(app, `Labels of ${number(app.model.shown ?? 0)} as CSV`, 'cells-shown.csv', () => labelsCsv(app, 'shown')))),
+    section('This page as it is', note('The address holds colours, filters, selections and place.'),
+      row(button('Copy address', async (e) => { app.write(); await navigator.clipboard.writeText(location.href).then(() => { e.target.textContent = 'Copied'; }, () => {}); }),
         button('Start anew', () => { location.hash = ''; location.reload(); }))),
-    h('fieldset', {}, h('legend', {}, 'Commands'), ...lines.map(([title, line]) => h('div', { class: 'command' }, h('span', {}, title), copy(line), h('pre', { tabindex: 0 }, line)))),
-    h('fieldset', {}, h('legend', {}, 'Where it is from'), h('dl', {}, ...Object.entries({ [meta.kind]: meta.from, ...meta.provenance, 'made by': `abc_dask ${meta.abc_dask}` })
+    section('Commands', ...lines.map(([title, line]) => h('div', { class: 'command' }, h('span', {}, title), copy(line), h('pre', { tabindex: 0 }, line)))),
+    section('Where it is from', h('dl', {}, ...Object.entries({ [meta.kind]: meta.from, ...meta.provenance, 'made by': `abc_dask ${meta.abc_dask}` })
       .flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, String(value))]))),
   ];
 }

@@ -1,7 +1,7 @@
 // Dots and table of genes by groups, for what is shown or for the selections A and B.
 
 import { hex, ramp, stepValue, zeroColor } from './color.js';
-import { choice, save } from './controls.js';
+import { choice, csvButton, note, row, scroll } from './controls.js';
 import { exactValues } from './data.js';
 import { button, h, s } from './dom.js';
 import { cellCounts, geneStatistics, setsOf, tableBy, tableGenes } from './stats.js';
@@ -61,7 +61,7 @@ export function panel(app) {
   const place = h('div', { 'aria-live': 'polite' });
   const parts = [choice('Groups', app.termNames().map((name) => [name, name]), by, (name) => app.set({ by: name })), h('div', { class: 'chips' }, ...chips), add, place];
   const wanted = (app.tableNumber = (app.tableNumber ?? 0) + 1);
-  const say = (text) => wanted === app.tableNumber && place.replaceChildren(h('p', { class: 'faint' }, text));
+  const say = (text) => wanted === app.tableNumber && place.replaceChildren(note(text));
   const about = JSON.stringify([by, genes.map((gene) => gene.id), state.filters, state.A, state.B]);
   if (app.table?.about === about) place.append(...shown(app, app.table));
   else if (genes.length) {
@@ -83,8 +83,8 @@ function shown(app, table) {
   const sets = table.sets.map((set) => words[set]).join(' and ');
   const name = `table-${table.by}.csv`.replace(/[^\w.-]/g, '_');
   return [
-    h('p', { class: 'faint' }, `Of ${sets}. ${about}`),
-    h('div', { class: 'row' }, button('Save as CSV', () => save(name, tableCsv(table), 'text/csv'))),
+    note(`Of ${sets}. ${about}`),
+    row(csvButton(app, 'Save as CSV', name, () => tableCsv(table))),
     dots(app, table), ...violinsOf(app, table), grid(table),
   ];
 }
@@ -124,8 +124,8 @@ function dots(app, table) {
     });
   });
   const rest = table.rows.length - few.length;
-  return h('div', { class: 'scroll', tabindex: 0 }, svg, dotKey(app.theme),
-    h('p', { class: 'faint' }, `Colours go from 0 to each gene's highest mean.${rest > 0 ? ` ${number(rest / table.sets.length)} more groups stand in the table.` : ''}`));
+  return scroll(svg, dotKey(app.theme),
+    note(`Colours go from 0 to each gene's highest mean.${rest > 0 ? ` ${number(rest / table.sets.length)} more groups stand in the table.` : ''}`));
 }
 
 // What the size and the colour of a dot stand for.
@@ -149,5 +149,5 @@ function grid(table) {
   const body = table.rows.map((row) => h('tr', {}, h('th', { scope: 'row' }, termName(row.term)), several ? h('td', { class: `set-name ${row.set}` }, row.set) : null,
     h('td', {}, number(row.cells)),
     ...row.statistics.flatMap((o) => [h('td', { title: o.count ? String(o.mean) : 'no value' }, short(o.mean)), h('td', { title: `${number(o.count)} values` }, o.count ? `${(100 * o.fraction).toFixed(1)} %` : '')])));
-  return h('div', { class: 'scroll', tabindex: 0 }, h('table', { class: 'numbers' }, h('thead', {}, head), h('tbody', {}, ...body)));
+  return scroll(h('table', { class: 'numbers' }, h('thead', {}, head), h('tbody', {}, ...body)));
 }

@@ -1,8 +1,8 @@
 // Violins: how a gene's values, or a column's numbers, lie in each group, from exact counts of steps.
 
 import { MISSING, stepEdge, stepValue } from './color.js';
-import { save } from './controls.js';
-import { button, h, s } from './dom.js';
+import { csvButton, note, row, scroll } from './controls.js';
+import { s } from './dom.js';
 import { setsOf, stepCounts } from './stats.js';
 import { csv, cut, number, short, termName } from './text.js';
 
@@ -63,8 +63,8 @@ export function violins(app, found) {
   write(short(about.high), at + wide, height + 12, { 'text-anchor': 'end' });
   const rest = (rows.length - few.length) / sets.length;
   return [
-    h('div', { class: 'scroll', tabindex: 0 }, svg),
-    h('p', { class: 'faint' }, `${about.zero ? 'Bar: share of zeros. Shape: values that are not zero' : 'Shape: values'}, each to its own height; line: their median. Counts are exact, in steps of ${short((about.high - about.low) / 254)}.${rest > 0 ? ` The CSV has ${number(rest)} more groups.` : ''}`),
-    h('div', { class: 'row' }, button('Save counts as CSV', () => save('violins.csv', stepsCsv(found), 'text/csv'))),
+    scroll(svg),
+    note(`${about.zero ? 'Bar: share of zeros. Shape: values that are not zero' : 'Shape: values'}, each to its own height; line: their median. Counts are exact, in steps of ${short((about.high - about.low) / 254)}.${rest > 0 ? ` The CSV has ${number(rest)} more groups.` : ''}`),
+    row(csvButton(app, 'Save counts as CSV', 'violins.csv', () => stepsCsv(found))),
   ];
 }

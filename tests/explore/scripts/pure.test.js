@@ -224,8 +224,8 @@ test('gzip is taken off, into memory that is there already, and not where it is 
   for (const size of [5, 100_000, 0, 70_000]) {
     const content = Uint8Array.from({ length: size }, () => whole(4)), packed = gzipSync(content);
     assert.deepEqual(await inflate(packed), content);
-    assert.deepEqual(await inflate(packed, spare), content);
-    await assert.rejects(inflate(packed.subarray(0, -5)), DataError);
+    assert.deepEqual(await inflate(packed, 'f', spare), content);
+    await assert.rejects(inflate(packed.subarray(0, -5), 'f'), /f is cut/);
   }
   assert.equal(spare[0].byteLength, 100_000);
   assert.deepEqual([...await inflate(Uint8Array.of(1, 2))], [1, 2]);
