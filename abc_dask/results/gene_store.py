@@ -36,8 +36,9 @@ def open_store(path: str | Path) -> GeneStore:
 
     Parameters
     ----------
-    path : path
-        The folder that ``abc-dask store build`` made.
+    path : path or str
+        The folder that ``abc-dask store build`` made, or its address: ``https://...``, or one
+        that fsspec knows (``s3://...``).
 
     Returns
     -------

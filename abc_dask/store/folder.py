@@ -1,4 +1,4 @@
-"""Where a store lies: a folder on this machine."""
+"""Where a store lies: a folder on this machine, or elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import threading
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from abc_dask.base.errors import NoStoreError, StoreError
 from abc_dask.disk.files import cannot_read
@@ -18,12 +20,24 @@ _OPEN = 64
 
 
 def folder_of(path: str | Path) -> Folder:
-    """Return where a store lies, by its path or its address (``https://...``)."""
+    """Return where a store lies: a path, ``https://...``, or an address that fsspec knows.
+
+    Raises
+    ------
+    UsageError
+        If fsspec does not know it, or lacks a library for it.
+    """
     if isinstance(path, str) and path.startswith(("https://", "http://")):
         from abc_dask.net.settings import HttpSettings
         from abc_dask.store.remote import RemoteFolder
 
         return RemoteFolder(replace(HttpSettings.from_config(), base_url=path))
+    if isinstance(path, str) and path.startswith("file://"):
+        return LocalFolder(Path(url2pathname(urlsplit(path).path)))
+    if isinstance(path, str) and "://" in path:
+        from abc_dask.store.object_folder import ObjectFolder
+
+        return ObjectFolder(path)
     return LocalFolder(Path(path))
 
 

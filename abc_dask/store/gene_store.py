@@ -37,7 +37,7 @@ def open_store(path: str | Path) -> GeneStore:
     Parameters
     ----------
     path : path or str
-        Its folder, or its address (``https://...``).
+        Its folder, or its address: ``https://...``, or one that fsspec knows (``s3://...``).
 
     Raises
     ------
