@@ -135,5 +135,16 @@ def test_a_narrow_screen_scrolls_one_way_only(clean, url):
         page.run(f"app.set({{ tab: '{tab}' }})")
         page.run("await new Promise((done) => setTimeout(done, 80))")
         assert page.plain("document.documentElement.scrollWidth") <= 390
+    # the picture and the tabs stay while a panel scrolls, and another panel begins at its top
+    page.run("app.set({ tab: 'colour' }); await new Promise((done) => setTimeout(done, 80));")
+    page.plain("scrollTo(0, 9999)")
+    tops = "[stage, tabs, panel].map((e) => e.getBoundingClientRect().top)"  # by their id
+    stage, tabs, panel = page.plain(tops)
+    assert (stage, tabs) == (0, 422)
+    assert panel < 422
+    page.click("#tab-save")
+    stage, tabs, panel = page.plain(tops)
+    assert (stage, tabs) == (0, 422)
+    assert panel > 440
     ground = page.plain("getComputedStyle(document.body).backgroundColor")
     assert ground == "rgb(23, 25, 28)"

@@ -297,10 +297,14 @@ export class App extends Columns {
       $(`tab-${key}`).setAttribute('aria-selected', String(key === name));
       $(`tab-${key}`).tabIndex = key === name ? 0 : -1;
     }
-    $('panel').setAttribute('aria-labelledby', `tab-${name}`);
+    const panel = $('panel'), began = panel.getAttribute('aria-labelledby') !== `tab-${name}`;
+    panel.setAttribute('aria-labelledby', `tab-${name}`);
     $('unfilter').hidden = !Object.keys(this.state.filters).length;
-    if (this.complete && this.panels[name]) this.fill($('panel'), this.panels[name](this).filter(Boolean));
+    if (this.complete && this.panels[name]) this.fill(panel, this.panels[name](this).filter(Boolean));
     else if (this.complete) this.attempt(async () => { this.panels[name] = (await import(`./${TABS[name]}.js`)).panel; this.panel(); });
+    // another panel begins at its top, on a phone below the picture and the tabs
+    if (began) panel.scrollTop = 0;
+    if (began && panel.getBoundingClientRect().top < $('tabs').getBoundingClientRect().bottom - 1) panel.scrollIntoView();
     $('cells').setAttribute('aria-label', `${this.words()}, coloured by ${this.current()?.title ?? 'nothing yet'}`);
   }
 
