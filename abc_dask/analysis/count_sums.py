@@ -27,7 +27,7 @@ from abc_dask.store.reading import GeneBlocks
 _COUNTS = ("gt0", "gt1")
 
 # Cells of which all genes are looked at before the next ones.
-_CELLS = 1 << 17
+_CELLS = 1 << 18
 
 # Bytes of compressed genes, and of their sums, that are in memory.
 _FRAME_BYTES = 16 << 20
@@ -125,7 +125,6 @@ class CountSums:
         self._whole = store.n_cells // self._block
         self._step = max(1, _CELLS // self._block)
         most = min(self._step, self._whole) * self._block
-        self._planes = np.empty(most * dtype.itemsize, np.uint8)
         self._rest = np.empty(store.n_cells % self._block, dtype)
         self._found = memory(max(most, len(self._rest)))
         shape = ((self.n_groups + 1) * self._known.lanes, loops.SUMS)
@@ -181,11 +180,8 @@ class CountSums:
         pairs = list(zip(genes, self._sums, strict=False))
         for first in range(0, self._whole, self._step):
             stop = min(first + self._step, self._whole)
-            n_cells = (stop - first) * self._block
-            flat = self._planes[: n_cells * self._rest.itemsize]
-            planes = flat.view(np.uint64).reshape(stop - first, -1, self._block // 64)
             for gene, sums in pairs:
-                gene.planes(first, stop, flat)
+                planes = gene.planes(first, stop)
                 self._add(loops.split_planes(planes, first * self._block, self._found), sums)
         if len(self._rest):
             for gene, sums in pairs:

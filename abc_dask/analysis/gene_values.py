@@ -146,9 +146,7 @@ class GeneReader:
         if store.info.kind == "floats":
             self._column = np.empty(n, dtype)
             return
-        self._planes = np.empty(n * dtype.itemsize, np.uint8)
-        whole = self._planes[: n // block * block * dtype.itemsize].view(np.uint64)
-        self._blocks = whole.reshape(-1, 8 * dtype.itemsize, block // 64)
+        self._whole = n // block
         self._rest = np.empty(n % block, dtype)
         self._counts = np.empty(n + 1, dtype)
         self._totals = np.empty(n, np.uint32)
@@ -170,12 +168,18 @@ class GeneReader:
             loops.take(codes, cells[:n], self._codes)
         else:
             held = self._groups.held(self._store.axes.absent[gene])
-            self._store.planes(gene, self._planes, self._rest)
-            n = loops.find_counts(self._blocks, self._rest, cells, self._counts)
+            n = loops.find_counts(*self._read_counts(gene), cells, self._counts)
             n = loops.keep_grouped(codes, cells, self._counts, self._codes, n)
             self._take_counts(gene, cells[:n])
         n = self._add_patches(gene, n, held)
         return GeneValues(self._name(gene), self._codes[:n], self._values[:n], held)
+
+    def _read_counts(self, gene: int) -> tuple[NDArray[np.uint64], NDArray[Any]]:
+        """Return the bit planes of all whole blocks, and the counts of the cells behind."""
+        blocks = self._store.blocks(gene)
+        if len(self._rest):
+            blocks.values(self._whole, self._rest)
+        return blocks.planes(0, self._whole), self._rest
 
     def _name(self, gene: int) -> str:
         return f"{self._store.genes.index[gene]} in {self._store.name}"

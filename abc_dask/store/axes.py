@@ -97,7 +97,7 @@ class Axes:
 
     def find(self, names: str | Sequence[str]) -> list[int]:
         """Find genes by identifier or symbol, also of another case or with a version."""
-        found: list[int] = []
+        found: dict[int, None] = {}  # in order
         for name in names_of(names):
             genes = self._names.exact(name) or self._names.alike(name)
             if len(genes) > 1:
@@ -109,8 +109,8 @@ class Axes:
             at = self._rows[genes[0].identifier]
             if at in found:
                 raise GeneError(f"gene {name!r} is asked for twice")
-            found.append(at)
-        return found
+            found[at] = None
+        return list(found)
 
     @cached_property
     def _names(self) -> GeneNames:

@@ -17,9 +17,11 @@ So the block that a task makes of its cells can stand in the frame of the whole 
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numcodecs import blosc
 from numpy.typing import NDArray
 
@@ -28,6 +30,8 @@ _HEADER = struct.Struct("<BBBBIII")
 _VERSION, _ZSTD_VERSION, _FLAGS, _STORED = 2, 1, 0x94, 0x02
 
 _BITSHUFFLE = 0x04
+
+_ZSTD = pa.Codec("zstd")
 
 # Bytes that a frame may have when decoded: Blosc's own limit is 2**31 - 17.
 MAX_BYTES = (1 << 31) - (1 << 20)
@@ -160,19 +164,49 @@ class Blocks:
             )
         self._itemsize = itemsize
 
-    def decode(self, first: int, stop: int, out: NDArray[Any], *, are_planes: bool = False) -> None:
-        """Decode blocks into an array of just their size, as values or as bit planes.
+    def planes(self, first: int, stop: int) -> NDArray[np.uint8]:
+        """Decode whole blocks as they were before their bits were shuffled back.
+
+        A block of n elements begins with a bit of each of them, the lowest, then the next one of
+        each, and so on.
 
         Raises
         ------
         ValueError
             If they cannot be decoded.
         """
+        edges = self._edges[first : stop + 1]
+        streams = [self._stream(*own) for own in pairwise(edges)]
+        n_bytes = (stop - first) * self._block_bytes
+        if not n_bytes:
+            return np.empty(0, np.uint8)
+        if not all(streams):
+            found = np.empty(n_bytes, np.uint8)
+            self._decode(first, stop, found, _FLAGS & ~_BITSHUFFLE)
+            found.flags.writeable = False
+            return found
+        # one call for all of them: Blosc makes a new decoder for each block
+        try:
+            whole = _ZSTD.decompress(b"".join(streams), n_bytes)
+        except OSError as error:
+            raise ValueError(str(error)) from None
+        return np.frombuffer(whole, np.uint8)
+
+    def values(self, block: int, out: NDArray[Any]) -> None:
+        """Decode one block into an array of just its size; errors as above."""
+        self._decode(block, block + 1, out, _FLAGS)
+
+    def _stream(self, start: int, stop: int) -> memoryview:
+        """Return the compressed stream of a block; nothing if it is none."""
+        (size,) = struct.unpack_from("<i", self._frame, start) if stop - start > 4 else (0,)
+        is_one = size < self._block_bytes and size == stop - start - 4
+        return self._frame[start + 4 : stop] if is_one else self._frame[:0]
+
+    def _decode(self, first: int, stop: int, out: NDArray[Any], flags: int) -> None:
         n = stop - first
         starts = self._edges[first:stop]
         end = self._edges[stop]
         begin = _HEADER.size + 4 * n
-        flags = _FLAGS & ~_BITSHUFFLE if are_planes else _FLAGS
         size, within = begin + end - starts[0], min(self._block_bytes, out.nbytes)
         head = _HEADER.pack(
             _VERSION, _ZSTD_VERSION, flags, self._itemsize, out.nbytes, within, size
@@ -184,33 +218,7 @@ class Blocks:
             raise ValueError(str(error)) from None
 
 
-def decode_planes(frame: bytes, out: NDArray[Any]) -> None:
-    """Decode a frame as it was before its bits were shuffled back: block by block its bit planes.
-
-    A whole block of n elements begins with a bit of each of them, the lowest, then the next one of
-    each, and so on. The last block, if it is shorter, may be in another order.
-
-    Parameters
-    ----------
-    frame : bytes
-    out : array of uint8
-        Of just its size.
-
-    Raises
-    ------
-    ValueError
-        If it is no frame of this size, or its bits are in another order.
-    """
-    if len(frame) < _HEADER.size or frame[2] != _FLAGS:
-        raise ValueError("a Blosc frame of other flags")
-    plain = bytearray(frame)
-    plain[2] = _FLAGS & ~_BITSHUFFLE
-    decode_frame(plain, out, itemsize=frame[3])
-
-
-def decode_frame(
-    frame: bytes | bytearray | memoryview, out: NDArray[Any], *, itemsize: int = 0
-) -> None:
+def decode_frame(frame: bytes | memoryview, out: NDArray[Any]) -> None:
     """Decode a frame into an array of just its size.
 
     Raises
@@ -226,7 +234,7 @@ def decode_frame(
             f"a Blosc frame of {whole:,} bytes for {n_bytes:,}, expected {len(frame):,} for "
             f"{out.nbytes:,}"
         )
-    if has != (itemsize or out.itemsize):
+    if has != out.itemsize:
         raise ValueError(f"elements of {has} bytes, expected {out.itemsize}")
     try:
         blosc.decompress(frame, out)

@@ -22,7 +22,7 @@ from abc_dask.store.described_store import DescribedStore
 from abc_dask.store.description import (
     require_normalization,
 )
-from abc_dask.store.reading import GeneBlocks, read_column, read_frame, read_planes
+from abc_dask.store.reading import GeneBlocks, read_column, read_frame
 from abc_dask.store.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -294,10 +294,6 @@ class GeneStore(DescribedStore):
         other = copy.copy(self)
         other._folder = RunFolder(self._folder, map(self._axes.chunk, genes))  # noqa: SLF001
         return other
-
-    def planes(self, gene: int, planes: NDArray[np.uint8], rest: NDArray[Any]) -> None:
-        """Read the counts of one gene as bit planes: see `abc_dask.store.reading.read_planes`."""
-        read_planes(self._folder, self._axes.chunk(gene), planes, rest)
 
     def blocks(self, gene: int) -> GeneBlocks:
         """Read the counts of one gene, of which some cells are decoded at a time."""

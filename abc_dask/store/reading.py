@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from abc_dask.base.errors import StoreError
 from abc_dask.store.arrays import Folder
-from abc_dask.store.blosc import Blocks, decode_frame, decode_planes, part_of
+from abc_dask.store.blosc import Blocks, decode_frame, part_of
 
 
 @dataclass(frozen=True)
@@ -69,35 +69,6 @@ def read_column(
         raise _not_decoded(folder, chunk, error) from None
 
 
-def read_planes(
-    folder: Folder, chunk: Chunk, planes: NDArray[np.uint8], rest: NDArray[Any]
-) -> None:
-    """Read a gene of all cells as bit planes.
-
-    Parameters
-    ----------
-    folder : Folder
-    chunk : Chunk
-    planes : array of uint8, shape (n_cells * itemsize,)
-        Receives the bit planes of all whole blocks (`abc_dask.store.blosc.decode_planes`).
-    rest : array of the type of X
-        Receives the values of the cells behind the whole blocks.
-
-    Raises
-    ------
-    StoreError
-        If the bytes are not those that were written.
-    """
-    frame = read_frame(folder, chunk)
-    try:
-        decode_planes(frame, planes)
-        if len(rest):
-            last = part_of(frame, planes.nbytes - rest.nbytes, rest.nbytes, planes.nbytes)
-            decode_frame(last, rest)
-    except ValueError as error:
-        raise _not_decoded(folder, chunk, error) from None
-
-
 class GeneBlocks:
     """A gene in memory, compressed; its blocks of cells are decoded when they are asked for.
 
@@ -123,22 +94,24 @@ class GeneBlocks:
         frame = read_frame(folder, chunk)
         self.n_bytes = len(frame)
         size = dtype.itemsize
+        self._shape = 8 * size, block_cells // 64
         try:
             self._blocks = Blocks(frame, n_cells * size, block_cells * size, size)
         except ValueError as error:
             raise _not_decoded(folder, chunk, error) from None
 
-    def planes(self, first: int, stop: int, out: NDArray[np.uint8]) -> None:
-        """Decode some whole blocks as bit planes."""
-        self._decode(first, stop, out, are_planes=True)
+    def planes(self, first: int, stop: int) -> NDArray[np.uint64]:
+        """Return the bit planes of some whole blocks, shape (blocks, bits, words of 64 cells)."""
+        try:
+            flat = self._blocks.planes(first, stop)
+        except ValueError as error:
+            raise _not_decoded(self._folder, self._chunk, error) from None
+        return flat.view(np.uint64).reshape(stop - first, *self._shape)
 
     def values(self, block: int, out: NDArray[Any]) -> None:
         """Decode one block."""
-        self._decode(block, block + 1, out, are_planes=False)
-
-    def _decode(self, first: int, stop: int, out: NDArray[Any], *, are_planes: bool) -> None:
         try:
-            self._blocks.decode(first, stop, out, are_planes=are_planes)
+            self._blocks.values(block, out)
         except ValueError as error:
             raise _not_decoded(self._folder, self._chunk, error) from None
 

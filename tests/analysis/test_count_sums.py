@@ -47,13 +47,11 @@ def test_counts_are_summed_out_of_bit_planes(kind, sizes, density, most, lanes, 
 
     blocks = Blocks(frame, column.nbytes, size, dtype.itemsize)
     if n_blocks:
-        flat = np.empty(n_blocks * size, np.uint8)
-        blocks.decode(0, n_blocks, flat, are_planes=True)
-        planes = flat.view(np.uint64).reshape(n_blocks, 8 * dtype.itemsize, 1)
+        planes = blocks.planes(0, n_blocks).view(np.uint64).reshape(n_blocks, 8 * dtype.itemsize, 1)
         assert loops.sum_up(*loops.split_planes(planes, 0, found), known, found, sums)
     if n_rest:
         rest = np.empty(n_rest, dtype)
-        blocks.decode(n_blocks, n_blocks + 1, rest)
+        blocks.values(n_blocks, rest)
         np.testing.assert_array_equal(rest, column[64 * n_blocks :])
         n = loops.split_column(rest.astype(np.uint32), 64 * n_blocks, found)
         assert loops.sum_up(*n, known, found, sums)
@@ -177,13 +175,17 @@ def test_genes_with_and_without_patches(patched, monkeypatch, lowered, few):
         np.testing.assert_allclose(got[name], expected, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_blocks_of_another_size_are_refused():
-    column = np.arange(100, dtype=np.uint16)
-    frame = b"".join(frame_of([memoryview(pack_block(column, 200))], 200, 200, 2))
-    with pytest.raises(
-        ValueError, match="elements of 2 bytes in blocks of 200, expected 2 and 128"
-    ):
-        Blocks(frame, 200, 128, 2)
-    out = np.empty(100, np.uint16)
+def test_blocks_that_are_none_are_refused():
+    column = (np.arange(400) % 7).astype(np.uint16)
+    packed = [memoryview(pack_block(column[k : k + 100], 200)) for k in range(0, 400, 100)]
+    frame = b"".join(frame_of(packed, 800, 200, 2))
+    with pytest.raises(ValueError, match="2 bytes in blocks of 200, expected 2 and 128"):
+        Blocks(frame, 800, 128, 2)
+    damaged = frame[:-8] + b"x" * 8
+    with pytest.raises(ValueError, match="ZSTD"):
+        Blocks(damaged, 800, 200, 2).planes(0, 4)
     with pytest.raises(ValueError, match="rror"):
-        Blocks(frame[:-8] + b"x" * 8, 200, 200, 2).decode(0, 1, out)
+        Blocks(damaged, 800, 200, 2).values(3, np.empty(100, np.uint16))
+    cut = b"".join(frame_of([*packed[:3], packed[3][:-2]], 800, 200, 2))
+    with pytest.raises(ValueError, match="rror"):
+        Blocks(cut, 800, 200, 2).planes(0, 4)
