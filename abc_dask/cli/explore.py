@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,18 +65,13 @@ def explore(
     The page is served to this machine alone until Ctrl-C; with --static it is a folder that
     any web server can serve.
     """
-    from abc_dask.base.progress import Progress
     from abc_dask.explore.build import build_folder, refuse_existing
     from abc_dask.explore.server import static_lines
 
     if static is not None:
         place = Path(static).expanduser().absolute()
         refuse_existing(place, overwrite=options["overwrite"])
-    with Progress(None, "explore", unit="step", enabled=not is_quiet(), delay=2) as bar:
-
-        def tell(what: str, done: int, total: int) -> None:
-            bar.move(done, total, what)
-
+    with steps() as tell:
         contents = _contents(
             source,
             genes=list(genes) or None,
@@ -102,6 +99,15 @@ def explore(
         _serve(contents, port=options["port"], opens=not options["no_browser"])
 
 
+@contextlib.contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """Show the steps of making a page, after two seconds; yields what is told of each."""
+    from abc_dask.base.progress import Progress
+
+    with Progress(None, "explore", unit="step", enabled=not is_quiet(), delay=2) as bar:
+        yield lambda what, done, total: bar.move(done, total, what)
+
+
 def _contents(source: str, *, download_base: str | None, **choice: Any) -> Contents:
     if names_store(source):
         from abc_dask.explore.store_contents import store_contents
@@ -115,13 +121,10 @@ def _contents(source: str, *, download_base: str | None, **choice: Any) -> Conte
 
 
 def _serve(contents: Contents, *, port: int, opens: bool) -> None:
-    from abc_dask.base.progress import Progress
     from abc_dask.explore.server import Explorer
 
-    with Progress(None, "explore", unit="step", enabled=not is_quiet(), delay=2) as bar:
-        page = Explorer(
-            contents, port=port, progress=lambda what, done, total: bar.move(done, total, what)
-        )
+    with steps() as tell:
+        page = Explorer(contents, port=port, progress=tell)
     try:
         number = page.url.split(":")[2].partition("/")[0]
         echo(

@@ -93,16 +93,12 @@ def _markers(out: str, by: str) -> Markers:
 
 def _explore(view: View, folder: Path, download_base: str | None, *, overwrite: bool) -> None:
     """Write the explorer's folder of the page's genes, unless that of the same view is there."""
-    from abc_dask.base.progress import Progress
+    from abc_dask.cli.explore import steps
     from abc_dask.explore.build import build_folder, provenance_of_folder
     from abc_dask.explore.contents import view_contents
 
     contents = view_contents(view, download_base=download_base)
     if view.info["content"] and provenance_of_folder(folder) == contents.provenance:
         return
-    with Progress(None, "explore", unit="step", enabled=not is_quiet(), delay=2) as bar:
-
-        def tell(what: str, done: int, total: int) -> None:
-            bar.move(done, total, what)
-
+    with steps() as tell:
         build_folder(contents, folder, overwrite=overwrite, progress=tell)
