@@ -11,14 +11,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 import abc_dask
 from abc_dask import Atlas, Atlases, open_view
 from abc_dask.base.errors import GeneError, TableError, UsageError
-from abc_dask.cli import cli
 from abc_dask.release.manifest import Manifest
 from abc_dask.testing.layouts import LAYOUTS, write_layout
+from tests.command_line import run_cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")
 
@@ -302,15 +301,13 @@ def test_a_manifest_is_read_once(base, monkeypatch):
     for more in ([], ["--metadata", "Zhuang-ABCA-1"]):
         read.clear()
         command = ["matrices", "--download-base", str(base), *more]
-        assert CliRunner().invoke(cli, command).exit_code == 0
+        run_cli(*command)
         assert len(read) == 1
 
 
 def test_commands_list_all_atlases_of_a_release(base, tmp_path):
     def printed(*words, code=0):
-        result = CliRunner().invoke(cli, [*words, "--download-base", str(folder)])
-        assert result.exit_code == code, result.output
-        return result
+        return run_cli(*words, "--download-base", folder, code=code)
 
     folder = base
     listed = printed("matrices").stdout.splitlines()

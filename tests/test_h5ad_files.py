@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
 from abc_dask.base.errors import MissingFileError, ReleaseError, UsageError
-from abc_dask.cli import cli
 from abc_dask.testing.old_h5ad import write_old_h5ad
+from tests.command_line import run_cli
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata"),
@@ -279,9 +278,7 @@ def test_what_is_no_file(tmp_path):
 
 
 def run(*arguments):
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
+    return run_cli(*arguments).output
 
 
 def test_commands(tmp_path):
@@ -308,5 +305,4 @@ def test_commands(tmp_path):
         tmp_path / "t.zarr",
     )
     for wrong in ([], [*h5ad, "--download-base", tmp_path], [*h5ad, "--release", "x"]):
-        result = CliRunner().invoke(cli, ["matrices", *map(str, wrong)])
-        assert result.exit_code == 2, result.output
+        run_cli("matrices", *wrong, code=2)

@@ -9,14 +9,13 @@ import threading
 
 import dask.config
 import pytest
-from click.testing import CliRunner
 
 from abc_dask.acquire.fetch import fetch
 from abc_dask.base.errors import AbcDaskError, DownloadError, UsageError
-from abc_dask.cli import cli
 from abc_dask.net.settings import HttpSettings
 from tests import http_server as hs
 from tests.acquire.worlds import HASTY, KIB, MATRIX, TABLE, finals, quick
+from tests.command_line import run_cli
 from tests.small_release import content_of, manifest_json, names_under, release_of
 from tests.waiting import wait_until
 
@@ -186,8 +185,7 @@ def test_a_password_is_sent_to_its_server_and_shown_nowhere(server, world, tmp_p
     server.files["releases/20250531/manifest.json"] = manifest_json(server.files)
     with dask.config.set({"abc-dask.base-url": with_login(server.url)}):
         for words in (["fetch", "WMB-10X"], ["check"], ["releases"]):
-            result = CliRunner().invoke(cli, [*words, "--download-base", str(tmp_path / "new")])
-            assert result.exit_code == 0, result.output
+            result = run_cli(*words, "--download-base", tmp_path / "new")
             assert_secret(result.output)
     for name in names_under(tmp_path):
         if (tmp_path / name).is_file():

@@ -10,14 +10,13 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from abc_dask import open_store
 from abc_dask.analysis.precompute import precompute
 from abc_dask.base.errors import UsageError, ViewError
-from abc_dask.cli import cli
 from abc_dask.run.mapper_export import export_for_mapper
 from tests.analysis.stores import here, store_of
+from tests.command_line import run_cli
 
 LEVELS = ["class", "subclass", "cluster"]
 
@@ -48,10 +47,7 @@ def store(tmp_path_factory):
 
 def test_every_number(store, tmp_path):
     path = tmp_path / "stats.h5"
-    done = CliRunner().invoke(
-        cli, ["store", "export", store.name, str(path), "--format", "cell-type-mapper"]
-    )
-    assert done.exit_code == 0, done.output
+    done = run_cli("store", "export", store.name, path, "--format", "cell-type-mapper")
     assert "6 clusters, 4 genes; 1 gene that some cells lack left out" in done.output
     with h5py.File(path) as file:
         texts = {

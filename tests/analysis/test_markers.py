@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.stats
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
@@ -15,8 +14,8 @@ from statsmodels.stats.multitest import multipletests
 from abc_dask.analysis.cell_lists import read_lists
 from abc_dask.analysis.markers import adjusted, find_markers
 from abc_dask.base.errors import GeneError, UsageError
-from abc_dask.cli import cli
 from tests.analysis.stores import here, store_of
+from tests.command_line import run_cli
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*:DeprecationWarning",
@@ -281,8 +280,7 @@ def test_the_command_compares_two_lists(plain_store, tmp_path):
     out = tmp_path / "m.csv"
     command = ["markers", plain_store.name, "--cells-from", str(tmp_path / "a.csv")]
     command += ["--versus-cells", str(tmp_path / "b.csv"), "--method", "t", "-o", str(out)]
-    done = CliRunner().invoke(cli, command)
-    assert done.exit_code == 0, done.output
+    done = run_cli(*command)
     assert f"missing  {len(labels) - 150:,} cells in no list" in done.output
     values = np.stack([plain_store.values(g) for g in range(3)]).astype("f8")
     expected = scipy.stats.ttest_ind(

@@ -22,6 +22,7 @@ from abc_dask.analysis.report import write_report
 from abc_dask.cli import cli
 from abc_dask.disk.files import temporary_name
 from abc_dask.release.coordinates import SECTION
+from tests.command_line import run_cli
 from tests.descriptions import edit
 from tests.explore import browser
 from tests.spatial import write_spatial
@@ -79,8 +80,7 @@ def view(plain_atlas, tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(view, tmp_path_factory):
     place = tmp_path_factory.mktemp("page") / "report.html"
-    done = CliRunner().invoke(cli, ["report", str(view.path), "-o", str(place)])
-    assert done.exit_code == 0, done.output
+    run_cli("report", view.path, "-o", place)
     return Page(place.read_text("utf-8"))
 
 
@@ -216,8 +216,7 @@ def test_what_a_killed_run_left_half_made_is_removed(view, tmp_path, name, words
         path.write_bytes(b"half")
     for path in (old, others):
         os.utime(path, (0, 0))
-    done = CliRunner().invoke(cli, [*words, str(view.path), "--output", str(place)])
-    assert done.exit_code == 0, done.output
+    run_cli(*words, view.path, "--output", place)
     assert {p.name for p in tmp_path.iterdir()} == {name, young.name, others.name}
 
 
@@ -271,8 +270,7 @@ def test_markers_of_a_store_and_a_link_to_the_explorer(plain_atlas, view, tmp_pa
     built = Atlas(plain_atlas.download_base).build_store(store, annotate=["class", "x", "y"])
     words = ["--genes", "Tac2", "--markers", "class", "--explorer", tmp_path / "page", "--by"]
     words = ["report", store, *words, "class", "-o", tmp_path / "m.html"]
-    done = CliRunner().invoke(cli, list(map(str, words)))
-    assert done.exit_code == 0, done.output
+    run_cli(*words)
     found = Page((tmp_path / "m.html").read_text("utf-8"))
     (table,) = [t for t in found.tables if t[0][0] == "group"]
     expected = built.markers("class", method="t", missing="drop").to_pandas(top=5)
@@ -292,14 +290,12 @@ def test_the_explorer_of_the_same_view_is_kept(view, tmp_path):
     words += ["--overwrite", "--explorer", tmp_path / "page"]
     made = []
     for _ in range(2):
-        done = CliRunner().invoke(cli, list(map(str, words)))
-        assert done.exit_code == 0, done.output
+        done = run_cli(*words)
         made.append((tmp_path / "page").stat().st_ino)
     assert made[0] == made[1]
     other = tmp_path / "other"
     other.mkdir()
     (other / "mine").write_text("mine")
     words[-1] = other
-    done = CliRunner().invoke(cli, list(map(str, words)))
-    assert done.exit_code == 2
+    done = run_cli(*words, code=2)
     assert "is not an explorer's folder" in done.stderr

@@ -9,7 +9,6 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +16,8 @@ from abc_dask import Atlas, open_view
 from abc_dask.analysis.moments import Members, Moments
 from abc_dask.analysis.summary import STATISTICS, summarize
 from abc_dask.base.errors import UsageError, ViewError
-from abc_dask.cli import cli
 from abc_dask.release.annotation import Annotation
+from tests.command_line import run_cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")
 GENES = ["Slc17a7", "Slc32a1", "Tac2"]
@@ -181,24 +180,21 @@ def test_refusals(view):
 
 def test_command_line(view, frame, tmp_path):
     command = ["summarize", str(view.path), "--by", "neurotransmitter", "--statistics"]
-    run = CliRunner().invoke
     for suffix, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet)):
         out = tmp_path / f"t{suffix}"
-        done = run(cli, [*command, "mean,fraction", "--output", str(out)])
-        assert done.exit_code == 0, done.output
+        done = run_cli(*command, "mean,fraction", "--output", out)
         table = read(out)
         assert list(table.columns) == ["neurotransmitter", "cells", "statistic", *GENES]
         mean = table[table["statistic"] == "mean"].set_index("neurotransmitter")
         expected = oracle(frame, ["neurotransmitter"], "mean", "group")
         np.testing.assert_allclose(mean[GENES].to_numpy(), expected.to_numpy(), rtol=1e-12)
-        again = run(cli, [*command, "mean", "--output", str(out)])
-        assert again.exit_code == 2
+        again = run_cli(*command, "mean", "--output", out, code=2)
         assert "exists; pass --overwrite" in again.stderr
     lacking = int(frame["neurotransmitter"].isna().sum())
     assert f"missing  {lacking} cells without neurotransmitter: the group (missing)" in done.output
-    dropped = run(cli, [*command, "mean", "--missing", "drop"])
+    dropped = run_cli(*command, "mean", "--missing", "drop")
     assert f"{lacking} cells without neurotransmitter: left out" in dropped.output
-    record = json.loads(run(cli, [*command, "median", "--json"]).stdout)
+    record = json.loads(run_cli(*command, "median", "--json").stdout)
     assert record["cells_missing"] == lacking
     assert record["groups"][-1]["neurotransmitter"] is None
     for options, message in [
@@ -206,16 +202,14 @@ def test_command_line(view, frame, tmp_path):
         (["mean", "--output", str(tmp_path / "t.txt")], "its suffix may be: .csv, .parquet"),
         (["mean", "--where", "open('f')"], "a call is not allowed"),
     ]:
-        bad = run(cli, [*command, *options])
-        assert bad.exit_code == 2
+        bad = run_cli(*command, *options, code=2)
         assert message in bad.stderr
         assert len(bad.stderr.splitlines()) == 1
 
 
 def test_an_unfinished_view_is_refused(tmp_path):
     (tmp_path / "v.parquet.partial").mkdir()
-    done = CliRunner().invoke(cli, ["summarize", str(tmp_path / "v.parquet"), "--by", "class"])
-    assert done.exit_code == 1
+    done = run_cli("summarize", tmp_path / "v.parquet", "--by", "class", code=1)
     assert "an unfinished one lies in" in done.stderr
     with pytest.raises(ViewError, match="not a finished view"):
         open_view(tmp_path / "v.parquet")
@@ -232,7 +226,6 @@ def test_published_tables_from_the_command_line(real_extract, shared_data, tmp_p
     extract = ["extract", *genes, *place, *by, "-o", out[0]]
     wish = ["--by", "parcellation_structure", "--statistics", statistic]
     for command in (extract, ["summarize", out[0], *wish, "-o", out[1]]):
-        done = CliRunner().invoke(cli, command)
-        assert done.exit_code == 0, done.output
+        run_cli(*command)
     got = pd.read_csv(out[1], index_col=0).loc[published.index, genes]
     np.testing.assert_allclose(got.to_numpy(), published.to_numpy(), rtol=0, atol=1e-12)

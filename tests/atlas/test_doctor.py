@@ -8,13 +8,12 @@ from types import SimpleNamespace
 
 import dask
 import pytest
-from click.testing import CliRunner
 
 from abc_dask.atlas import doctor
 from abc_dask.base.errors import DownloadError
-from abc_dask.cli import cli
 from abc_dask.run import rates
 from abc_dask.run.rates import kept_rate
+from tests.command_line import run_cli
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +34,7 @@ def findings(*output, **options) -> dict[str, doctor.Finding]:
 
 
 def test_a_machine_that_is_fit(tmp_path):
-    done = CliRunner().invoke(cli, ["doctor", str(tmp_path / "v.parquet"), "--json"])
-    assert done.exit_code == 0, done.output
+    done = run_cli("doctor", tmp_path / "v.parquet", "--json")
     told = {one["name"]: one for one in json.loads(done.stdout)}
     assert not any(one["is_needed"] for one in told.values())
     for name in ("abc_dask", "Python", "libraries", "cores", "memory", "cache", "output"):
@@ -62,8 +60,7 @@ def test_libraries_that_are_absent_or_too_old(monkeypatch):
     assert "'h5py>=" in found["libraries"].advice
     assert not found["plot"].is_needed
     assert "'matplotlib>=" in found["plot"].advice
-    done = CliRunner().invoke(cli, ["doctor"])
-    assert done.exit_code == 1
+    done = run_cli("doctor", code=1)
     assert "wrong libraries    2 libraries absent or too old; pip install '" in done.stdout
     assert "note  plot" in done.stdout
     assert "ok    jobqueue" in done.stdout

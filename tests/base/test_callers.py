@@ -9,7 +9,6 @@ import re
 
 import click
 import pytest
-from click.testing import CliRunner
 
 import abc_dask
 from abc_dask import Atlas, GeneStore, View
@@ -20,6 +19,7 @@ from abc_dask.base.callers import PYTHON, command_line, in_words_of_caller
 from abc_dask.cli import cli
 from abc_dask.run.cluster.connect import ClusterOptions
 from abc_dask.run.job_array import extract_part
+from tests.command_line import run_cli
 from tests.test_layers import MODULES
 
 # Of commands that messages spell out, and of other programs.
@@ -109,6 +109,5 @@ def test_both_callers_of_one_mistake(plain_atlas, tmp_path):
     ):
         abc_dask.Atlas(base).plan(["Tac2"], where="x > 1e9")
     argv = ["extract", "Tac2", "--download-base", base, "--where", "x > 1e9"]
-    done = CliRunner().invoke(cli, [*argv, "-o", str(tmp_path / "v")])
-    assert done.exit_code == 2
+    done = run_cli(*argv, "-o", tmp_path / "v", code=2)
     assert "fits --where 'x > 1e9'" in done.stderr

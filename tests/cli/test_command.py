@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import abc_dask
 from abc_dask.cli import _in_one_line, cli
 from abc_dask.testing import write_atlas
+from tests.command_line import run_cli
 
 ROOT = str(Path(abc_dask.__file__).parents[1])
 
@@ -44,8 +45,7 @@ def test_an_option_that_may_stand_once_is_refused_twice(command, path):
     assert options
     for option in options:
         once = [option.opts[0], *value_of(option)]
-        result = CliRunner().invoke(cli, [*path, *once, *once])
-        assert result.exit_code == 2
+        result = run_cli(*path, *once, *once, code=2)
         assert "is given twice; give it once" in result.stderr, (option.opts, result.stderr)
     for option in command.params:
         if isinstance(option, click.Option) and option.multiple:
@@ -110,7 +110,7 @@ def test_streams_that_fail_change_nothing_that_is_made(kind, atlas, tmp_path):
     assert b"Traceback" not in (done.stderr or b"")
     if kind == "stdout full":
         assert b"could not be printed: No space left on device" in done.stderr
-    assert CliRunner().invoke(cli, ["view", "verify", str(output)]).exit_code == 0
+    run_cli("view", "verify", output)
     assert not list(tmp_path.glob("*.partial"))
 
 

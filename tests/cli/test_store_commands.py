@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
-from click.testing import CliRunner
 
 from abc_dask import open_store
 from abc_dask.analysis import gene_tasks
 from abc_dask.base.errors import UsageError
-from abc_dask.cli import cli
 from tests.analysis.stores import store_of
+from tests.command_line import run_cli
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore::RuntimeWarning:scanpy"
@@ -52,13 +51,7 @@ def store(tmp_path_factory, table, terms):
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def call(*words, code=0):
-        result = CliRunner().invoke(cli, [str(word) for word in words])
-        assert result.exit_code == code, result.output
-        return result
-
-    return call
+    return run_cli
 
 
 def test_summarize_writes_every_format(run, store, table, terms):

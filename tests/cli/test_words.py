@@ -19,6 +19,7 @@ from abc_dask import Atlas, open_view
 from abc_dask.cli import cli
 from abc_dask.cli.options import limits, names_argument, names_option
 from abc_dask.testing import write_atlas
+from tests.command_line import run_cli
 
 ROOT = str(Path(abc_dask.__file__).parents[1])
 
@@ -39,13 +40,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def run(place, monkeypatch):
     monkeypatch.chdir(place)
-
-    def run(*words, code=0):
-        result = CliRunner().invoke(cli, [str(word) for word in words])
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return run_cli
 
 
 # --- where defaults are from ---------------------------------------------------------------

@@ -8,21 +8,19 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from abc_dask.base.errors import UsageError, ViewError
-from abc_dask.cli import cli
 from abc_dask.explore import build
 from abc_dask.explore.build import build_folder
 from abc_dask.explore.contents import Gene, find_genes, view_contents
+from tests.command_line import run_cli
 from tests.explore.conftest import GENES
 
 
 @pytest.fixture(scope="module")
 def folder(shown_view, tmp_path_factory):
     place = tmp_path_factory.mktemp("static") / "page"
-    done = CliRunner().invoke(cli, ["explore", str(shown_view.path), "--static", str(place)])
-    assert done.exit_code == 0, done.output
+    done = run_cli("explore", shown_view.path, "--static", place)
     assert "python -m http.server --bind 127.0.0.1" in done.output
     return place
 

@@ -19,6 +19,7 @@ from abc_dask.explore import marker_runs
 from abc_dask.explore.server import Explorer
 from abc_dask.explore.store_contents import store_contents
 from abc_dask.store.gene_store import open_store
+from tests.command_line import run_cli
 from tests.store_builder import build
 
 N_CELLS, N_GENES = 300, 70
@@ -108,8 +109,7 @@ def test_numbers_are_those_of_the_command(store, served, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     program, *words = shlex.split(said["command"])
     assert program == "abc-dask"
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
+    run_cli(*words)
     assert (tmp_path / "markers.csv").read_bytes() == table
     frame = pd.read_csv(io.BytesIO(table))
     assert [row["id"] for row in said["higher"]] == frame["names"][frame["scores"] > 0].tolist()

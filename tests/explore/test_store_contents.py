@@ -9,14 +9,13 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from abc_dask.base.errors import UsageError
-from abc_dask.cli import cli
 from abc_dask.explore import show
 from abc_dask.explore.server import Explorer
 from abc_dask.explore.store_contents import store_contents
 from abc_dask.store.gene_store import open_store
+from tests.command_line import run_cli
 from tests.http_server import Server
 from tests.store_builder import build, table_of
 
@@ -95,8 +94,7 @@ def test_the_table_in_the_browser_is_that_of_the_store(clean, built, files):
 def test_the_command_writes_all_genes(built, files, tmp_path):
     place = tmp_path / "page"
     command = ["explore", str(built.path), "--static", str(place), "--all-genes", "--no-exact"]
-    done = CliRunner().invoke(cli, command)
-    assert done.exit_code == 0, done.output
+    run_cli(*command)
     assert len(list((place / "genes").iterdir())) == len(built.genes)
     meta = json.loads((place / "meta.json").read_bytes())
     assert (meta["genes"], meta["exact"]) == (len(built.genes), False)
@@ -114,8 +112,7 @@ def test_the_command_takes_an_address(built, tmp_path):
         for store in (built.path, f"{server.url}s.zarr"):
             place = tmp_path / str(len(pages))
             words = ["explore", str(store), "--static", str(place), "--genes", built.genes[5]]
-            done = CliRunner().invoke(cli, words)
-            assert done.exit_code == 0, done.output
+            run_cli(*words)
             pages.append([(place / name).read_bytes() for name in ("xy.bin", "genes/0.bin")])
     assert pages[0] == pages[1]
 

@@ -6,15 +6,14 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_view
 from abc_dask.base.errors import MissingFileError, TableError, UsageError
-from abc_dask.cli import cli
 from abc_dask.matrix.kernels import wanted_pieces
 from abc_dask.testing import Quirks, write_atlas
+from tests.command_line import run_cli
 from tests.oracle import assert_same, expected_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")
@@ -205,13 +204,11 @@ def test_command_line(plain_atlas, tmp_path):
     out = tmp_path / "v.parquet"
     base = ["extract", *GENES, "--download-base", str(plain_atlas.download_base)]
     options = ["--annotate", "class, x", "--annotate", "y", "--where", WHERE, "-o", str(out)]
-    done = CliRunner().invoke(cli, [*base, *options])
-    assert done.exit_code == 0, done.output
+    done = run_cli(*base, *options)
     assert WHERE in done.output
     assert "class: " in done.output
     assert list(pd.read_parquet(out).columns)[:6] == [*GENES, "class", "x", "y"]
-    bad = CliRunner().invoke(cli, [*base, "--where", "exec('1')", "-o", str(tmp_path / "w")])
-    assert bad.exit_code == 2
+    bad = run_cli(*base, "--where", "exec('1')", "-o", tmp_path / "w", code=2)
     assert "a call is not allowed" in bad.stderr
     assert len(bad.stderr.splitlines()) == 1
 
@@ -231,14 +228,10 @@ def test_lists_on_the_command_line(plain_atlas, table, tmp_path):
         str(cells),
     ]
     out = tmp_path / "v.parquet"
-    bad = CliRunner().invoke(cli, ["extract", *base, *lists, "-o", str(out)])
-    assert bad.exit_code == 2
+    bad = run_cli("extract", *base, *lists, "-o", out, code=2)
     assert "gene 'Nope1' is unknown" in bad.stderr
     assert len(bad.stderr.splitlines()) == 1
-    done = CliRunner().invoke(
-        cli, ["extract", *base[:-1], *lists, "--skip-unknown", "-o", str(out)]
-    )
-    assert done.exit_code == 0, done.output
+    done = run_cli("extract", *base[:-1], *lists, "--skip-unknown", "-o", out)
     for told in (
         "TAC2 as Tac2",
         "1 unknown name: Nope1",
@@ -252,13 +245,7 @@ def test_lists_on_the_command_line(plain_atlas, table, tmp_path):
     listed = view.info["gene_list"]
     assert (listed["names_unknown"], listed["read_as"]) == (["Nope1"], {"TAC2": "Tac2"})
     some = tmp_path / "some.h5ad"
-    made = CliRunner().invoke(cli, ["cells", *base[:-1], *lists, "--skip-unknown", "-o", str(some)])
-    assert made.exit_code == 0, made.output
+    made = run_cli("cells", *base[:-1], *lists, "--skip-unknown", "-o", some)
     assert "TAC2 as Tac2" in made.output
     assert anndata.read_h5ad(some).shape == (7, 2)
-    piped = CliRunner().invoke(
-        cli,
-        ["extract", *base, "--genes-file", "-", "-o", str(tmp_path / "p")],
-        input="Tac2, Slc17a7",
-    )
-    assert piped.exit_code == 0, piped.output
+    run_cli("extract", *base, "--genes-file", "-", "-o", tmp_path / "p", input="Tac2, Slc17a7")

@@ -9,12 +9,11 @@ import warnings
 import dask
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
 from abc_dask.base.errors import GeneError, StoreError, UsageError
-from abc_dask.cli import cli
 from abc_dask.testing import REFERENCE_GENES, write_atlas
+from tests.command_line import run_cli
 
 GENES = list(REFERENCE_GENES[:4])
 ANNOTATE = ["class", "x", "y"]
@@ -117,8 +116,7 @@ def test_the_setting(plain_atlas, other, store, tmp_path):
             made = Atlas(other).extract(["Tac2"], tmp_path / "w.parquet")
         assert "store" not in made.info
         words = ["extract", "Tac2", "--download-base", str(plain_atlas.download_base)]
-        done = CliRunner().invoke(cli, [*words, "-o", str(tmp_path / "x.parquet")])
-        assert done.exit_code == 0, done.stderr
+        run_cli(*words, "-o", tmp_path / "x.parquet")
         assert open_view(tmp_path / "x.parquet").info["store"]["sha256"] == store.digest
     with dask.config.set({"abc-dask.store": 7}), pytest.raises(UsageError, match=r"abc-dask.store"):
         Atlas(plain_atlas.download_base).expression(["Tac2"])

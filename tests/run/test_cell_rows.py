@@ -7,12 +7,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from abc_dask import Atlas
 from abc_dask.base.errors import MissingFileError, ReleaseError, TableError, UsageError, ViewError
-from abc_dask.cli import cli
 from abc_dask.run import cell_rows
+from tests.command_line import run_cli
 
 COLUMNS = ["class", "neurotransmitter", "x", "donor_sex"]
 
@@ -121,9 +120,7 @@ def test_conditions_name_near_terms(atlas):
 
 
 def run(*arguments):
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
+    return run_cli(*arguments).output
 
 
 def test_commands(plain_atlas, published, tmp_path):
@@ -142,7 +139,7 @@ def test_commands(plain_atlas, published, tmp_path):
     assert f"{len(published):,} cells" in run("table", "class,x", *base, "-o", output)
     assert pd.read_parquet(output).columns.tolist() == ["cell_label", "class", "x"]
     for wrong in (["class"], [], ["class", "--count-by", "x"]):
-        assert CliRunner().invoke(cli, ["table", *wrong, *map(str, base)]).exit_code == 2
+        run_cli("table", *wrong, *base, code=2)
 
 
 def test_a_joined_file_is_found_again_by_its_views(plain_atlas, published, tmp_path):

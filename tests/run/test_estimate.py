@@ -17,6 +17,7 @@ from abc_dask.cli import cli
 from abc_dask.run import rates, room
 from abc_dask.run.rates import Rate, keep_rate, kept_rate
 from abc_dask.run.room import Room
+from tests.command_line import run_cli
 
 GENES = ["Tac2", "Slc17a7"]
 
@@ -89,8 +90,7 @@ def test_what_is_missing_is_told(plain_atlas, tmp_path):
     assert (found.n_genes, found.n_matrices) == (2, whole.n_matrices)
     next(base.rglob("cell_metadata.csv")).unlink()
     argv = ["extract", *GENES, "--download-base", str(base), "-o", str(tmp_path / "v.parquet")]
-    done = CliRunner().invoke(cli, [*argv, "--dry-run", "--json"])
-    assert done.exit_code == 0, done.stderr
+    done = run_cli(*argv, "--dry-run", "--json")
     told = json.loads(done.stdout)
     assert [Path(name).name for name in told["missing"]] == ["cell_metadata.csv"]
     assert told["n_cells"] == 0
@@ -103,8 +103,7 @@ def test_what_is_missing_is_told(plain_atlas, tmp_path):
 
 def test_cells_in_a_dry_run(plain_atlas, tmp_path):
     argv = ["cells", "--where", "x > 0", "--download-base", str(plain_atlas.download_base)]
-    done = CliRunner().invoke(cli, [*argv, "-o", str(tmp_path / "s.zarr"), "--dry-run"])
-    assert done.exit_code == 0, done.stderr
+    done = run_cli(*argv, "-o", tmp_path / "s.zarr", "--dry-run")
     assert "genes    400" in done.stdout
     assert not list(tmp_path.iterdir())
 

@@ -6,12 +6,11 @@ import re
 
 import dask.config
 import pytest
-from click.testing import CliRunner
 
 from abc_dask import Atlas
-from abc_dask.cli import cli
 from abc_dask.testing.layouts import write_layout
 from tests import http_server as hs
+from tests.command_line import run_cli
 from tests.oracle import assert_same
 from tests.small_release import contents_under
 
@@ -54,8 +53,7 @@ def test_from_nothing(base, server, tmp_path, metadata, columns, where):
 def test_fetch_for_brings_what_joins_need(base, server, tmp_path, metadata, columns, where):
     folder = tmp_path / "base"
     words = ["fetch", "--for", metadata, "--download-base", str(folder)]
-    result = CliRunner().invoke(cli, words)
-    assert result.exit_code == 0, result.output
+    run_cli(*words)
     options = {"annotate": columns, "where": where}
     got, want = (
         Atlas(one, metadata=metadata).expression(["Slc17a7"], **options).compute()
@@ -75,8 +73,7 @@ def test_fetch_for_brings_what_joins_need(base, server, tmp_path, metadata, colu
 def test_a_misspelt_column_brings_no_table_of_cells(server, tmp_path, metadata, column, near):
     words = ["extract", "Slc17a7", "--fetch", "--metadata", metadata, "--annotate", column]
     words += ["--download-base", str(tmp_path / "base"), "-o", str(tmp_path / "v")]
-    result = CliRunner().invoke(cli, words)
-    assert result.exit_code == 2
+    result = run_cli(*words, code=2)
     assert f"no column '{column}' in the tables of cells; nearest: {near}" in result.stderr
     of_terms = "term|value_sets|membership"
     for path in (tmp_path / "base").rglob("*.csv"):

@@ -22,6 +22,7 @@ from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.testing import Quirks, write_atlas
 from abc_dask.views.staging import Staging
 from tests import http_server as hs
+from tests.command_line import run_cli
 from tests.small_release import contents_under
 from tests.waiting import PATIENCE, wait_until
 
@@ -226,12 +227,10 @@ def test_refusals(server, tmp_path):
     with pytest.raises(StoreError, match="layout 'flat'"):
         atlas.build_store(tmp_path / "s.zarr", fetch=True, layout="flat")
     words = ["store", "build", str(tmp_path / "s.zarr"), "--download-base", str(tmp_path / "base")]
-    result = CliRunner().invoke(cli, [*words, "--discard"])
-    assert result.exit_code == 2
+    result = run_cli(*words, "--discard", code=2)
     assert "--discard removes what --fetch fetched" in result.stderr
     with dask.config.set({"abc-dask.download.ask-above": "1 kB"}):
-        result = CliRunner().invoke(cli, [*words, "--fetch"])
-        assert result.exit_code == 2
+        result = run_cli(*words, "--fetch", code=2)
         assert "more than 1.0 kB need --yes" in result.stderr
         assert not list((tmp_path / "base").rglob("*.h5ad"))
         assert not list(tmp_path.glob("s.zarr*"))

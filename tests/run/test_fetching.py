@@ -12,18 +12,17 @@ import threading
 import dask.config
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
 from abc_dask.acquire.fetch import fetch
 from abc_dask.base.errors import DownloadError, GeneError, UsageError, ViewError
-from abc_dask.cli import cli
 from abc_dask.disk.files import remove
 from abc_dask.release.release import Release
 from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.testing import REFERENCE_GENES, Quirks, write_atlas
 from abc_dask.views.staging import MATRICES, Staging
 from tests import http_server as hs
+from tests.command_line import run_cli
 from tests.oracle import assert_same, expected_table
 from tests.small_release import contents_under
 from tests.waiting import PATIENCE, wait_until
@@ -233,16 +232,13 @@ def test_refusals(server, plain_atlas, tmp_path, served):
         atlas.extract(["Tca2"], tmp_path / "v", fetch=True)
     options = ["extract", "Tac2", "--download-base", str(tmp_path / "base")]
     options += ["--output", str(tmp_path / "v")]
-    result = CliRunner().invoke(cli, [*options, "--discard"])
-    assert result.exit_code == 2
+    result = run_cli(*options, "--discard", code=2)
     assert "--discard removes what --fetch fetched" in result.stderr
     with dask.config.set({"abc-dask.download.ask-above": "1 kB"}):
-        result = CliRunner().invoke(cli, [*options, "--fetch"])
-        assert result.exit_code == 2
+        result = run_cli(*options, "--fetch", code=2)
         assert "more than 1.0 kB need --yes" in result.stderr
         assert not list((tmp_path / "base").rglob("*.h5ad"))
-        result = CliRunner().invoke(cli, [*options, "--fetch", "--yes"])
-        assert result.exit_code == 0, result.stderr
+        result = run_cli(*options, "--fetch", "--yes")
     assert "cells" in result.output
 
 
@@ -286,8 +282,7 @@ def test_a_wrong_file_is_kept_as_damaged(server, plain_atlas, matrices, tmp_path
         path.write_bytes(wrong[name])
     words = ["extract", "Tac2", "--download-base", tmp_path / "base", "-o", tmp_path / "v"]
     words += ["--fetch", "--quiet"] + ["--discard"] * discard
-    result = CliRunner().invoke(cli, [str(word) for word in words])
-    assert result.exit_code == 0, result.output
+    run_cli(*words)
     assert_same(open_view(tmp_path / "v").to_pandas(), expected_table(plain_atlas, ["Tac2"]))
     for name, content in wrong.items():
         path = tmp_path / "base" / name

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 
-import click.testing
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_view
 from abc_dask.base.errors import CacheError, DamagedFileError, UsageError, ViewError
-from abc_dask.cli import cli
 from abc_dask.plan.plan import plan_from_json, plan_to_json
 from abc_dask.run.job_array import extract_part, finalize, read_plan, write_plan
 from abc_dask.run.part import trusted_receipts
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 from abc_dask.views.staging import Staging
+from tests.command_line import make_in_two_shares
 from tests.oracle import assert_same, expected_table
 
 GENES = ["Tac2", "Slc17a7"]
@@ -191,17 +189,8 @@ def test_shares_run_together_but_not_with_a_commit(planned):
 
 
 def test_command_line(plain_atlas, tmp_path):
-    run = click.testing.CliRunner()
-    output = str(tmp_path / "v.csv")
-    words = ["extract", *GENES, "--download-base", str(plain_atlas.download_base), "-o", output]
-    done = run.invoke(cli, [*words, "--block-size", str(SIZE), "--plan-only"])
-    assert done.exit_code == 0, done.output
-    n = int(re.match(r"(\d+) blocks, \1 to do: abc-dask extract-part", done.output)[1])
-    for index in range(2):
-        done = run.invoke(cli, ["extract-part", output, "--index", str(index), "--of", "2"])
-        assert done.exit_code == 0, done.output
-    assert f"share 1 of 2: {n // 2} blocks made, 0 were there" in done.output
-    done = run.invoke(cli, ["finalize", output])
-    assert done.exit_code == 0, done.output
+    output = tmp_path / "v.csv"
+    words = ["extract", *GENES, "--download-base", plain_atlas.download_base, "-o", output]
+    done = make_in_two_shares(output, *words, "--block-size", SIZE)
     assert "content" in done.output
     assert_same(open_view(output).to_pandas(), expected_table(plain_atlas, GENES))

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from abc_dask import Atlas
 from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.cli import cli
+from tests.command_line import run_cli
 
 GENES = ["Tac2", "Slc17a7"]
 OTHERS = "exists; pass overwrite=True to replace it"
@@ -162,10 +163,8 @@ def test_genes_of_a_store_that_are_there(atlas, tmp_path):
     atlas.build_store(store)
     argv = ["extract", *GENES, "--store", store, "-o", str(tmp_path / "v.parquet")]
     for _ in range(2):
-        done = CliRunner().invoke(cli, argv)
-        assert done.exit_code == 0, done.stderr
-    done = CliRunner().invoke(cli, ["extract", GENES[0], *argv[3:]])
-    assert done.exit_code == 2
+        done = run_cli(*argv)
+    done = run_cli("extract", GENES[0], *argv[3:], code=2)
     assert "exists; pass --overwrite" in done.stderr
 
 
@@ -190,8 +189,7 @@ def test_commands_say_so(plain_atlas, tmp_path):
     assert first.exit_code == again.exit_code == 0
     assert "is there, made on 20" in again.stderr
     assert again.stdout == first.stdout, "the counts are those of the run that made it"
-    other = CliRunner().invoke(cli, ["extract", "Tac2", *base, "-o", out])
-    assert other.exit_code == 2
+    other = run_cli("extract", "Tac2", *base, "-o", out, code=2)
     assert "pass --overwrite to replace it" in other.stderr
     shown = CliRunner().invoke(cli, ["extract", *GENES, *base, "-o", out, "--dry-run"])
     assert "is there already, made for the same request" in shown.stdout

@@ -8,14 +8,13 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from abc_dask import Atlas, open_store
 from abc_dask.base.errors import StoreError, UsageError, ViewError
-from abc_dask.cli import cli
 from abc_dask.run import store_tasks
 from abc_dask.run.store_work import CELL_ROW
 from abc_dask.testing import REFERENCE_GENES, write_atlas
+from tests.command_line import run_cli
 
 
 @pytest.fixture(scope="module")
@@ -157,14 +156,13 @@ def test_a_store_is_replaced_only_when_told(atlas, tmp_path):
 
 
 def test_commands(plain_atlas, tmp_path):
-    run = CliRunner()
-    output = str(tmp_path / "s.zarr")
-    base = ["--download-base", str(plain_atlas.download_base)]
-    done = run.invoke(cli, ["store", "build", output, *base, "--annotate", "class", "--quiet"])
-    assert (done.exit_code, done.output) == (0, "")
-    shown = run.invoke(cli, ["store", "info", output])
+    output = tmp_path / "s.zarr"
+    base = ["--download-base", plain_atlas.download_base]
+    done = run_cli("store", "build", output, *base, "--annotate", "class", "--quiet")
+    assert done.output == ""
+    shown = run_cli("store", "info", output)
     assert f"cells    {plain_atlas.n_cells:,} in 4 feature matrices" in shown.output
     assert "columns  class" in shown.output
-    told = json.loads(run.invoke(cli, ["store", "info", output, "--json"]).output)
+    told = json.loads(run_cli("store", "info", output, "--json").output)
     assert told["n_cells"] == plain_atlas.n_cells
     assert told["bytes"] > 0

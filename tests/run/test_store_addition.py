@@ -17,6 +17,7 @@ from abc_dask.cli import cli
 from abc_dask.run.job_array import extract_part, finalize
 from abc_dask.run.store_array import write_store_plan
 from abc_dask.testing import Quirks, write_atlas
+from tests.command_line import run_cli
 
 LABELS = ["WMB-10Xv2-TH", "WMB-10Xv3-CB", "WMB-10Xv3-MB"]
 QUIRKS = Quirks(
@@ -155,10 +156,9 @@ def test_a_damaged_store_is_not_added_to(releases, tmp_path):
 def test_command(releases, tmp_path):
     words = ["--download-base", str(releases / "old"), "--block-cells", "128", "--quiet"]
     old, made = str(tmp_path / "old.zarr"), str(tmp_path / "made.zarr")
-    assert CliRunner().invoke(cli, ["store", "build", old, *words]).exit_code == 0
+    run_cli("store", "build", old, *words)
     words = ["store", "build", made, "--download-base", str(releases / "new"), "--add-to", old]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
+    run_cli(*words)
     told = json.loads(CliRunner().invoke(cli, ["store", "info", made, "--json"]).output)
     assert len(told["matrices"]) == 3
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-import click.testing
 import h5py
 import pytest
 from hypothesis import given, settings
@@ -12,11 +9,11 @@ from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_store
 from abc_dask.base.errors import StoreError, ViewError
-from abc_dask.cli import cli
 from abc_dask.run.job_array import extract_part, finalize
 from abc_dask.run.store_array import write_store_plan
 from abc_dask.testing import write_atlas
 from abc_dask.views.staging import Staging
+from tests.command_line import make_in_two_shares, run_cli
 
 OPTIONS = {"block_cells": 128, "annotate": ["class", "x"]}
 
@@ -132,21 +129,11 @@ def test_two_at_a_time_are_refused(atlas, tmp_path):
 
 
 def test_command_line(plain_atlas, plain, tmp_path):
-    run = click.testing.CliRunner()
-    output = str(tmp_path / "s.zarr")
-    words = ["store", "build", output, "--download-base", str(plain_atlas.download_base)]
-    words += ["--block-cells", "128", "--annotate", "class,x", "--plan-only"]
-    done = run.invoke(cli, words)
-    assert done.exit_code == 0, done.output
-    n = int(re.match(r"(\d+) blocks, \1 to do: abc-dask extract-part", done.output)[1])
-    for index in range(2):
-        done = run.invoke(cli, ["extract-part", output, "--index", str(index), "--of", "2"])
-        assert done.exit_code == 0, done.output
-    assert f"share 1 of 2: {n // 2} blocks made, 0 were there" in done.output
-    done = run.invoke(cli, ["finalize", output])
-    assert done.exit_code == 0, done.output
+    output = tmp_path / "s.zarr"
+    words = ["store", "build", output, "--download-base", plain_atlas.download_base]
+    words += ["--block-cells", 128, "--annotate", "class,x"]
+    done = make_in_two_shares(output, *words)
     assert f"cells    {plain_atlas.n_cells:,} in 4 feature matrices" in done.output
     assert_same_store(tmp_path / "s.zarr", plain)
-    done = run.invoke(cli, ["store", "verify", output])
-    assert "genes as written" in done.output
-    assert run.invoke(cli, [*words, "--fetch"]).exit_code == 2
+    assert "genes as written" in run_cli("store", "verify", output).output
+    run_cli(*words, "--plan-only", "--fetch", code=2)

@@ -16,6 +16,7 @@ from abc_dask.cli import cli
 from abc_dask.run import store_export
 from abc_dask.run.store_export import export_store
 from abc_dask.testing import Quirks, write_atlas
+from tests.command_line import run_cli
 
 GENES = ["Tac2", "Slc17a7", "Slc32a1"]
 
@@ -91,8 +92,7 @@ def test_refusals(store, tmp_path):
 def test_command(store, tmp_path):
     output = str(tmp_path / "x.zarr")
     words = ["store", "export", store.name, output, "--genes", "Tac2,Slc32a1"]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
+    done = run_cli(*words)
     assert "2 genes, log2" in done.output
     assert open_store(store.name).n_cells == anndata.read_zarr(output).n_obs
     assert CliRunner().invoke(cli, [*words, "--overwrite", "--quiet"]).output == ""

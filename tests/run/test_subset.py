@@ -19,6 +19,7 @@ from abc_dask.cli import cli
 from abc_dask.run.read_rows import canonical
 from abc_dask.run.subset import MakeRows
 from abc_dask.testing import Quirks, write_atlas
+from tests.command_line import run_cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:anndata")
 WHERE = "region_of_interest_acronym in ['TH', 'MB', 'CB'] and x > 3"
@@ -180,8 +181,7 @@ def test_refusals(plain_atlas, tmp_path):
 def test_command_line(plain_atlas, tmp_path):
     out = tmp_path / "x.zarr"
     base = ["cells", "--download-base", str(plain_atlas.download_base), "-o", str(out)]
-    done = CliRunner().invoke(cli, [*base, "--where", WHERE, "--annotate", "class"])
-    assert done.exit_code == 0, done.output
+    done = run_cli(*base, "--where", WHERE, "--annotate", "class")
     labels = chosen_labels(plain_atlas)
     assert f"{len(labels)} asked, {len(labels)} found, 0 missing" in done.output
     assert_sliced(anndata.read_zarr(out), plain_atlas, labels)

@@ -13,14 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
 from abc_dask import Atlas, open_view
 from abc_dask.base.errors import ViewError
-from abc_dask.cli import cli
 from abc_dask.views.description import sidecar_path
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.staging import Staging
+from tests.command_line import run_cli
 
 GENES = ["Tac2"]
 
@@ -120,8 +119,7 @@ def test_what_this_package_made_is_replaced(atlas, view, tmp_path):
         ["report", "--by", "class", "--color", "Tac2", "--output", tmp_path / "r.html"],
     ):
         for _ in range(2):
-            done = CliRunner().invoke(cli, [*map(str, words), str(view.path), "--overwrite"])
-            assert done.exit_code == 0, done.output
+            run_cli(*words, view.path, "--overwrite")
 
 
 @pytest.mark.parametrize("after", [0, 1])

@@ -6,14 +6,13 @@ import re
 import sys
 from pathlib import Path
 
-import click.testing
 import pytest
 
 from abc_dask.base.errors import UsageError
-from abc_dask.cli import cli
 from abc_dask.run.cluster.connect import job_request, job_script
 from abc_dask.run.cluster.jobqueue import job_name
 from abc_dask.run.cluster.queues import CLUSTERS, leaves, read_cluster_config
+from tests.command_line import run_cli
 from tests.run.cluster.batch import write_config
 
 FOLDER = "/shared/lab/v.parquet.partial"
@@ -213,8 +212,7 @@ def test_print_job_script_from_the_command_line(lab, tmp_path):
     config = write_config(tmp_path / "c.yaml", "slurm", SCRIPTS["slurm"][0])
     words = ["extract", "--download-base", "nowhere", "-o", str(lab / "v"), "--print-job-script"]
     words += ["--cluster", "slurm", "--cluster-config", str(config), "--walltime", "01:00:00"]
-    done = click.testing.CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
+    done = run_cli(*words)
     assert "#SBATCH -t 01:00:00\n" in done.output
     assert "--lifetime 3200s --lifetime-stagger 100s" in done.output
 
