@@ -1,6 +1,7 @@
 // What panels are made of: sections, rows, notes, choices, ticks, files to save.
 
-import { button, h } from './dom.js';
+import { button, h, s } from './dom.js';
+import { cut, termName } from './text.js';
 
 export const note = (...words) => h('p', { class: 'faint' }, ...words);
 export const row = (...parts) => h('div', { class: 'row' }, ...parts);
@@ -15,6 +16,14 @@ export function save(name, content, type) {
   link.click();
   link.remove();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+// The name of a row of dots or violins, before `left`; of several sets a term's name stands once.
+export function rowName(svg, { term, set }, number, sets, left, y) {
+  const several = sets.length > 1;
+  const write = (text, x, more) => svg.append(s('text', { x, y: y + 4, 'text-anchor': 'end', 'font-size': 11, ...more }, text));
+  if (number % sets.length === 0) write(cut(termName(term), several ? 18 : 21), left - (several ? 22 : 8));
+  if (several) write(set, left - 8, { class: `set-name ${set}` });
 }
 
 export function choice(label, options, value, change) {

@@ -1,7 +1,7 @@
 // Dots and table of genes by groups, for what is shown or for the selections A and B.
 
 import { hex, ramp, stepValue, zeroColor } from './color.js';
-import { choice, csvButton, note, row, scroll } from './controls.js';
+import { choice, csvButton, note, row, rowName, scroll } from './controls.js';
 import { exactValues } from './data.js';
 import { button, h, s } from './dom.js';
 import { cellCounts, geneStatistics, setsOf, tableBy, tableGenes } from './stats.js';
@@ -64,7 +64,8 @@ export function panel(app) {
   const say = (text) => wanted === app.tableNumber && place.replaceChildren(note(text));
   const about = JSON.stringify([by, genes.map((gene) => gene.id), state.filters, state.A, state.B]);
   if (app.table?.about === about) place.append(...shown(app, app.table));
-  else if (genes.length) {
+  else if (!genes.length) say('No gene is in the table: add one.');
+  else {
     app.attempt(async () => {
       const table = await tabulate(app, by, genes, say);
       if (!table || wanted !== app.tableNumber) return;
@@ -112,9 +113,8 @@ function dots(app, table) {
   const svg = s('svg', { width: left + n * size + 24, height: head + few.length * size + 6, class: 'dots', role: 'img', 'aria-label': `Dots: share of cells above zero as area, mean as colour, by ${table.by}; the table below has the numbers` });
   table.genes.forEach((gene, k) => svg.append(s('text', { transform: `translate(${left + k * size + 13},${head - 6}) rotate(-50)`, 'font-size': 11 }, cut(gene.title, 11))));
   few.forEach((row, r) => {
-    const y = head + r * size + 10, several = table.sets.length > 1;
-    if (!several || r % table.sets.length === 0) svg.append(s('text', { x: left - (several ? 22 : 8), y: y + 4, 'text-anchor': 'end', 'font-size': 11 }, cut(termName(row.term), several ? 18 : 21)));
-    if (several) svg.append(s('text', { x: left - 8, y: y + 4, 'text-anchor': 'end', 'font-size': 11, class: `set-name ${row.set}` }, row.set));
+    const y = head + r * size + 10;
+    rowName(svg, row, r, table.sets, left, y);
     row.statistics.forEach((own, k) => {
       if (!own.count) return;
       const part = highs[k] > 0 ? Math.max(0, own.mean) / highs[k] : 0;

@@ -1,7 +1,7 @@
 // Violins: how a gene's values, or a column's numbers, lie in each group, from exact counts of steps.
 
 import { MISSING, stepEdge, stepValue } from './color.js';
-import { csvButton, note, row, scroll } from './controls.js';
+import { csvButton, note, row, rowName, scroll } from './controls.js';
 import { s } from './dom.js';
 import { setsOf, stepCounts } from './stats.js';
 import { csv, cut, number, short, termName } from './text.js';
@@ -37,18 +37,17 @@ function shape(about, steps) {
 }
 
 export function violins(app, found) {
-  const { column, sets, rows } = found, { about } = column, several = sets.length > 1;
+  const { column, sets, rows } = found, { about } = column;
   const few = rows.slice(0, MOST_ROWS * sets.length), at = LEFT + (about.zero ? ZEROS + 8 : 0), wide = WIDE + LEFT + ZEROS + 8 - at;
   const height = 20 + few.length * TALL;
   const svg = s('svg', { width: at + wide + 6, height: height + 18, class: 'dots violins', role: 'img', 'aria-label': `Violins of ${column.title} by ${found.by}; the counts can be saved as CSV` });
   const write = (text, x, y, more = {}) => svg.append(s('text', { x, y, 'font-size': 11, ...more }, text));
   if (about.zero) write('zero', LEFT, 12);
-  write(cut(column.title, 24), at, 12);
+  write(cut(column.title, 18), at, 12);
   few.forEach((row, r) => {
     const y = 20 + (r + 0.5) * TALL, { bins, sum, value, part } = shape(about, row.steps);
     const zeros = about.zero ? row.steps[0] : 0, known = zeros + sum;
-    if (!several || r % sets.length === 0) write(cut(termName(row.term), several ? 18 : 21), LEFT - (several ? 22 : 8), y + 4, { 'text-anchor': 'end' });
-    if (several) write(row.set, LEFT - 8, y + 4, { 'text-anchor': 'end', class: `set-name ${row.set}` });
+    rowName(svg, row, r, sets, LEFT, y);
     const own = s('g', { fill: row.color });
     if (zeros) own.append(s('rect', { x: LEFT, y: y - 5, width: (ZEROS * zeros) / known, height: 10, class: 'zeros' }));
     if (sum) {
@@ -56,7 +55,7 @@ export function violins(app, found) {
       own.append(s('polygon', { points: [...edge(-1), ...edge(1).reverse()].join(' '), class: 'violin' }),
         s('path', { d: `M${at + wide * part} ${y - 7}v14`, class: 'bar' }));
     }
-    own.append(s('title', {}, `${termName(row.term)}${several ? `, ${row.set}` : ''}: ${number(known)} values${about.zero ? `, ${(100 * zeros / Math.max(1, known)).toFixed(1)} % zero` : ''}${sum ? `, median of the others ${short(value)}` : ''}`));
+    own.append(s('title', {}, `${termName(row.term)}${sets.length > 1 ? `, ${row.set}` : ''}: ${number(known)} values${about.zero ? `, ${(100 * zeros / Math.max(1, known)).toFixed(1)} % zero` : ''}${sum ? `, median of the others ${short(value)}` : ''}`));
     svg.append(own);
   });
   write(short(about.low), at, height + 12);
