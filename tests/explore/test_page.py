@@ -85,6 +85,27 @@ def test_pixels_of_cells_have_the_colour_of_their_class(page, cells, shown_view)
         assert tuple(image[y, x]) == wanted
 
 
+def test_two_genes_are_counted_against_each_other(page, cells):
+    page.run("await app.colourBy(app.genes[0].key); await app.second(app.genes[1].id)")
+    page.run("await app.column('t:class'); app.filter('t:class', { not: ['01 IT-ET Glut'] })")
+    counts = page.run(
+        "const { pairCounts } = await import('./pair.js');"
+        "const c = pairCounts(app.current(), app.other(), app.model.out);"
+        "return [c.found, [...c.squares]];"
+    )
+    one, two = cells.loc[cells["class"] != "01 IT-ET Glut", GENES[:2]].to_numpy().T
+    expected = [((one > 0) == a) & ((two > 0) == b) for b in (False, True) for a in (False, True)]
+    assert counts[0] == [*(int(e.sum()) for e in expected), 0]
+    squares = np.reshape(counts[1], (64, 64))
+    assert squares.sum() == len(one)
+    edges = []
+    for gene in ("current", "other"):
+        about = page.run(f"=app.{gene}().about")
+        steps = about["low"] + (about["high"] - about["low"]) / 254 * 4 * np.arange(1, 63)
+        edges.append([-1, about["low"] / 2, *steps.astype("f4"), about["high"] + 1])
+    assert (squares == np.histogram2d(two, one, edges[::-1])[0]).all()
+
+
 def test_cells_of_a_term_stand_out_while_it_is_pointed_at(page, cells, shown_view):
     color = tuple(bytes.fromhex(shown_view.term_colors("class")["01 IT-ET Glut"][1:]))
 

@@ -310,7 +310,7 @@ export class App extends Columns {
 
   // What was focused is again: that of the same name, or else in the same order.
   fill(box, parts) {
-    const all = () => [...box.querySelectorAll('button, input, select, [tabindex="0"]')];
+    const all = () => [...box.querySelectorAll('button, input, select, summary, [tabindex="0"]')];
     const nameOf = (e) => e?.getAttribute('aria-label') ?? e?.textContent;
     const before = all(), at = before.indexOf(document.activeElement), name = nameOf(before[at]);
     box.replaceChildren(...parts);

@@ -4,6 +4,7 @@ import { MISSING, hex, mixed, pairColors, partOf, ramp, rgb, stepEdge, stepValue
 import { choice, note, row, section, tick } from './controls.js';
 import { button, h, s } from './dom.js';
 import { counted, counts, keeper, noTerm } from './model.js';
+import { pair } from './pair.js';
 import { number, short, termName } from './text.js';
 
 const MOST_ROWS = 400;
@@ -18,7 +19,7 @@ export function panel(app) {
   const column = app.current();
   if (column?.kind === 'term') parts.push(...terms(app, column));
   if (column?.kind === 'value') {
-    if (state.second && app.other()) parts.push(pair(app, column, app.other()));
+    if (state.second && app.other()) parts.push(...pair(app, column, app.other()));
     parts.push(values(app, column, 'limits'));
     if (state.second && app.other()) parts.push(values(app, app.other(), 'limits2'));
   }
@@ -168,17 +169,6 @@ function histogram(app, column, all, shown, colorOf, [from, to], brush) {
     start = null;
   });
   return svg;
-}
-
-// Two genes: which of them are above zero in how many of the cells that are shown.
-function pair(app, one, two) {
-  const [first, second, both] = pairColors(app.theme), { out } = app.model;
-  const above = (column) => Uint8Array.from({ length: 256 }, (_, step) => (step === 255 ? 4 : Number(stepValue(column.about, step) > 0)));
-  const [a, b] = [above(one), above(two)], found = [0, 0, 0, 0, 0];
-  for (let i = 0; i < out.length; i++) if (!out[i]) found[Math.min(4, a[one.codes[i]] + 2 * b[two.codes[i]])]++;
-  const rows = [[first, `${one.name} alone`, 1], [second, `${two.name} alone`, 2], [both, 'both', 3], [zeroColor(app.theme), 'neither', 0], [MISSING[app.theme], 'no value', 4]];
-  return h('ul', { class: 'terms pair' }, ...rows.filter(([, , k]) => k < 4 || found[k]).map(([color, text, k]) => h('li', {},
-    h('span', { class: 'swatch', color }), h('span', { class: 'term' }, text), h('span', { class: 'count' }, number(found[k])))));
 }
 
 // Filters on columns that are not shown: they stay, and can be taken away here.
