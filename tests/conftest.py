@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from abc_dask import Atlas
 from abc_dask.testing import Quirks, SyntheticAtlas, write_atlas
 
 # Values are written to disk and read back: an example may take as long as it needs.
@@ -94,6 +95,12 @@ def plain_atlas(tmp_path_factory: pytest.TempPathFactory) -> SyntheticAtlas:
     return write_atlas(
         tmp_path_factory.mktemp("plain") / "base", scale=0.002, n_genes=400, matrices=MATRICES
     )
+
+
+@pytest.fixture(scope="module")
+def atlas(plain_atlas: SyntheticAtlas) -> Atlas:
+    """The plain one, opened."""
+    return Atlas(plain_atlas.download_base)
 
 
 @pytest.fixture(scope="session")

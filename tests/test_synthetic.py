@@ -25,11 +25,6 @@ WORDS = "release 20250531 (synthetic data)"
 
 
 @pytest.fixture(scope="module")
-def atlas(plain_atlas):
-    return Atlas(plain_atlas.download_base)
-
-
-@pytest.fixture(scope="module")
 def view(atlas, tmp_path_factory):
     return atlas.extract([GENE], tmp_path_factory.mktemp("synthetic") / "v.parquet")
 

@@ -16,11 +16,6 @@ from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS, Quirks, wri
 from tests.oracle import assert_same, expected_table
 
 
-@pytest.fixture(scope="module")
-def atlas(plain_atlas):
-    return Atlas(plain_atlas.download_base)
-
-
 def test_feature_matrices_count_the_cells(atlas, plain_atlas):
     table = atlas.feature_matrices
     cells = pd.read_csv(plain_atlas.cell_metadata)

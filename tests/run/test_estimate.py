@@ -22,11 +22,6 @@ from tests.command_line import run_cli
 GENES = ["Tac2", "Slc17a7"]
 
 
-@pytest.fixture(scope="module")
-def atlas(plain_atlas) -> Atlas:
-    return Atlas(plain_atlas.download_base)
-
-
 @pytest.fixture(autouse=True)
 def own_rates(tmp_path_factory, monkeypatch):
     """Rates of this test alone."""

@@ -23,11 +23,6 @@ GENES = ["Tac2", "Slc17a7"]
 SIZE = 30_000
 
 
-@pytest.fixture(scope="module")
-def atlas(plain_atlas):
-    return Atlas(plain_atlas.download_base)
-
-
 @pytest.fixture
 def planned(atlas, tmp_path):
     """A written plan; gives the view's place and the plan."""

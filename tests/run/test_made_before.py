@@ -21,11 +21,6 @@ GENES = ["Tac2", "Slc17a7"]
 OTHERS = "exists; pass overwrite=True to replace it"
 
 
-@pytest.fixture(scope="module")
-def atlas(plain_atlas) -> Atlas:
-    return Atlas(plain_atlas.download_base)
-
-
 def state(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of all files of an output."""
     files = [p for p in path.parent.rglob("*") if p.is_file()]

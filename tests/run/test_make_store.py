@@ -18,11 +18,6 @@ from tests.command_line import run_cli
 
 
 @pytest.fixture(scope="module")
-def atlas(plain_atlas):
-    return Atlas(plain_atlas.download_base)
-
-
-@pytest.fixture(scope="module")
 def made(atlas, tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "s.zarr"
     return atlas.build_store(path, annotate=["class", "x"], block_cells=512)

@@ -19,11 +19,6 @@ OPTIONS = {"block_cells": 128, "annotate": ["class", "x"]}
 
 
 @pytest.fixture(scope="module")
-def atlas(plain_atlas):
-    return Atlas(plain_atlas.download_base)
-
-
-@pytest.fixture(scope="module")
 def plain(atlas, tmp_path_factory):
     path = tmp_path_factory.mktemp("plain") / "s.zarr"
     atlas.build_store(path, **OPTIONS)

@@ -30,11 +30,6 @@ BLOCK = 30_000
 
 
 @pytest.fixture(scope="module")
-def atlas(plain_atlas):
-    return Atlas(plain_atlas.download_base)
-
-
-@pytest.fixture(scope="module")
 def whole(atlas, tmp_path_factory):
     """The same view, made without any interruption."""
     return atlas.extract(

@@ -12,7 +12,6 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster, WorkerPlugin, get_worker
 
-from abc_dask import Atlas
 from abc_dask.base.errors import ClusterError, UsageError
 from abc_dask.run.cluster.connect import connected
 from abc_dask.run.cluster.local import PrivateCluster
@@ -20,11 +19,6 @@ from abc_dask.run.extraction import run
 from abc_dask.run.part import make_part
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 from tests.oracle import assert_same, expected_table
-
-
-@pytest.fixture(scope="module")
-def atlas(plain_atlas):
-    return Atlas(plain_atlas.download_base)
 
 
 def test_active_client_is_used_and_left_open(atlas, plain_atlas, tmp_path):

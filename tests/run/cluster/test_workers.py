@@ -20,7 +20,7 @@ from distributed import Client, LocalCluster
 from distributed.core import Status
 
 import abc_dask
-from abc_dask import Atlas, open_store, open_view
+from abc_dask import open_store, open_view
 from abc_dask._version import __version__, build
 from abc_dask.analysis.cell_groups import Grouping
 from abc_dask.analysis.gene_tasks import compute_task
@@ -38,11 +38,6 @@ from tests.analysis.stores import store_of
 from tests.waiting import wait_until
 
 PACKAGE = Path(abc_dask.__file__).parent
-
-
-@pytest.fixture(scope="module")
-def atlas(plain_atlas):
-    return Atlas(plain_atlas.download_base)
 
 
 @contextlib.contextmanager
