@@ -35,7 +35,8 @@ from abc_dask._version import build
 from abc_dask.base.progress import Progress
 from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.h5ad import MatrixFile
-from abc_dask.plan.plan import Plan, PlannedMatrix, RowBlock
+from abc_dask.plan.blocks import RowBlock
+from abc_dask.plan.plan import Plan, PlannedMatrix
 from abc_dask.release.gene_names import Gene
 from abc_dask.run.extraction import begin, complete
 from abc_dask.run.part import Receipt, part_content, receipt_path, trusted_receipts

@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 from abc_dask.disk.cache import Cache
 from abc_dask.matrix.index import MatrixIndex
 from abc_dask.matrix.kernels import value_dtype
-from abc_dask.plan.plan import Plan, PlannedMatrix, plan_blocks, row_costs
+from abc_dask.plan.blocks import plan_blocks, row_costs
+from abc_dask.plan.plan import Plan, PlannedMatrix
 from abc_dask.plan.row_table import AlignedRows
 from abc_dask.release.gene_names import Gene
 from abc_dask.release.manifest import Manifest

@@ -14,8 +14,9 @@ from abc_dask.base.errors import GeneError, UsageError
 from abc_dask.base.messages import enumerate_names, plural
 from abc_dask.matrix.index import MatrixIndex
 from abc_dask.plan.alignment import Looking, align_rows, selection_digest
+from abc_dask.plan.blocks import plan_blocks, row_costs
 from abc_dask.plan.inputs import Inputs
-from abc_dask.plan.plan import Plan, plan_blocks, row_costs
+from abc_dask.plan.plan import Plan
 from abc_dask.plan.request import Request
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.coordinates import XY, coordinates_of

@@ -18,7 +18,8 @@ from abc_dask.base.progress import Progress
 from abc_dask.base.terminal import echo
 from abc_dask.disk.files import cannot_write, require_utf8
 from abc_dask.disk.kept_table import read_cached
-from abc_dask.plan.plan import Plan, RowBlock, plan_to_json
+from abc_dask.plan.blocks import RowBlock
+from abc_dask.plan.plan import Plan, plan_to_json
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.part import Receipt, make_part, require_here, trusted_receipts
 from abc_dask.run.read_block import tasks_of

@@ -20,7 +20,8 @@ from abc_dask._version import build
 from abc_dask.base.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.base.errors import ViewError
 from abc_dask.disk.files import Fingerprint, cannot_write, sha256, write_by, write_whole
-from abc_dask.plan.plan import Plan, RowBlock
+from abc_dask.plan.blocks import RowBlock
+from abc_dask.plan.plan import Plan
 from abc_dask.run.read_block import BlockTask, Partition, read_block
 from abc_dask.views.parquet_view import PartContent, part_file_name, read_back, write_part
 from abc_dask.views.staging import PARTS, PROVENANCE, READERS, RECEIPTS, Staging

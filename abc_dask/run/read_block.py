@@ -24,7 +24,8 @@ from abc_dask.matrix.h5py_reader import MatrixReader, open_matrix
 from abc_dask.matrix.kernels import Lookup, add_column, add_hits, exact
 from abc_dask.matrix.open_rows import open_rows
 from abc_dask.matrix.row_reader import RowRange
-from abc_dask.plan.plan import Plan, PlannedMatrix, RowBlock
+from abc_dask.plan.blocks import RowBlock
+from abc_dask.plan.plan import Plan, PlannedMatrix
 from abc_dask.plan.row_table import read_details
 from abc_dask.release.annotation import Annotation
 

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from abc_dask.base.errors import UsageError
 from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.h5ad import MatrixFile
-from abc_dask.plan.plan import PlannedMatrix, RowBlock, cut, plan_blocks, row_costs
+from abc_dask.plan import blocks as blocks_module
+from abc_dask.plan.blocks import RowBlock, cut, plan_blocks, row_costs
+from abc_dask.plan.plan import PlannedMatrix
 from abc_dask.release.gene_names import Gene
 from tests.strategies import IN_MEMORY, make_plan
 
@@ -119,6 +122,16 @@ MATRIX = MatrixFile(
     chunk_bytes=0,
     filters=(),
 )
+
+
+def test_more_blocks_than_a_driver_has_room_for(monkeypatch):
+    """Each costs an object, a task and a receipt, however few bytes it reads."""
+    monkeypatch.setattr(blocks_module, "MOST_BLOCKS", 50)
+    costs, wanted = np.full(1000, 1000), np.ones(1000, dtype=bool)
+    assert len(plan_blocks([(costs, wanted)], 20_000)) == 50
+    with pytest.raises(UsageError, match=r"more than 50 blocks; pass at least 40\.0 kB"):
+        plan_blocks([(costs, wanted)], 19_999)
+    assert len(plan_blocks([(costs, wanted)], 40_000)) <= 50
 
 
 def test_row_costs_grow_with_values_and_with_genes():

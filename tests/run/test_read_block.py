@@ -23,7 +23,7 @@ from abc_dask.base.errors import DamagedFileError, MissingFileError
 from abc_dask.matrix.h5ad import describe
 from abc_dask.matrix.h5py_reader import open_matrix
 from abc_dask.matrix.row_reader import RowRange
-from abc_dask.plan.plan import RowBlock
+from abc_dask.plan.blocks import RowBlock
 from abc_dask.run.dataframe import empty_frame, expression_frame, read_partition, to_frame
 from abc_dask.run.read_block import read_block, tasks_of
 from abc_dask.testing import write_h5ad
