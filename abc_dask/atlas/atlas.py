@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Thread
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from abc_dask.run.cluster.connect import ClusterOptions
     from abc_dask.run.estimate import Estimate
+
+# Each is a column of every part, with a header and statistics of its own.
+_MANY_COLUMNS = 5_000
 
 
 class Atlas(Makers):
@@ -276,6 +280,13 @@ class Atlas(Makers):
         )
         if again:
             return open_result(path)
+        if len(plan.columns) > _MANY_COLUMNS:
+            warnings.warn(
+                f"{len(plan.columns):,} columns take long to write; for all genes of some cells "
+                "use `abc-dask cells` (`subset`), for all genes of all cells `abc-dask store build` "
+                "(`build_store`)",
+                stacklevel=2,
+            )
         with connected(output=path, **cluster) as client:
             run(plan, path, format, client, overwrite=overwrite, progress=shown(progress))
         made = open_result(path)

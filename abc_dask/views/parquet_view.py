@@ -280,7 +280,8 @@ def read_back(path: Path, genes: Sequence[str]) -> tuple[int, int]:
     try:
         with opened_sealed(path, page_checksum_verification=True) as file:
             known = [CELL_LABEL, *genes]
-            others = [name for name in file.schema_arrow.names if name not in set(known)]
+            is_known = set(known)
+            others = [name for name in file.schema_arrow.names if name not in is_known]
             for first in range(0, len(known), _COLUMNS):
                 some = known[first : first + _COLUMNS]
                 for k, batch in enumerate(file.iter_batches(ROW_GROUP, columns=some)):

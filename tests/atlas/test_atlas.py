@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_view
+from abc_dask.atlas import atlas as atlas_module
 from abc_dask.base.errors import GeneError, ReleaseError, UsageError
 from abc_dask.run.dataframe import read_partition
 from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS, Quirks, write_atlas
@@ -246,3 +247,9 @@ def test_representations(atlas, tmp_path):
     assert f"{len(atlas.cells):,} cells, 1 gene, parquet" in repr(view)
     assert "of " in view._repr_html_()
     assert open_view(tmp_path / "view.parquet").n_cells == view.n_cells
+
+
+def test_many_columns_are_warned_of(plain_atlas, tmp_path, monkeypatch):
+    monkeypatch.setattr(atlas_module, "_MANY_COLUMNS", 1)
+    with pytest.warns(UserWarning, match="2 columns take long to write; for all genes of some"):
+        Atlas(plain_atlas.download_base).extract(["Tac2", "Slc17a7"], tmp_path / "v.parquet")
