@@ -283,8 +283,8 @@ class Atlas(Makers):
         if len(plan.columns) > _MANY_COLUMNS:
             warnings.warn(
                 f"{len(plan.columns):,} columns take long to write; for all genes of some cells "
-                "use `abc-dask cells` (`subset`), for all genes of all cells `abc-dask store build` "
-                "(`build_store`)",
+                "use `abc-dask cells` (`subset`), for all genes of all cells `abc-dask store "
+                "build` (`build_store`)",
                 stacklevel=2,
             )
         with connected(output=path, **cluster) as client:
