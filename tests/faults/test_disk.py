@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from abc_dask import Atlas
+from tests.variants import few_of
 from tests.waiting import PATIENCE
 
 from .conftest import BLOCK, GENES
@@ -193,7 +194,7 @@ READS = {
 
 
 @pytest.mark.parametrize("error", ["EIO", pytest.param("ESTALE", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", READS)
+@pytest.mark.parametrize("name", few_of(READS, "manifest", "matrix", "kept rows"))
 def test_a_disk_that_does_not_answer(tiny, tmp_path, undisturbed, name, error):
     """Python, Arrow, HDF5 or the loops read: one line that names the file, and says why."""
     base = Path(shutil.copytree(tiny.download_base, tmp_path / "base"))
@@ -247,7 +248,7 @@ def test_a_disk_that_does_not_answer_for_a_view(tiny, tmp_path, format, name):
         assert not (tmp_path / "v.h5ad").exists()
 
 
-@pytest.mark.parametrize("at", [1, 3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("at", few_of([1, 2, 3], 1))
 def test_a_disk_that_answers_in_the_end(tiny, simple, tmp_path, undisturbed, at):
     """One failed read of a matrix, wherever it comes, costs a little time and nothing else."""
     output = tmp_path / "out" / "v.parquet"
@@ -265,7 +266,7 @@ def test_a_disk_that_answers_in_the_end(tiny, simple, tmp_path, undisturbed, at)
     ("call", "error", "format", "only"),
     [
         ("fsync", "EIO", "parquet", 9),
-        ("rename", "ENOSPC", "parquet", 4),
+        pytest.param("rename", "ENOSPC", "parquet", 4, marks=pytest.mark.slow),
         *(
             pytest.param(call, error, format, 0, marks=pytest.mark.slow)
             for format in ("parquet", "csv", "zarr")

@@ -116,7 +116,7 @@ def fetched_with(fetching: Fetching, folder: Path, act: str, most: int) -> int:
     return len(numbers)
 
 
-@pytest.mark.parametrize(("act", "most"), [("kill", 8), ("int", 3), ("ENOSPC", 4), ("EIO", 3)])
+@pytest.mark.parametrize(("act", "most"), [("kill", 4), ("int", 2), ("ENOSPC", 2), ("EIO", 2)])
 def test_a_fetch_at_some_steps(fetching, tmp_path, act, most):
     fetched_with(fetching, tmp_path, act, most)
 
@@ -172,7 +172,7 @@ def beside_tables(base: Path) -> list[str]:
     return [n for n in names_under(base) if not n.startswith(".abc_dask/") or ".tmp" in n]
 
 
-@pytest.mark.parametrize(("act", "most"), [("kill", 8), ("term", 3), ("ENOSPC", 4)])
+@pytest.mark.parametrize(("act", "most"), [("kill", 4), ("term", 2), ("ENOSPC", 2)])
 def test_a_streamed_extraction_at_some_steps(streaming, undisturbed, tmp_path, act, most):
     streamed_with(streaming, undisturbed, tmp_path, act, most)
 

@@ -96,7 +96,7 @@ def test_a_table_that_is_removed_while_blocks_wait(base, tmp_path, undisturbed):
     assert view.provenance["content"] == undisturbed.content
 
 
-@pytest.mark.parametrize("most", [6, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [3, pytest.param(0, marks=pytest.mark.slow)])
 def test_killed_while_tables_are_made(warm, base, job, tmp_path, most):
     """The next run makes them; what was left half made goes when a day has passed."""
     output = tmp_path / "out" / "v.parquet"

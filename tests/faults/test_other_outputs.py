@@ -120,7 +120,7 @@ def command(request, tiny, view, store) -> tuple[str, tuple[object, ...]]:
     return request.param, tuple(stands_for.get(w, w) for w in COMMANDS[request.param])
 
 
-@pytest.mark.parametrize(("act", "most"), [("kill", 4), ("ENOSPC", 2)])
+@pytest.mark.parametrize(("act", "most"), [("kill", 2), ("ENOSPC", 1)])
 def test_some_steps(warm, command, tmp_path, act, most):
     name, argv = command
     made_with(warm, argv, name, tmp_path, act, most)
@@ -180,7 +180,7 @@ def job_array_with(
     return struck
 
 
-@pytest.mark.parametrize(("act", "most"), [("kill", 4), ("ENOSPC", 2)])
+@pytest.mark.parametrize(("act", "most"), [("kill", 2), ("ENOSPC", 1)])
 def test_a_job_array_at_some_steps(warm, tiny, tmp_path, undisturbed, act, most):
     job_array_with(warm, tiny.download_base, undisturbed, tmp_path, act, most)
 

@@ -64,6 +64,7 @@ def test_a_worker_that_dies_in_mid_block_costs_that_block_only(job, tmp_path, un
     require_no_orphans(process.pid)
 
 
+@pytest.mark.slow  # tests.run.cluster.test_connect has the same without the command line
 def test_a_block_that_always_kills_its_worker_is_named(job, tmp_path, undisturbed):
     output = tmp_path / "v.parquet"
     env = faulty("die", 1, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1")
@@ -83,7 +84,11 @@ def test_a_block_that_always_kills_its_worker_is_named(job, tmp_path, undisturbe
 
 @pytest.mark.parametrize(
     ("number", "whole_group"),
-    [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGKILL, False)],
+    [
+        (signal.SIGINT, True),
+        (signal.SIGKILL, False),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
+    ],
 )
 def test_no_process_outlives_the_command(job, tmp_path, undisturbed, number, whole_group):
     """Signals in mid-block, to the command or, as Ctrl-C does, to all its processes."""

@@ -123,7 +123,7 @@ def all_steps_with(
 @pytest.mark.parametrize(
     ("act", "format", "most"),
     [
-        ("kill", "parquet", 6),
+        ("kill", "parquet", 4),
         ("kill", "csv", 2),
         ("int", "parquet", 1),
         ("term", "parquet", 1),

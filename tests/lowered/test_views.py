@@ -9,17 +9,25 @@ import zarr
 
 from abc_dask import open_view
 from abc_dask.base.errors import ViewError
+from tests.results import test_view
 from tests.results.test_view import (  # noqa: F401 - collected here once more
     expected,
     test_all_formats_have_the_same_content,
     test_csv_is_the_reference_file,
     test_every_format_is_the_reference_table,
-    test_export,
     test_foreign_readers_of_parquet_agree,
     test_matrix_of_every_cell_is_kept,
     test_to_anndata,
     views,
 )
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("parquet", "zarr"), ("zarr", "h5ad"), ("csv", "parquet"), ("zarr", "csv")],
+)
+def test_export(views, expected, tmp_path, source, target):  # noqa: F811 - fixtures
+    test_view.test_export(views, expected, tmp_path, source, target)
 
 
 def test_sizes_are_exceeded(views):  # noqa: F811 - a fixture

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import abc_dask
 from abc_dask.base.errors import ClusterError
 from abc_dask.run.cluster import connect, quiet
 from abc_dask.run.cluster.address import address_towards
+from tests.variants import few_of
 
 ROOT = str(Path(abc_dask.__file__).parents[1])
 
@@ -32,8 +34,15 @@ SCRIPTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", SCRIPTS)
-@pytest.mark.parametrize("how", ["workers=1", "memory_limit='1 GB'"])
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    few_of(
+        product(["workers=1", "memory_limit='1 GB'"], SCRIPTS),
+        ("workers=1", "a guard"),
+        ("memory_limit='1 GB'", "no guard, in a function"),
+        ("workers=1", "beside the guard"),
+    ),
+)
 def test_a_script_without_a_guard_is_told_so_before_a_process_starts(
     plain_atlas, tmp_path, kind, how
 ):
