@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_groups import CellGroups, group_names
 from abc_dask.analysis.gene_tasks import GeneResults
+from abc_dask.base.errors import UsageError
+from abc_dask.base.messages import enumerate_names
 from abc_dask.views.anndata_store import AnnDataStore, new_store
 from abc_dask.views.description import CELLS as MARK
 from abc_dask.views.parquet_view import SCHEMA_KEY
@@ -181,9 +183,6 @@ def format_of_table(place: Path, known: Sequence[str] = FORMATS) -> str:
     UsageError
         If it is none.
     """
-    from abc_dask.base.errors import UsageError
-    from abc_dask.base.messages import enumerate_names
-
     format = place.suffix.lower().removeprefix(".")
     if format not in known:
         said = enumerate_names([f".{name}" for name in known])

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from abc_dask.analysis.group_table import TABLES, format_of_table, write_frames
 from abc_dask.analysis.summary import Summary
-from abc_dask.base.errors import PathError, UsageError
+from abc_dask.base.errors import PathError
 from abc_dask.base.messages import enumerate_names, plural, text_table
 from abc_dask.disk.files import cannot_write, replacing, sweep
 from abc_dask.views.overwrite import refuse_existing
-from abc_dask.views.parquet_view import SCHEMA_KEY
-
-_SUFFIXES = (".csv", ".parquet")
 
 _NO_TERM = "(missing)"
 
@@ -35,11 +31,7 @@ def check_table(output: str | Path, *, overwrite: bool) -> Path:
         If something is there that may not be replaced.
     """
     place = Path(output).expanduser().absolute()
-    if place.suffix.lower() not in _SUFFIXES:
-        raise UsageError(
-            f"unknown format of table {str(output)!r}; its suffix may be: "
-            f"{enumerate_names(_SUFFIXES)}"
-        )
+    format_of_table(place, TABLES)
     if place.is_dir():
         raise PathError(f"{place} is a folder; name a file")
     refuse_existing(place, overwrite=overwrite)
@@ -54,15 +46,9 @@ def write_summary(summary: Summary, place: Path) -> None:
     ViewError
         If it cannot be written.
     """
-    table = summary.to_pandas()
     try:
         with replacing(place) as temporary:
-            if place.suffix.lower() == ".csv":
-                table.to_csv(temporary, index=False)
-            else:
-                kept = pa.Table.from_pandas(table, preserve_index=False)
-                marked = {**kept.schema.metadata, SCHEMA_KEY: b"summary"}
-                pq.write_table(kept.replace_schema_metadata(marked), temporary)
+            write_frames([summary.to_pandas()], temporary, format_of_table(place, TABLES))
         sweep(place.parent, place.name)
     except OSError as error:
         raise cannot_write(place, error) from error
