@@ -24,8 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:UserWarning"),
 ]
 
-SAID = "interrupted; run the same command again to complete the work"
-
 WHERE = "x > 0"
 
 COMMANDS = {
