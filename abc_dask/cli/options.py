@@ -284,17 +284,6 @@ def open_atlas(
 
     if not options["download_base"] and not options["h5ad"]:
         raise UsageError(_NO_BASE.format(", or --h5ad FOLDER"))
-    names = (
-        "download_base",
-        "release",
-        "metadata",
-        "gene_directory",
-        "dataset",
-        "taxonomy",
-        "join",
-        "layer",
-        "orthologs",
-    )
     if options["h5ad"]:
         if is_given("download_base"):
             raise UsageError("--h5ad stands in place of --download-base; give one of them")
@@ -305,6 +294,7 @@ def open_atlas(
         kept = {name: options[name] for name in ("join", "layer")}
         kept["metadata"] = options["metadata"] if is_given("metadata") else None
         return Atlas.from_h5ad(options["h5ad"], **kept)
+    names = ("download_base", "metadata", "join", "layer", *_OF_RELEASES)
     given = {name: options[name] for name in names}
     return Atlas.remote(**given, columns=columns) if remote else Atlas(**given)
 
