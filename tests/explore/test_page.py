@@ -420,6 +420,13 @@ def test_a_server_that_goes_and_comes_back(static, tab):
     page.click("#problem button")
     page.wait("app.state.color.gene && app.current()")
     assert page.plain("document.getElementById('problem').hidden")
+    server.faults["*"] = lambda x: x.close() if x.request.path == "exact/1.bin" else usual(x)
+    page.run("app.set({ tab: 'table' })")
+    page.wait("!document.getElementById('problem').hidden")
+    assert "no answer for exact/1.bin" in page.plain("document.getElementById('problem').innerText")
+    server.faults["*"] = usual
+    page.click("#problem button")
+    page.wait("!!document.querySelector('.dots')")
 
 
 def test_what_is_pressed_keeps_the_focus(page):

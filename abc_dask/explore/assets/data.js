@@ -5,7 +5,7 @@ export class DataError extends Error {}
 const PIECE = 65536;
 
 // So many bytes; those of `spare`, where one is given, once it has as many.
-function room(size, spare = []) {
+export function room(size, spare = []) {
   if (!(spare[0]?.byteLength >= size)) spare[0] = new ArrayBuffer(size);
   return new Uint8Array(spare[0], 0, size);
 }

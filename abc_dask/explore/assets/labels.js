@@ -1,5 +1,7 @@
 // Labels of cells: of one, and of many as CSV.
 
+import { room } from './data.js';
+import { hire } from './hire.js';
 import { testOf } from './model.js';
 
 const [QUOTE, ...QUOTED] = [34, 34, 44, 10, 13];
@@ -24,8 +26,8 @@ export async function labelOf({ folder, meta: { tiles, labels } }, cell) {
 
 // Labels of a tile's cells whose flags are wanted, as lines of CSV; bytes all along, since texts
 // of millions of cells take hundreds of megabytes.
-export function labelLines(bytes, flags, [bit, wanted]) {
-  const lines = new Uint8Array(bytes.length + bytes.filter((b) => b === QUOTE).length);
+export function labelLines(bytes, flags, [bit, wanted], spare) {
+  const lines = room(bytes.length + bytes.filter((b) => b === QUOTE).length, spare);
   let size = 0;
   eachLabel(bytes, flags.length, (cell, at, end) => {
     if ((flags[cell] & bit) !== wanted) return;
@@ -42,11 +44,8 @@ export function labelLines(bytes, flags, [bit, wanted]) {
 }
 
 export async function labelsCsv(app, set) {
-  const { tiles, labels } = app.meta, parts = ['cell_label\n'], test = testOf(set), spare = [];
-  for (const [tile, count] of tiles.entries()) {
-    const first = app.first(tile), flags = app.model.flags.slice(first, first + count);
-    if (!flags.some((f) => (f & test[0]) === test[1])) continue;
-    parts.push(labelLines(await app.folder.tile('labels.bin', labels, tile, spare), flags, test));
-  }
-  return new Blob(parts, { type: 'text/csv' });
+  const { tiles, labels } = app.meta, given = { tiles, sizes: labels, flags: app.model.flags, test: testOf(set) };
+  let csv;
+  await hire(app, 'labels', given, (found) => { csv = found; });
+  return csv;
 }

@@ -2,8 +2,8 @@
 
 import { hex, ramp, stepValue, zeroColor } from './color.js';
 import { choice, csvButton, note, row, rowName, scroll } from './controls.js';
-import { exactValues } from './data.js';
 import { button, h, s } from './dom.js';
+import { hire } from './hire.js';
 import { cellCounts, geneStatistics, setsOf, tableBy, tableGenes } from './stats.js';
 import { MOST_GENES } from './state.js';
 import { csv, cut, number, short, termName } from './text.js';
@@ -17,14 +17,20 @@ export async function tabulate(app, by, genes, say = () => {}) {
   const column = await app.column(`t:${by}`);
   const { model } = app, sets = setsOf(app);
   const cells = cellCounts(column, sets, model.flags, model.n);
-  const found = [], spare = [[], []]; // the same memory for each gene
-  for (const [k, gene] of genes.entries()) {
-    if (say(`Reading ${gene.title} (${k + 1} of ${genes.length})`) === false) return null;
-    const values = app.meta.exact
-      ? exactValues(await app.folder.whole(`exact/${gene.index}.bin`, spare[0]), spare[1])
-      : quantised(await app.column(gene.key));
-    found.push(geneStatistics(values, column, sets, model.flags, model.n));
+  const found = [];
+  const next = () => found.length === genes.length || say(`Reading ${genes[found.length].title} (${found.length + 1} of ${genes.length})`);
+  let wanted = next();
+  if (app.meta.exact) {
+    const given = { genes: genes.map((gene) => gene.index), column, sets, flags: model.flags };
+    await hire(app, 'statistics', given, (own) => { found.push(own); return (wanted = next()); });
+  } else {
+    for (const gene of genes) {
+      if (wanted === false) break;
+      found.push(geneStatistics(quantised(await app.column(gene.key)), column, sets, model.flags, model.n));
+      wanted = next();
+    }
   }
+  if (wanted === false) return null;
   const rows = [];
   [...column.terms, null].forEach((term, g) => {
     sets.forEach((set, k) => {
