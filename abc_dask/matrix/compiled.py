@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from llvmlite import ir
 from numba.extending import intrinsic
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -59,3 +60,40 @@ def _ones(_context: Any, word: Any) -> Any:
 # Instructions of a processor that Numba has no function for; of uint64.
 trailing_zeros: Any = intrinsic(_trailing_zeros)
 ones: Any = intrinsic(_ones)
+
+
+def _bits_of(_context: Any, values: Any, _at: Any, _bit: Any) -> Any:
+    """Return one bit of each of 64 elements that lie together, the first one's as the lowest.
+
+    `values` is an array of unsigned integers, contiguous; `_at` the first of the 64, `_bit` the
+    number of the bit. Nobody checks that they are there.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        start = context.make_array(kind)(context, builder, arguments[0]).data
+        width = kind.dtype.bitwidth
+        many = ir.VectorType(ir.IntType(width), 64)
+        place = builder.bitcast(builder.gep(start, [arguments[1]]), many.as_pointer())
+        held = builder.load(place, align=1)
+        wanted = builder.shl(
+            ir.Constant(ir.IntType(width), 1), _as_wide(builder, arguments[2], width)
+        )
+        # the same bit for each of them
+        first = builder.insert_element(
+            ir.Constant(many, ir.Undefined), wanted, ir.Constant(ir.IntType(32), 0)
+        )
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), None)
+        each = builder.shuffle_vector(first, ir.Constant(many, ir.Undefined), zeros)
+        found = builder.icmp_unsigned("!=", builder.and_(held, each), ir.Constant(many, None))
+        return builder.bitcast(found, ir.IntType(64))
+
+    return numba.types.uint64(values, numba.types.intp, numba.types.intp), generate
+
+
+def _as_wide(builder: Any, number: Any, width: int) -> Any:
+    """Return an integer of 64 bits as one of some width."""
+    return builder.trunc(number, ir.IntType(width)) if width < 64 else number
+
+
+bits_of: Any = intrinsic(_bits_of)

@@ -69,6 +69,7 @@ class PlainRows(RowReader):
         )
         self._low = self._high = 0
         self._buffer: Bytes = np.empty(_BUFFER, np.uint8)
+        self._rooms: list[Bytes] = [np.zeros(0, np.uint8), np.zeros(0, np.uint8)]
 
     def pieces(
         self, most: int = PIECE_VALUES, wanted: NDArray[np.bool_] | None = None
@@ -77,7 +78,7 @@ class PlainRows(RowReader):
         start, indptr = self.rows.start, self.rows.pointers
         for first, last in self._ahead(indptr, wanted_pieces(indptr, wanted, most)):
             self._low, self._high = int(indptr[first]), int(indptr[last])
-            indices = self._indices.between(self._low, self._high)
+            indices = self._between(0, self._indices)
             self.bytes_read += indices.nbytes
             yield Piece(start + first, indptr[first : last + 1] - self._low, indices)
 
@@ -88,9 +89,16 @@ class PlainRows(RowReader):
 
     def all_values(self) -> NDArray[Any]:
         """Return all values of the current piece."""
-        values = self._data.between(self._low, self._high)
+        values = self._between(1, self._data)
         self.bytes_read += values.nbytes
         return values
+
+    def _between(self, number: int, array: _PlainArray) -> NDArray[Any]:
+        """Read a piece of an array into memory that is used again."""
+        n_bytes = (self._high - self._low) * array.dtype.itemsize
+        if len(self._rooms[number]) < n_bytes:
+            self._rooms[number] = np.empty(n_bytes, np.uint8)
+        return array.between(self._low, self._high, self._rooms[number])
 
     def hits(
         self, lookup: Lookup, wanted: NDArray[np.bool_]
@@ -155,10 +163,10 @@ class _PlainArray:
         edges = np.minimum(numbers * stored.chunk, stored.length)
         return cls(np.dtype(stored.dtype), edges, chunks.offsets, source)
 
-    def between(self, low: int, high: int) -> NDArray[Any]:
-        """Copy elements `low` to `high`."""
+    def between(self, low: int, high: int, room: Bytes | None = None) -> NDArray[Any]:
+        """Copy elements `low` to `high`; into `room`, where that is given."""
         starts, stops = self._ranges(low, high)
-        return self.source.read(starts, stops - starts).view(self.dtype)
+        return self.source.read(starts, stops - starts, room).view(self.dtype)
 
     def at(self, entries: NDArray[np.int64], buffer: Bytes) -> NDArray[Any]:
         """Copy elements by their numbers, which rise, by way of a buffer."""

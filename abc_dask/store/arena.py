@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Bytes of an arena: room for the values of 32,768 cells of a whole transcriptome.
-BYTES = 320 << 20
+BYTES = 384 << 20
 
 _threads = threading.local()
 
@@ -40,15 +40,15 @@ class Arena:
 
         self.low, self.high, n_genes = genes.start, genes.stop, len(genes)
         words = -(-n_cells // 64)
-        n_bits = words * n_genes * 8
-        self.bits = memory[:n_bits].view(np.uint64).reshape(words, n_genes)
+        n_bits = words * n_genes * 16
+        self.bits = memory[:n_bits].view(np.uint64).reshape(words, n_genes, 2)
         n_pages = (len(memory) - n_bits) // (PAGE * dtype.itemsize)
         pages = memory[n_bits : n_bits + n_pages * PAGE * dtype.itemsize]
         self.pages: NDArray[Any] = pages.view(dtype)
         self.links = np.zeros(n_pages, np.int32)
         self.heads = np.zeros(n_genes, np.int32)
         self.tails = np.zeros(n_genes, np.int64)
-        self.state = np.array([n_genes, 0, 0, 0], np.int64)
+        self.state = np.array([n_genes], np.int64)
         reset(self.bits, self.heads, self.tails)
 
 
@@ -56,7 +56,7 @@ def most_genes(n_cells: int, itemsize: int) -> int:
     """Return how many genes an arena holds at most, with a page and a half for each."""
     from abc_dask.store.packing_loops import PAGE
 
-    a_gene = -(-n_cells // 64) * 8 + PAGE * itemsize * 3 // 2
+    a_gene = -(-n_cells // 64) * 16 + PAGE * itemsize * 3 // 2
     return max(1, BYTES // a_gene)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ from numpy.typing import NDArray
 from abc_dask.base.errors import StoreError
 from abc_dask.disk.files import replacing
 from abc_dask.disk.numpy_file import load_array
-from abc_dask.store.block_file import Packed, weigh_values
+from abc_dask.store.block_file import Packed
 from abc_dask.store.blosc import frame_of
 from abc_dask.store.description import SHARD_GENES
 from abc_dask.store.tasks import Begun
@@ -208,30 +212,28 @@ def assemble_shard(task: ShardTask) -> Shard:
 def _chunks(task: ShardTask) -> list[bytes]:
     """Return the chunk of each gene: a Blosc frame and its CRC-32C."""
     genes = task.genes
-    starts, ends = (
-        load_array(Path(task.folder) / name, mmap_mode="r")[:, genes.start : genes.stop]
-        for name in (_STARTS, _ENDS)
-    )
+    tables = (load_array(Path(task.folder) / name, mmap_mode="r") for name in (_STARTS, _ENDS))
+    # Python's own numbers: a look at one of an array takes longer than all else here
+    starts, ends = (table[:, genes.start : genes.stop].tolist() for table in tables)
     older_genes = _older_genes(task)
     pieces = []
-    for number, path in enumerate(task.blocks):
-        low, high = int(starts[number, 0]), int(ends[number, -1])
+    for path, (low, *_), (*_, high) in zip(task.blocks, starts, ends, strict=True):
         with Path(path).open("rb", buffering=0) as file:
             file.seek(low)
             piece = file.read(high - low)
         if len(piece) < high - low:
             raise StoreError(f"{path} was cut short; run the command again")
-        pieces.append(memoryview(piece))
-    n_bytes = task.n_cells * np.dtype(task.dtype).itemsize
+        pieces.append((memoryview(piece), low))
+    itemsize = np.dtype(task.dtype).itemsize
     chunks = []
-    for k in range(len(genes)):
+    for k, cuts in enumerate(zip(zip(*starts, strict=True), zip(*ends, strict=True), strict=True)):
         blocks = [
-            piece[int(s[k] - s[0]) : int(e[k] - s[0])]
-            for piece, s, e in zip(pieces, starts, ends, strict=True)
+            piece[start - low : end - low]
+            for (piece, low), start, end in zip(pieces, *cuts, strict=True)
         ]
         if task.older is not None:
             blocks = [*task.older.blocks(older_genes[k]), *blocks]
-        frame = frame_of(blocks, n_bytes, task.block_bytes, np.dtype(task.dtype).itemsize)
+        frame = frame_of(blocks, task.n_cells * itemsize, task.block_bytes, itemsize)
         chunks.append(with_checksum(b"".join(frame)))
     return chunks
 
@@ -261,28 +263,91 @@ def _shard_index(offsets: list[int], sizes: list[int]) -> bytes:
 
 def _read_back(task: ShardTask) -> None:
     """Compare what zarr-python reads with what the blocks were made of."""
+    with _in_batches:
+        asyncio.run(_compare(task))
+
+
+async def _open_written(task: ShardTask) -> Any:
+    """Open X with the files of a shard as they are on disk now, each read once."""
     import zarr
 
-    sums = load_array(Path(task.folder) / _SUMS, mmap_mode="r")[
-        :, task.genes.start : task.genes.stop
-    ]
-    array = zarr.open_array(Path(task.store) / "X", mode="r")
+    numbers = list(task.genes) if task.layout == "objects" else [task.number]
+    memory, make = zarr.storage.MemoryStore(), zarr.core.buffer.default_buffer_prototype().buffer
+    for name in ("zarr.json", *(f"c/0/{number}" for number in numbers)):
+        content = (Path(task.store) / "X" / name).read_bytes()
+        await memory.set(name, make.from_bytes(content))
+    opened = await zarr.api.asynchronous.open_array(store=memory)
+    # genes one after the other in memory, as they are in the file
+    return zarr.AsyncArray(opened.metadata, opened.store_path, config={"order": "F"})
+
+
+async def _compare(task: ShardTask) -> None:
+    from abc_dask.store.plane_loops import weigh_column
+
+    # codecs are threads' work in zarr: here one does all, without waiting for others
+    asyncio.get_running_loop().set_default_executor(_AtOnce(1))
+    array = await _open_written(task)
+    sums = load_array(Path(task.folder) / _SUMS)[:, task.genes.start : task.genes.stop]
     genes, older_genes = task.genes, _older_genes(task)
     begin = 0 if task.older is None else task.older.n_whole * task.block_cells
-    # many genes of a large store at a time would be turned around in memory
-    step = max(1, _READ_BACK // (task.n_cells * array.dtype.itemsize))
+    itemsize = array.dtype.itemsize
+    planes = np.empty(task.block_cells * itemsize // 8, np.uint64)
+    padded = np.zeros(-(-(task.n_cells - begin) // 64) * 64, f"u{itemsize}")
+    found = np.empty(-(-(task.n_cells - begin) // task.block_cells), np.uint64)
+    step = max(1, _READ_BACK // (task.n_cells * itemsize))
     for low in range(genes.start, genes.stop, step):
-        columns = np.asarray(array[:, low : min(low + step, genes.stop)]).T
-        for gene, column in enumerate(columns, low):
-            values = np.ascontiguousarray(column)
+        columns = await array.getitem((slice(None), slice(low, min(low + step, genes.stop))))
+        for gene, values in enumerate(np.asarray(columns).T, low):
             if task.older is not None:
                 expected = task.older.whole(older_genes[gene - genes.start])
                 if values[:begin].tobytes() != expected.tobytes():
                     raise _other_values(task, gene, 0)
-            for number, at in enumerate(range(begin, task.n_cells, task.block_cells)):
-                read = weigh_values(values[at : at + task.block_cells])
-                if read != sums[number, gene - genes.start]:
-                    raise _other_values(task, gene, at)
+            padded[: task.n_cells - begin] = values[begin:].view(padded.dtype)
+            weigh_column(padded, task.block_cells, planes, found)
+            wrong = np.flatnonzero(found != sums[:, gene - genes.start])
+            if len(wrong):
+                raise _other_values(task, gene, begin + int(wrong[0]) * task.block_cells)
+
+
+class _InBatches:
+    """While it is entered, by any thread, zarr-python decodes the genes of a shard together.
+
+    One at a time, its own work would be half of all.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._entered = threading.Lock(), 0
+        self._settings = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        import zarr
+
+        with self._lock:
+            self._entered += 1
+            if self._entered == 1:
+                how = {"codec_pipeline.batch_size": SHARD_GENES}
+                self._settings.enter_context(zarr.config.set(how))
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._entered -= 1
+            if not self._entered:
+                self._settings.close()
+
+
+_in_batches = _InBatches()
+
+
+class _AtOnce(ThreadPoolExecutor):
+    """Does what it is given in the thread that gives it."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **more))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
+        return future
 
 
 def _other_values(task: ShardTask, gene: int, at: int) -> StoreError:

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 
 _TAIL = struct.Struct("<q")
 
+# Of what stands in such a file: an unfinished store goes on with blocks of its own version alone.
+BLOCK_VERSION = 2
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -30,7 +33,7 @@ class Packed:
     ends : array of int64, shape (n_genes,)
         Where each gene's block ends in the file.
     sums : array of uint64, shape (n_genes,)
-        `weigh_loops.weigh` of each gene's values.
+        `plane_loops.weigh` of each gene's bit planes.
     present : array of int64, shape (n_genes,)
         Cells with a value that is not zero.
     totals : array of uint32, shape (n_cells,)
@@ -67,28 +70,3 @@ class Packed:
         np.savez(archive, **vars(self))
         file.write(archive.getvalue())
         file.write(_TAIL.pack(archive.tell()))
-
-
-def weigh_columns(columns: NDArray[Any], out: NDArray[np.uint64]) -> None:
-    """Write `weigh_values` of each row of an array of genes x cells."""
-    from abc_dask.store.weigh_loops import weigh_rows
-
-    if columns.strides[0] % 8 == 0 and columns.shape[1] * columns.itemsize % 8 == 0:
-        weigh_rows(columns.view(np.uint64), out)
-        return
-    for k, values in enumerate(columns):
-        out[k] = weigh_values(values)
-
-
-def weigh_values(values: NDArray[Any]) -> np.uint64:
-    """Return `weigh_loops.weigh` of values of any type."""
-    from abc_dask.store.weigh_loops import weigh
-
-    raw = values.view(np.uint8)
-    whole = len(raw) // 8 * 8
-    total = weigh(raw[:whole].view(np.uint64))
-    if whole < len(raw):
-        rest = np.zeros(8, np.uint8)
-        rest[: len(raw) - whole] = raw[whole:]
-        total = (int(total) + int(weigh(rest.view(np.uint64))) * 3) % (1 << 64)
-    return np.uint64(total)

@@ -17,7 +17,8 @@ So the block that a task makes of its cells can stand in the frame of the whole 
 from __future__ import annotations
 
 import struct
-from itertools import pairwise
+import threading
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 _HEADER = struct.Struct("<BBBBIII")
+
+_LENGTH = struct.Struct("<i")
 
 _VERSION, _ZSTD_VERSION, _FLAGS, _STORED = 2, 1, 0x94, 0x02
 
@@ -39,13 +42,51 @@ MAX_BYTES = (1 << 31) - (1 << 20)
 LEVEL = 1
 
 
+def pack_planes(planes: NDArray[np.uint64]) -> bytes:
+    """Compress the values of one whole block, whose bits are shuffled already.
+
+    Parameters
+    ----------
+    planes : array of uint64
+        Their bit planes; contiguous.
+
+    Returns
+    -------
+    bytes
+        The block as it stands in a frame.
+    """
+    stream: bytes = _compressor().compress(planes)
+    if len(stream) >= planes.nbytes:  # as Blosc has it, stored as it is
+        stream = planes.tobytes()
+    return _LENGTH.pack(len(stream)) + stream
+
+
+_threads = threading.local()
+
+
+def _compressor() -> Any:
+    """Return this thread's compressor, whose memory is used again and again."""
+    found = getattr(_threads, "compressor", None)
+    if found is None:
+        import zstandard
+
+        # that of level 1, but for matches: bit planes have few short ones that save bytes, and
+        # looking for them takes time
+        how = zstandard.ZstdCompressionParameters(
+            window_log=17, hash_log=10, min_match=7, strategy=zstandard.STRATEGY_FAST,
+            chain_log=6, search_log=1, write_content_size=True,
+        )  # fmt: skip
+        found = _threads.compressor = zstandard.ZstdCompressor(compression_params=how)
+    return found
+
+
 def pack_block(values: NDArray[Any], block_bytes: int) -> bytes:
     """Compress the values of one block.
 
     Parameters
     ----------
     values : array, shape (n,)
-        Contiguous; at most `block_bytes` in all.
+        Contiguous; at most `block_bytes` in all. A whole block has a multiple of 64.
     block_bytes : int
         Bytes of a whole block.
 
@@ -54,22 +95,18 @@ def pack_block(values: NDArray[Any], block_bytes: int) -> bytes:
     bytes
         The block as it stands in a frame.
     """
-    is_short = values.nbytes < block_bytes
-    frame = b"" if is_short else _compress(values, block_bytes)
-    if is_short or frame[2] & _STORED:
-        # a short block, or one that does not become smaller, is packed as the last of two
-        first = np.zeros(block_bytes // values.itemsize, values.dtype)
-        frame = _compress(np.concatenate([first, values]), block_bytes)
-        (start,) = struct.unpack_from("<i", frame, 20)
-        return frame[start:]
-    return frame[20:]
+    from abc_dask.store.plane_loops import to_planes
 
-
-def _compress(values: NDArray[Any], block_bytes: int) -> bytes:
     size = values.itemsize
-    plain = values if size <= 8 else values.view(np.uint8)
-    frame: bytes = blosc.compress(plain, b"zstd", LEVEL, blosc.BITSHUFFLE, block_bytes, size)
-    return frame
+    if values.nbytes == block_bytes:
+        planes = np.empty((8 * size, len(values) // 64), np.uint64)
+        to_planes(values.view(f"u{size}"), planes)
+        return pack_planes(planes)
+    # how the bits of a short block are shuffled is Blosc's own matter: it is the last of two
+    both = np.concatenate([np.zeros(block_bytes // size, values.dtype), values])
+    frame: bytes = blosc.compress(both, b"zstd", LEVEL, blosc.BITSHUFFLE, block_bytes, size)
+    (start,) = struct.unpack_from("<i", frame, 20)
+    return frame[start:]
 
 
 def frame_of(
@@ -85,14 +122,13 @@ def frame_of(
         Bytes of the frame when decoded.
     block_bytes, itemsize : int
     """
-    sizes = np.array([len(block) for block in blocks], np.int64)
-    starts = _HEADER.size + 4 * len(blocks) + np.append(0, np.cumsum(sizes))
-    whole = int(starts[-1])
+    begin = _HEADER.size + 4 * len(blocks)
+    *starts, whole = accumulate(map(len, blocks), initial=begin)
     if whole > MAX_BYTES or n_bytes > MAX_BYTES:
         raise ValueError(f"a gene of {n_bytes:,} bytes does not fit one Blosc frame")
     within = min(block_bytes, n_bytes)
     head = _HEADER.pack(_VERSION, _ZSTD_VERSION, _FLAGS, itemsize, n_bytes, within, whole)
-    return [head, starts[:-1].astype("<i4").tobytes(), *blocks]
+    return [head, struct.pack(f"<{len(starts)}i", *starts), *blocks]
 
 
 def part_of(frame: bytes, start: int, n_bytes: int, whole: int) -> bytes:

@@ -48,15 +48,6 @@ def _near_tie(y: float) -> Any:
 
 
 @compiled
-def fill_table(total: int, table: Any) -> None:
-    """Write the values of counts 0 to len(table) - 1; NaN where exact arithmetic must decide."""
-    table[0] = np.float32(0.0)
-    for k in range(1, len(table)):
-        y = math.log2(k / total * 1e6 + 1.0)
-        table[k] = np.float32(np.nan) if _near_tie(y) else np.float32(y)
-
-
-@compiled
 def count_of(value: float, total: int) -> int:
     """Return the count behind a value; 0 if there is none, or `NEAR_TIE` or `UNCLEAR`."""
     if not (value > _LEAST and value < 32.0):
@@ -173,29 +164,61 @@ _ROOT = 0x3FE6A09E667F3BCD
 _LOOK_AGAIN = 1 << 10
 
 
-@partial(compiled, error_model="numpy")  # a division that may raise is done one by one
-def _log2_roughly(counts: Any, totals: Any, out: Any, doubt: Any) -> None:
+@compiled
+def _log2_roughly(x: float) -> float:
+    """Return a logarithm that is wrong by a few units in the last place."""
+    bits = np.float64(x).view(np.int64)
+    exponent = (bits - _ROOT) >> 52
+    m = np.int64(bits - (exponent << 52)).view(np.float64)
+    t = (m - 1.0) / (m + 1.0)
+    q = t * t
+    y = _C[9] * q + _C[8]
+    y = y * q + _C[7]
+    y = y * q + _C[6]
+    y = y * q + _C[5]
+    y = y * q + _C[4]
+    y = y * q + _C[3]
+    y = y * q + _C[2]
+    y = y * q + _C[1]
+    y = y * q + _C[0]
+    return np.float64(exponent) + y * t
+
+
+@compiled
+def _is_in_doubt(y: float) -> Any:
+    """Tell whether a logarithm by the series may round to a neighbour of the float32."""
+    low = (np.float64(y).view(np.int64) & 0x1FFFFFFF) - 0x10000000
+    return abs(low) <= _LOOK_AGAIN
+
+
+# a division that may raise is done one by one, others several at a time
+_quickly = partial(compiled, error_model="numpy")
+
+
+@_quickly
+def _values_roughly(counts: Any, totals: Any, out: Any, doubt: Any) -> None:
     """Write values, several at a time, and which may be rounded to a neighbour."""
     for i in range(len(counts)):
-        x = np.float64(counts[i]) / np.float64(totals[i]) * 1e6 + 1.0
-        bits = np.float64(x).view(np.int64)
-        exponent = (bits - _ROOT) >> 52
-        m = np.int64(bits - (exponent << 52)).view(np.float64)
-        t = (m - 1.0) / (m + 1.0)
-        q = t * t
-        y = _C[9] * q + _C[8]
-        y = y * q + _C[7]
-        y = y * q + _C[6]
-        y = y * q + _C[5]
-        y = y * q + _C[4]
-        y = y * q + _C[3]
-        y = y * q + _C[2]
-        y = y * q + _C[1]
-        y = y * q + _C[0]
-        y = np.float64(exponent) + y * t
+        y = _log2_roughly(np.float64(counts[i]) / np.float64(totals[i]) * 1e6 + 1.0)
         out[i] = np.float32(y)
-        low = (np.float64(y).view(np.int64) & 0x1FFFFFFF) - 0x10000000
-        doubt[i] = (abs(low) <= _LOOK_AGAIN) | (counts[i] == 0) | (totals[i] == 0)
+        doubt[i] = _is_in_doubt(y) | (counts[i] == 0) | (totals[i] == 0)
+
+
+@_quickly
+def fill_table(total: int, table: Any) -> None:
+    """Write the values of counts 1 to len(table) - 1.
+
+    NaN for 0, and where exact arithmetic must decide.
+    """
+    for k in range(len(table)):
+        y = _log2_roughly(np.float64(k) / np.float64(total) * 1e6 + 1.0)
+        table[k] = np.float32(np.nan) if _is_in_doubt(y) else np.float32(y)
+    table[0] = 0.0
+    for k in range(len(table)):
+        if np.isnan(table[k]):
+            y = math.log2(k / total * 1e6 + 1.0)
+            table[k] = np.float32(np.nan) if _near_tie(y) else np.float32(y)
+    table[0] = np.nan
 
 
 @compiled
@@ -211,7 +234,7 @@ def log2_of_counts(counts: Any, totals: Any, out: Any, ties: Any, doubt: Any) ->
     doubt : array of bool, shape (n,)
         Memory.
     """
-    _log2_roughly(counts, totals, out, doubt)
+    _values_roughly(counts, totals, out, doubt)
     n_ties = 0
     for i in range(len(counts)):
         if not doubt[i]:

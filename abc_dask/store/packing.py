@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from abc_dask.base.errors import DamagedFileError, StoreError
 from abc_dask.disk.numpy_file import load_array
 from abc_dask.store.arena import Arena, memory, most_genes
-from abc_dask.store.block_file import Packed, weigh_columns
+from abc_dask.store.block_file import Packed
 from abc_dask.store.blosc import pack_block as pack_values
+from abc_dask.store.blosc import pack_planes
 from abc_dask.store.counts import CERTAIN, exact_count
 from abc_dask.store.rows import Rows, read_rows
 from abc_dask.store.tasks import PackTask, Segment
 
 # Genes that are written out of an arena at a time: their bits lie in one line of the cache.
 _TOGETHER = 8
+
+# Bytes of blocks that are written at a time.
+_BUFFER = 1 << 20
 
 
 class WideCountsError(StoreError):
@@ -71,7 +75,7 @@ def pack_block(task: PackTask, target: Path) -> PackCounts:
     """
     began = time.perf_counter()
     packing = _Packing(task)
-    with target.open("wb") as file:
+    with target.open("wb", buffering=_BUFFER) as file:
         packed = packing.run(file)
         packed.save(file)
     return PackCounts(
@@ -91,9 +95,30 @@ class _Given:
     cells: NDArray[np.int64]
     slots: NDArray[np.int32]
 
-    def arrays(self, data: NDArray[Any]) -> tuple[Any, Any, Any, Any, Any]:
-        """Return what all loops begin with."""
-        return self.rows.indptr, self.rows.indices, data, self.cells, self.slots
+    def require_columns(self) -> None:
+        """Raise `DamagedFileError` for a column that is out of range; they rise in each row."""
+        indptr, indices, n_columns = self.rows.indptr, self.rows.indices, len(self.slots)
+        held = (self.cells >= 0) & (indptr[1:] > indptr[:-1])
+        least, most = indices[indptr[:-1][held]], indices[indptr[1:][held] - 1]
+        if (least < 0).any() or (most >= n_columns).any():
+            last = self.rows.first + len(indptr) - 2
+            raise DamagedFileError(
+                f"{self.segment.matrix.path}: rows {self.rows.first:,} to {last:,} hold a column "
+                f"that is not between 0 and {n_columns - 1:,}; bring the file again"
+            )
+
+    def no_count(self, at: int) -> StoreError:
+        """Return what to raise for a raw value that is no count."""
+        rows = self.rows
+        row = rows.first + int(np.searchsorted(rows.indptr, at, "right")) - 1
+        return StoreError(
+            f"{self.segment.matrix.path}: row {row:,}, column {int(rows.indices[at]):,} "
+            f"holds {rows.data[at]}, which is no count; build the store from log2 values"
+        )
+
+
+# Which cells lack which genes.
+_Absent = tuple[slice, NDArray[np.bool_]]
 
 
 class _FullError(Exception):
@@ -115,6 +140,8 @@ class _Packing:
         self.patches: list[NDArray[np.int64]] = []
         self.patch_values: list[NDArray[Any]] = []
         self.late = np.zeros((0, 3), np.int64)
+        self.counts, self.odd = np.zeros(0, np.uint32), np.zeros((0, 3), np.int64)
+        self.planes, self.nothing = np.zeros((0, 0, 0), np.uint64), b""
 
     @property
     def is_counts(self) -> bool:
@@ -181,130 +208,150 @@ class _Packing:
         cells = np.where(kept, number, -1)
         if int(kept.sum()) != segment.n_cells:
             raise StoreError(f"{segment.kept} does not fit the plan; remove the unfinished store")
-        push = {
-            ("counts", "log2"): self._push_log2,
-            ("counts", "raw"): self._push_counts,
-        }.get((self.task.values.kind, self.task.values.normalization), self._push_floats)
         for rows in read_rows(segment.matrix, segment.rows(), kept):
             first = rows.first - segment.start
             here = cells[first : first + len(rows.indptr) - 1]
-            push(_Given(segment, rows, here, slots), arena)
+            self._push_rows(_Given(segment, rows, here, slots), arena)
 
-    def _push_log2(self, given: _Given, arena: Arena) -> None:
-        from abc_dask.store.packing_loops import push_log2
+    def _push_rows(self, given: _Given, arena: Arena) -> None:
+        from abc_dask.store.packing_loops import FULL, push
 
-        # all of it at most; memory that is not touched is not there
-        most = len(given.rows.data)
-        patches, values = np.empty((most, 3), np.int64), np.empty(most, given.rows.data.dtype)
-        arena.state[1] = 0
-        n = push_log2(
-            *given.arrays(given.rows.data), arena.low, arena.high,
-            arena.bits, arena.pages, arena.links, arena.tails, arena.state,
-            self.totals, self.fits, patches, values,
+        given.require_columns()
+        n = push(
+            given.rows.indptr, given.rows.indices, self._items(given, arena), given.cells,
+            given.slots, arena.low, arena.bits, arena.pages, arena.links, arena.tails, arena.state,
         )  # fmt: skip
-        _check(n, given, arena)
-        if not n:
-            return
-        patches, values = patches[:n], values[:n]
-        patches = self._settled(patches, values)
-        left = patches[:, 2] <= 0
-        self.patches.append(patches[left])
-        self.patch_values.append(values[left].astype(self.task.values.source_dtype))
+        if n == FULL:
+            raise _FullError
 
-    def _settled(self, patches: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.int64]:
-        """Decide by exact arithmetic on values next to the middle of two float32."""
-        patches = patches.copy()
-        for k in np.flatnonzero(patches[:, 2] == -1).tolist():
+    def _items(self, given: _Given, arena: Arena) -> NDArray[Any]:
+        """Return values as the unsigned integers that wait in an arena; 0 for nothing."""
+        from abc_dask.store.recover_loops import check_counts, recover_log2
+
+        rows, cells = given.rows, given.cells
+        if not self.is_counts:
+            return rows.data.astype(self.dtype, copy=False).view(_unsigned(self.dtype))
+        n = len(rows.data)
+        if len(self.counts) < n:
+            # used again; memory that is not touched is not there
+            self.counts, self.odd = np.empty(n, np.uint32), np.empty((n, 3), np.int64)
+        counts = self.counts[:n]
+        if self.task.values.normalization == "raw":
+            wrong = check_counts(rows.indptr, rows.data, cells, self.totals, counts)
+            if wrong >= 0:
+                raise given.no_count(wrong)
+            return counts
+        n_odd = recover_log2(
+            rows.indptr, rows.data, cells, self.totals, self.fits, counts, self.odd
+        )
+        if n_odd:
+            self._keep_odd(given, self.odd[:n_odd], range(arena.low, arena.high))
+        return counts
+
+    def _keep_odd(self, given: _Given, odd: NDArray[np.int64], held: range) -> None:
+        """Keep values without a count as patches; but decide on near ties by exact arithmetic."""
+        from abc_dask.store.counts_loops import NEAR_TIE
+
+        at, cells, said = odd.T
+        genes = given.slots[given.rows.indices[at]].astype(np.int64)
+        ours = (genes >= held.start) & (genes < held.stop)
+        patches = np.stack([genes, cells, said], axis=1)[ours]
+        values = given.rows.data[at[ours]]
+        for k in np.flatnonzero(patches[:, 2] == NEAR_TIE).tolist():
             value, total = float(values[k]), int(self.totals[patches[k, 1]])
             if float(np.float32(value)) == value:
                 patches[k, 2] = exact_count(value, total)
+        left = patches[:, 2] <= 0
         # a count cannot be appended behind those of later cells: it goes the way of patches,
         # and into its column when that is written
-        settled = patches[patches[:, 2] > 0]
-        self.late = np.concatenate([self.late, settled])
-        return patches
-
-    def _push_counts(self, given: _Given, arena: Arena) -> None:
-        from abc_dask.store.packing_loops import push_counts
-
-        n = push_counts(
-            *given.arrays(given.rows.data), arena.low, arena.high,
-            arena.bits, arena.pages, arena.links, arena.tails, arena.state, self.totals,
-        )  # fmt: skip
-        _check(n, given, arena)
-
-    def _push_floats(self, given: _Given, arena: Arena) -> None:
-        from abc_dask.store.packing_loops import push_floats
-
-        data = given.rows.data.astype(self.dtype, copy=False).view(_unsigned(self.dtype))
-        n = push_floats(
-            *given.arrays(data), arena.low, arena.high,
-            arena.bits, arena.pages, arena.links, arena.tails, arena.state,
-        )  # fmt: skip
-        _check(n, given, arena)
+        self.late = np.concatenate([self.late, patches[~left]])
+        self.patches.append(patches[left])
+        self.patch_values.append(values[left].astype(self.task.values.source_dtype))
 
     def _write(self, arena: Arena, file: BinaryIO) -> None:
         """Write the blocks of the genes that an arena holds."""
-        low, high = arena.low, arena.high
-        task = self.task
-        block_bytes = task.block_cells * self.dtype.itemsize
         late, self.late = self.late, self.late[:0]
-        absent = self._absent(low, high)
-        nothing = b""
-        for first in range(low, high, _TOGETHER):
-            last = min(first + _TOGETHER, high)
-            columns = self._columns(arena, range(first, last), late, absent)
-            for k, gene in enumerate(range(first, last)):
-                values = columns[k, : task.n_cells]
-                if self.present[gene] or absent or task.older is not None:
-                    block = pack_values(values, block_bytes)
-                else:
-                    block = nothing = nothing or pack_values(values, block_bytes)
+        absent = self._absent(arena.low, arena.high)
+        is_whole = self.task.n_cells == self.task.block_cells
+        make = self._planes if self.is_counts and is_whole and not self.task.older else self._dense
+        for first in range(arena.low, arena.high, _TOGETHER):
+            genes = range(first, min(first + _TOGETHER, arena.high))
+            here = late[(late[:, 0] >= genes.start) & (late[:, 0] < genes.stop)]
+            for gene, block in zip(genes, make(arena, genes, here, absent), strict=True):
                 file.write(block)
                 self.ends[gene] = (self.ends[gene - 1] if gene else 0) + len(block)
 
-    def _columns(
-        self,
-        arena: Arena,
-        genes: range,
-        late: NDArray[np.int64],
-        absent: list[tuple[slice, NDArray[np.bool_]]],
-    ) -> NDArray[Any]:
-        from abc_dask.store import packing_loops as loops
-        from abc_dask.store.weigh_loops import count_cells
+    def _planes(
+        self, arena: Arena, genes: range, late: NDArray[np.int64], _absent: list[_Absent]
+    ) -> list[bytes]:
+        """Pack whole blocks of counts, which go through the arena alone."""
+        from abc_dask.store.packing_loops import take_planes
+        from abc_dask.store.plane_loops import weigh_rows
 
-        task = self.task
-        first, last, at = genes.start, genes.stop, genes.start - arena.low
-        shape = (len(genes), -(-task.block_cells // 64) * 64)
+        if not len(self.planes):
+            shape = (_TOGETHER, 8 * self.dtype.itemsize, self.task.block_cells // 64)
+            self.planes = np.empty(shape, np.uint64)
+        planes, here = self.planes[: len(genes)], slice(genes.start, genes.stop)
+        largest = take_planes(
+            genes.start - arena.low, arena.bits, arena.heads, arena.pages, arena.links, planes,
+            self.present[here],
+        )  # fmt: skip
+        for gene, cell, count in late.tolist():
+            self.present[gene] += 1
+            largest = max(largest, count)
+            for bit in range(planes.shape[1]):
+                planes[gene - genes.start, bit, cell >> 6] |= np.uint64(
+                    (count >> bit & 1) << (cell & 63)
+                )
+        self._require_width(largest)
+        weigh_rows(planes.reshape(len(genes), -1), self.sums[here])
+        found = []
+        for gene, own in zip(genes, planes, strict=True):
+            if self.present[gene]:
+                found.append(pack_planes(own))
+            else:
+                self.nothing = self.nothing or pack_planes(own)
+                found.append(self.nothing)
+        return found
+
+    def _dense(
+        self, arena: Arena, genes: range, late: NDArray[np.int64], absent: list[_Absent]
+    ) -> list[bytes]:
+        """Pack blocks of any kind by way of their columns."""
+        from abc_dask.store import plane_loops as loops
+        from abc_dask.store.packing_loops import take
+
+        task, here = self.task, slice(genes.start, genes.stop)
+        at = slice(genes.start - arena.low, genes.stop - arena.low)
+        columns = np.zeros((len(genes), -(-task.n_cells // 64) * 64), self.dtype)
+        for cells, lacks in absent:
+            columns[lacks[at], cells] = np.nan
+        bits = columns.view(_unsigned(self.dtype))
+        largest = take(at.start, arena.bits, arena.heads, arena.pages, arena.links, bits)
         if self.is_counts:
-            columns = np.empty(shape, self.dtype)
-            largest = loops.take_counts(
-                at, arena.bits, arena.heads, arena.pages, arena.links, columns
-            )
-            for gene, cell, count in late[(late[:, 0] >= first) & (late[:, 0] < last)].tolist():
-                columns[gene - first, cell] = count
+            for gene, cell, count in late.tolist():
+                columns[gene - genes.start, cell] = count
                 largest = max(largest, count)
-            if largest > np.iinfo(self.dtype).max:
-                raise WideCountsError(f"a count of {largest:,} does not fit {self.dtype}")
-        else:
-            columns = np.zeros(shape, self.dtype)
-            for cells, lacks in absent:
-                columns[lacks[at : at + len(genes)], cells] = np.nan
-            bits = columns.view(_unsigned(self.dtype))
-            loops.take_floats(at, arena.bits, arena.heads, arena.pages, arena.links, bits)
+            self._require_width(largest)
         n_older = 0
         if task.older is not None:
             n_older = task.older.n_cells - task.first
             task.older.fill(columns, genes)
-        values = columns[:, : task.n_cells]
         # those of an older store are counted there
-        count_cells(values[:, n_older:], self.present[first:last])
+        loops.count_cells(columns[:, n_older : task.n_cells], self.present[here])
         for cells, lacks in absent:  # what is absent is no value
-            self.present[first:last] -= lacks[at : at + len(genes)] * (cells.stop - cells.start)
-        weigh_columns(values, self.sums[first:last])
-        return columns
+            self.present[here] -= lacks[at] * (cells.stop - cells.start)
+        planes = np.empty((8 * self.dtype.itemsize, columns.shape[1] // 64), np.uint64)
+        for gene, column in zip(genes, bits, strict=True):
+            loops.weigh_column(column, len(column), planes.reshape(-1), self.sums[gene : gene + 1])
+        block_bytes = task.block_cells * self.dtype.itemsize
+        return [pack_values(column[: task.n_cells], block_bytes) for column in columns]
 
-    def _absent(self, low: int, high: int) -> list[tuple[slice, NDArray[np.bool_]]]:
+    def _require_width(self, largest: int) -> None:
+        if largest > np.iinfo(self.dtype).max:
+            raise WideCountsError(f"a count of {largest:,} does not fit {self.dtype}")
+
+    def _absent(self, low: int, high: int) -> list[_Absent]:
         """Return which cells lack which genes, where X itself says so."""
         if self.is_counts:
             return []
@@ -321,24 +368,3 @@ class _Packing:
 
 def _unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(f"u{dtype.itemsize}")
-
-
-def _check(n: int, given: _Given, arena: Arena) -> None:
-    """Raise what a loop returned in place of a number."""
-    from abc_dask.store.packing_loops import FULL, NO_COUNT, OUT_OF_RANGE
-
-    segment, rows = given.segment, given.rows
-    if n == FULL:
-        raise _FullError
-    last = rows.first + len(rows.indptr) - 2
-    if n == OUT_OF_RANGE:
-        raise DamagedFileError(
-            f"{segment.matrix.path}: rows {rows.first:,} to {last:,} hold a column that is not "
-            f"between 0 and {segment.matrix.n_columns - 1:,}; bring the file again"
-        )
-    if n == NO_COUNT:
-        row, at = arena.state[2:4].tolist()
-        raise StoreError(
-            f"{segment.matrix.path}: row {rows.first + row:,}, column {int(rows.indices[at]):,} "
-            f"holds {rows.data[at]}, which is no count; build the store from log2 values"
-        )

@@ -1,16 +1,18 @@
 """Compiled loops that turn rows into columns.
 
 The values of a block of rows are held gene by gene until the block is complete, in as few
-bytes as bounded memory asks for::
+bytes as bounded memory asks for. All of them are unsigned integers here: counts, or the bits of
+floats::
 
-    bits    uint64 (words, genes)   which cells have a value: bit c of word w is cell 64 w + c
-    pages   (n_pages, PAGE)         the values of a gene, in the order of the cells:
-    links   int32 (n_pages,)        its pages are a chain that starts at heads[gene]
-    tails   int64 (genes,)          where its next value goes
+    bits    uint64 (words, genes, 2)  two bits a cell: bit c of word w is cell 64 w + c.
+                                      0, 1 and 2 are values; 3: its page says which
+    pages   (n_pages, PAGE)           those values of a gene, in the order of the cells:
+    links   int32 (n_pages,)          its pages are a chain that starts at heads[gene]
+    tails   int64 (genes,)            where its next value goes
 
 Words of one group of 64 cells lie together, so that a row's genes are found in the processor's
-cache. A count takes a byte; 254 and 255 say that two or four bytes follow. What are no counts
-take their own bits.
+cache. Elements of pages are bytes for counts: 254 and 255 say that two or four bytes follow.
+Floats take their own bits.
 """
 
 from __future__ import annotations
@@ -19,30 +21,27 @@ from typing import Any
 
 import numpy as np
 
-from abc_dask.matrix.compiled import compiled
-from abc_dask.store.counts_loops import TABLE, UNCLEAR, count_of, fill_table, find_total
+from abc_dask.matrix.compiled import compiled, ones, trailing_zeros
 
-# Values of a page.
+# Values of a page; unsigned numbers are not looked at for being negative.
 PAGE = 256
+_PAGE = np.uint64(PAGE)
 
 _TWO, _FOUR = 254, 255
 
-# Values of a cell on which its total is tried before all are taken.
-_PROBES = 64
-
-_FEW_VALUES, _ALL_VALUES = False, True
-
-# What the loops return in place of a number of values.
-FULL, OUT_OF_RANGE, REPEATED, NO_COUNT = -1, -2, -3, -4
+# What `push` returns where no page is left.
+FULL = -1
 
 
 @compiled
 def rises(indptr: Any, indices: Any) -> bool:
     """Tell whether columns rise in each row, each at most once."""
     for row in range(len(indptr) - 1):
-        wrong = 0
-        for at in range(indptr[row] + 1, indptr[row + 1]):
-            wrong += indices[at] <= indices[at - 1]
+        columns = indices[indptr[row] : indptr[row + 1]]
+        before, behind = columns[:-1], columns[1:]
+        wrong = np.uint32(0)
+        for at in range(len(behind)):
+            wrong |= np.uint32(behind[at] <= before[at])
         if wrong:
             return False
     return True
@@ -69,10 +68,10 @@ def _grow(at: Any, links: Any, state: Any) -> Any:
 
 
 @compiled
-def _push_large(count: Any, gene: int, pages: Any, links: Any, tails: Any, state: Any) -> bool:
+def _push_large(item: Any, gene: int, pages: Any, links: Any, tails: Any, state: Any) -> bool:
     """Append a count that does not fit a byte to a gene's chain; False where no page is left."""
     at = tails[gene]
-    extra = 2 if count < 65536 else 4
+    extra = 2 if item < 65536 else 4
     pages[at] = _TWO if extra == 2 else _FOUR
     for k in range(extra + 1):
         at += 1
@@ -81,302 +80,193 @@ def _push_large(count: Any, gene: int, pages: Any, links: Any, tails: Any, state
             if at < 0:
                 return False
         if k < extra:
-            pages[at] = (count >> (8 * k)) & 255
+            pages[at] = (item >> (8 * k)) & 255
     tails[gene] = at
     return True
 
 
 @compiled
-def _total_of(data: Any, first: int, last: int) -> int:
-    """Return a cell's total: found from a few values, and tried on some more."""
-    total = find_total(data, first, last, _FEW_VALUES)
-    n, hits = 0, 0
-    if total:
-        for at in range(first, last, max(1, (last - first) // _PROBES)):
-            if data[at] != 0:
-                n += 1
-                hits += count_of(data[at], total) != 0
-    if total and 16 * hits >= 15 * n:
-        return total
-    return find_total(data, first, last, _ALL_VALUES)
-
-
-@compiled
-def _near_count(value: float, scale: float) -> Any:
-    """Return the count nearest to a value, if it is small.
-
-    ``2**value`` comes from a polynomial to a part in ten thousand.
-    """
-    whole = int(value)
-    rest = np.float32(value - whole)
-    power = np.float32(
-        np.float32(1)
-        + rest
-        * (np.float32(0.69583356) + rest * (np.float32(0.22606716) + rest * np.float32(0.07809928)))
-    ) * np.float32(1 << whole)
-    return int((power - np.float32(1)) * np.float32(scale) + np.float32(0.5))
-
-
-@compiled
-def push_log2(
+def push(
     indptr: Any,
     indices: Any,
-    data: Any,
+    items: Any,
     cells: Any,
     slots: Any,
     low: int,
-    high: int,
     bits: Any,
     pages: Any,
     links: Any,
     tails: Any,
     state: Any,
-    totals: Any,
-    fits: Any,
-    patches: Any,
-    values: Any,
-) -> Any:
-    """Recover the counts of some rows of log2 values and append them to their genes.
+) -> int:
+    """Append the values of some rows to their genes.
 
     Parameters
     ----------
-    indptr, indices, data : arrays
-        CSR rows.
+    indptr, indices, items : arrays
+        CSR rows, whose columns are in range and rise; items are unsigned integers.
     cells : array of int64
         Cell of each row in the block; -1 where it is left out.
     slots : array of int32
         Gene of each column; -1 where it is left out.
-    low, high : int
-        Genes that are held.
+    low : int
+        First gene that is held.
     bits, pages, links, tails, state : arrays
-        As above; `state` is next page, number of patches.
-    totals : array of uint32
-        Total of each cell: found here where `fits` is negative, taken as it is elsewhere.
-    fits : array of int32, shape (cells, 3)
-        Values of each cell, those with a count in the table, and those of which two counts
-        have the same value.
-    patches : array of int64, shape (n_values, 3)
-        Receives gene, cell, and what `count_of` says of it.
-    values : array, shape (n_values,)
-        Receives their values.
+        As above; `state[0]` is the next page.
 
     Returns
     -------
     int
-        Number of patches; or what went wrong.
+        0; or `FULL`.
     """
-    table = np.empty(TABLE, data.dtype)
+    in_bytes = pages.itemsize == 1
+    n_held, lowest = np.uint32(bits.shape[1]), np.uint32(low)
+    # what goes to the pages of a row: two loops, so that the first one has no branch to guess
+    genes, large = np.empty(len(slots), np.uint32), np.empty(len(slots), items.dtype)
     for row in range(len(indptr) - 1):
         cell = cells[row]
         if cell < 0:
             continue
-        first, last = indptr[row], indptr[row + 1]
-        known = fits[cell, 0] >= 0
-        if not known:
-            totals[cell] = _total_of(data, first, last)
-        total = totals[cell]
-        if total:
-            fill_table(total, table)
-        word, bit = cell >> 6, np.uint64(1) << np.uint64(cell & 63)
-        scale = total / 1e6
-        n, hits, unclear = 0, 0, 0
-        for at in range(first, last):
-            column = indices[at]
-            if column < 0 or column >= len(slots):
-                return OUT_OF_RANGE
-            gene, value = slots[column], data[at]
-            is_held = low <= gene < high
-            if gene < 0 or (known and not is_held) or (value == 0 and not np.signbit(value)):
+        bit, here = np.uint64(1) << np.uint64(cell & 63), bits[cell >> 6]
+        columns = indices[indptr[row] : indptr[row + 1]]
+        values = items[indptr[row] : indptr[row + 1]]
+        n_large = np.uint64(0)
+        for at in range(len(columns)):
+            item = values[at]
+            # a gene below the lowest one, or none, is beyond the last as an unsigned number
+            gene = np.uint32(np.uint32(slots[np.uint32(columns[at])]) - lowest)
+            if item == 0 or gene >= n_held:
                 continue
-            n += 1
-            count = 0
-            if value > 0 and value < 32 and total:
-                near = _near_count(value, scale)
-                is_small = near < TABLE and table[near] == value
-                count = near if is_small else count_of(value, total)
-            hits += 0 < count < TABLE
-            unclear += count == UNCLEAR
-            if is_held and count > 0:
-                bits[word, gene - low] |= bit
-                if count < _TWO:
-                    tail = tails[gene - low]
-                    pages[tail] = count
-                    tail += 1
-                    if tail % PAGE == 0:
-                        tail = _grow(tail, links, state)
-                    tails[gene - low] = tail
-                    if tail < 0:
-                        return FULL
-                elif not _push_large(count, gene - low, pages, links, tails, state):
+            here[gene, 0] |= bit if item != 2 else np.uint64(0)
+            here[gene, 1] |= bit if item != 1 else np.uint64(0)
+            genes[n_large] = gene
+            large[n_large] = item
+            n_large += np.uint64(item > 2)
+        for at in range(np.int64(n_large)):
+            gene, item = genes[at], large[at]
+            if in_bytes and item >= _TWO:
+                if not _push_large(item, gene, pages, links, tails, state):
                     return FULL
-            elif is_held:
-                patches[state[1], 0] = gene
-                patches[state[1], 1] = cell
-                patches[state[1], 2] = count
-                values[state[1]] = value
-                state[1] += 1
-        if not known:
-            fits[cell, 0], fits[cell, 1], fits[cell, 2] = n, hits, unclear
-    return state[1]
-
-
-@compiled
-def push_counts(
-    indptr: Any,
-    indices: Any,
-    data: Any,
-    cells: Any,
-    slots: Any,
-    low: int,
-    high: int,
-    bits: Any,
-    pages: Any,
-    links: Any,
-    tails: Any,
-    state: Any,
-    totals: Any,
-) -> int:
-    """Append counts of some rows to their genes; sum all of a row's up, whatever their genes.
-
-    Parameters are those of `push_log2`. `state[2]` is the row of what is no count.
-    """
-    n_columns = len(slots)
-    for row in range(len(indptr) - 1):
-        cell = cells[row]
-        if cell < 0:
-            continue
-        word, bit = cell >> 6, np.uint64(1) << np.uint64(cell & 63)
-        total = np.int64(0)
-        for at in range(indptr[row], indptr[row + 1]):
-            column = indices[at]
-            if column < 0 or column >= n_columns:
-                return OUT_OF_RANGE
-            value = data[at]
-            if not (value >= 0 and value <= 4294967295.0):
-                state[2] = row
-                state[3] = at
-                return NO_COUNT
-            count = np.int64(value)
-            if count != value:
-                state[2] = row
-                state[3] = at
-                return NO_COUNT
-            total += count
-            gene = slots[column]
-            if count == 0 or gene < low or gene >= high:
                 continue
-            bits[word, gene - low] |= bit
-            if count < _TWO:
-                tail = tails[gene - low]
-                pages[tail] = count
-                tail += 1
-                if tail % PAGE == 0:
-                    tail = _grow(tail, links, state)
-                tails[gene - low] = tail
-                if tail < 0:
-                    return FULL
-            elif not _push_large(count, gene - low, pages, links, tails, state):
-                return FULL
-        totals[cell] = min(total, np.int64(4294967295))
-    return 0
-
-
-@compiled
-def push_floats(
-    indptr: Any,
-    indices: Any,
-    data: Any,
-    cells: Any,
-    slots: Any,
-    low: int,
-    high: int,
-    bits: Any,
-    pages: Any,
-    links: Any,
-    tails: Any,
-    state: Any,
-) -> int:
-    """Append values of some rows to their genes, by their bits: `data` is unsigned integers."""
-    n_columns = len(slots)
-    for row in range(len(indptr) - 1):
-        cell = cells[row]
-        if cell < 0:
-            continue
-        word, bit = cell >> 6, np.uint64(1) << np.uint64(cell & 63)
-        for at in range(indptr[row], indptr[row + 1]):
-            column = indices[at]
-            if column < 0 or column >= n_columns:
-                return OUT_OF_RANGE
-            gene = slots[column]
-            if data[at] == 0 or gene < low or gene >= high:
-                continue
-            bits[word, gene - low] |= bit
-            tail = tails[gene - low]
-            pages[tail] = data[at]
+            tail = tails[gene]
+            pages[tail] = item
             tail += 1
             if tail % PAGE == 0:
                 tail = _grow(tail, links, state)
-            if tail < 0:
-                return FULL
-            tails[gene - low] = tail
+                if tail < 0:
+                    return FULL
+            tails[gene] = tail
     return 0
 
 
 @compiled
-def take_counts(first: int, bits: Any, heads: Any, pages: Any, links: Any, out: Any) -> Any:
-    """Write the columns of genes `first` and after, shape (genes, cells); return the largest count.
+def take(first: int, bits: Any, heads: Any, pages: Any, links: Any, out: Any) -> Any:
+    """Write the columns of genes `first` and after over what `out` holds, shape (genes, cells).
 
-    Counts too large for the type of `out` are written as 0.
+    Returns
+    -------
+    int
+        The largest value; those too large for the type of `out` are left out.
     """
-    most = np.int64(np.iinfo(out.dtype).max)
-    largest = np.int64(0)
-    out[:] = 0
+    most, largest, one = np.uint64(np.iinfo(out.dtype).max), np.uint64(0), np.uint64(1)
     for k in range(len(out)):
-        at = heads[first + k] * PAGE
+        at, column, of_gene = np.uint64(heads[first + k]) * _PAGE, out[k], bits[:, first + k]
         for w in range(len(bits)):
-            word = bits[w, first + k]
-            base = w << 6
-            while word:
-                lowest = word & (~word + np.uint64(1))
-                c = _trailing(lowest)
-                word ^= lowest
-                count = np.int64(pages[at])
-                at = _after(at, links)
-                if count >= _TWO:
-                    extra = 2 if count == _TWO else 4
-                    count = np.int64(0)
-                    for b in range(extra):
-                        count |= np.int64(pages[at]) << (8 * b)
-                        at = _after(at, links)
-                largest = max(largest, count)
-                if count <= most:
-                    out[k, base + c] = count
+            low, high = of_gene[w, 0], of_gene[w, 1]
+            left = low | high
+            while left:
+                c = trailing_zeros(left)
+                left &= left - one
+                item = (low >> c & one) | (high >> c & one) << one
+                if item == 3:
+                    item, at = _next(at, pages, links)
+                largest = max(largest, item)
+                if item <= most:
+                    column[np.uint64(w << 6) + c] = item
     return largest
 
 
 @compiled
-def take_floats(first: int, bits: Any, heads: Any, pages: Any, links: Any, out: Any) -> None:
-    """Write the columns of genes `first` and after over what `out` holds, by their bits."""
-    for k in range(len(out)):
-        at = heads[first + k] * PAGE
-        for w in range(len(bits)):
-            word = bits[w, first + k]
-            base = w << 6
-            while word:
-                lowest = word & (~word + np.uint64(1))
-                c = _trailing(lowest)
-                word ^= lowest
-                out[k, base + c] = pages[at]
-                at = _after(at, links)
+def take_planes(
+    first: int, bits: Any, heads: Any, pages: Any, links: Any, planes: Any, present: Any
+) -> Any:
+    """Write the bit planes of counts of genes `first` and after.
+
+    Parameters
+    ----------
+    first : int
+    bits, heads, pages, links : arrays
+    planes : array of uint64, shape (genes, bits of a value, words)
+        Receives a bit of each cell, the lowest first.
+    present : array of int64, shape (genes,)
+        Receives how many cells have a count.
+
+    Returns
+    -------
+    int
+        The largest count; of those with more bits the upper ones are left out.
+    """
+    n_planes, n_words = planes.shape[1:]
+    largest, one = np.uint64(0), np.uint64(1)
+    for k in range(len(planes)):
+        at, here, of_gene = np.uint64(heads[first + k]) * _PAGE, planes[k], bits[:, first + k]
+        here[2:] = 0
+        n = np.uint64(0)
+        for w in range(n_words):
+            p0, p1 = of_gene[w, 0], of_gene[w, 1]
+            n += ones(p0 | p1)
+            left = p0 & p1
+            p0 ^= left
+            p1 ^= left
+            if left == 0:
+                here[0, w] = p0
+                here[1, w] = p1
+                continue
+            # eight planes in the processor's registers: most counts fit a byte
+            p2 = p3 = p4 = p5 = p6 = p7 = np.uint64(0)
+            while left:
+                c = trailing_zeros(left)
+                left &= left - one
+                item, at = _next(at, pages, links)
+                largest = max(largest, item)
+                p0 |= (item & one) << c
+                p1 |= (item >> np.uint64(1) & one) << c
+                p2 |= (item >> np.uint64(2) & one) << c
+                p3 |= (item >> np.uint64(3) & one) << c
+                p4 |= (item >> np.uint64(4) & one) << c
+                p5 |= (item >> np.uint64(5) & one) << c
+                p6 |= (item >> np.uint64(6) & one) << c
+                p7 |= (item >> np.uint64(7) & one) << c
+                if item > 255:
+                    for b in range(8, n_planes):
+                        here[b, w] |= (item >> np.uint64(b) & one) << c
+            here[0, w] = p0
+            here[1, w] = p1
+            here[2, w] = p2
+            here[3, w] = p3
+            here[4, w] = p4
+            here[5, w] = p5
+            here[6, w] = p6
+            here[7, w] = p7
+        present[k] = n
+    return largest
 
 
 @compiled
-def _after(at: int, links: Any) -> Any:
-    return at + 1 if (at + 1) % PAGE else links[at // PAGE] * PAGE
+def _next(at: Any, pages: Any, links: Any) -> Any:
+    """Return the next value of a chain, and where the one behind it is."""
+    item = np.uint64(pages[at])
+    at = _after(at, links)
+    if pages.itemsize == 1 and item >= _TWO:
+        extra = 2 if item == _TWO else 4
+        item = np.uint64(0)
+        for b in range(extra):
+            item |= np.uint64(pages[at]) << np.uint64(8 * b)
+            at = _after(at, links)
+    return item, at
 
 
 @compiled
-def _trailing(lowest: int) -> Any:
-    """Return the number of the only bit that is set."""
-    # the exponent of a float64, which holds any power of two
-    return (np.float64(lowest).view(np.int64) >> 52) - 1023
+def _after(at: Any, links: Any) -> Any:
+    at += np.uint64(1)
+    return at if at % _PAGE else np.uint64(links[at // _PAGE - np.uint64(1)]) * _PAGE

@@ -129,7 +129,7 @@ def _bits(values: NDArray[Any]) -> NDArray[Any]:
 
 def _canonical(rows: Rows, matrix: MatrixFile) -> Rows:
     from abc_dask.store.packing_loops import rises
-    from abc_dask.store.weigh_loops import positive_zeros
+    from abc_dask.store.plane_loops import positive_zeros
 
     dtype = value_dtype(rows.data.dtype)
     data = exact(rows.data, dtype)
