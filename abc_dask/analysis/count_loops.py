@@ -140,11 +140,11 @@ def add_values(n: Any, known: Any, found: Any, sums: Any) -> None:
 def _add(value: Any, group: Any, sums: Any, whole: Any) -> None:
     """Add a value; a group's first one is its pivot, from which all are summed as differences."""
     number = whole[group, 3]
-    pivot = value if number == 0 else sums[group, 2]
-    difference = value - pivot
+    if number == 0:
+        sums[group, 2] = value
+    difference = value - sums[group, 2]
     sums[group, 0] += difference
     sums[group, 1] += difference * difference
-    sums[group, 2] = pivot
     whole[group, 3] = number + 1 + (np.int64(value > 1.0) << 32)
 
 
