@@ -84,6 +84,6 @@ export class Columns {
     const path = gene ? `genes/${gene.index}.bin` : `numbers/${this.meta.numbers.findIndex((o) => o.name === name)}.bin`;
     const [about, codes] = parted(await this.folder.whole(path));
     if (codes.length !== this.meta.cells) throw new DataError(`${path} has ${codes.length} cells`);
-    return { kind: 'value', key, name: gene?.name ?? name, title: gene?.title ?? name, about, codes };
+    return { kind: 'value', key, name: gene?.name ?? name, title: gene?.title ?? name, unit: gene && this.meta.provenance.normalization, about, codes };
   }
 }

@@ -3,7 +3,7 @@
 import { MISSING, hex, pairColors, paper, ramp, zeroColor } from './color.js';
 import { h, s } from './dom.js';
 import { counts, keeper, noTerm } from './model.js';
-import { cut, number, short, termName } from './text.js';
+import { cut, number, short, termName, titleOf } from './text.js';
 
 const STYLE = { name: {}, bar: { fill: 'none' }, drawing: { display: 'none' } };
 
@@ -39,13 +39,13 @@ export function figure(app) {
     svg.append(copy);
   }
   let y = 24;
-  svg.append(s('text', { x: width + 12, y, 'font-size': 14, 'font-weight': 'bold' }, cut(app.current().title, 26)));
+  svg.append(s('text', { x: width + 12, y, 'font-size': 14, 'font-weight': 'bold' }, cut(app.state.second && app.other() ? `${app.current().title} and ${app.other().title}` : titleOf(app.current()), 26)));
   for (const [color, text] of figureRows(app, Math.max(4, Math.floor((height - 90) / 18)))) {
     y += 18;
     if (color) svg.append(s('rect', { x: width + 12, y: y - 10, width: 11, height: 11, fill: color }));
     svg.append(s('text', { x: width + 30, y, 'font-size': 11 }, cut(text, 34)));
   }
-  svg.append(s('text', { x: width + 12, y: height - 12, 'font-size': 10 }, cut(app.words(), 42)));
+  app.words().split('; ').reverse().forEach((part, k) => svg.append(s('text', { x: width + 12, y: height - 12 - 13 * k, 'font-size': 10 }, cut(part, 38))));
   return new XMLSerializer().serializeToString(svg);
 }
 
@@ -72,7 +72,7 @@ function figureRows(app, most = 24) {
   }
   if (state.second && app.other()) {
     const [a, b, both] = pairColors(theme);
-    return [[a, column.name], [b, app.other().name], [both, 'both'], [zeroColor(theme), 'neither']];
+    return [[a, `${column.name} alone`], [b, `${app.other().name} alone`], [both, 'both'], [zeroColor(theme), 'neither']];
   }
   const limits = app.limits('limits');
   const rows = [1, 0.75, 0.5, 0.25, 0].map((p) => [hex(ramp(p, theme)), short(limits[0] + p * (limits[1] - limits[0]))]);

@@ -5,7 +5,7 @@ import { choice, note, row, section, tick } from './controls.js';
 import { button, h, s } from './dom.js';
 import { counted, counts, keeper, noTerm } from './model.js';
 import { pair } from './pair.js';
-import { number, short, termName } from './text.js';
+import { number, short, termName, titleOf } from './text.js';
 
 const MOST_ROWS = 400;
 
@@ -101,8 +101,7 @@ function values(app, column, which) {
     return input;
   });
   const range = from > to ? 'none' : `${short(stepEdge(about, from))} to ${short(stepEdge(about, to + 1))}`;
-  const unit = key.startsWith('g:') && app.meta.provenance.normalization;
-  return section(unit ? `${column.title} (${unit})` : column.title,
+  return section(titleOf(column),
     state.second ? null : bar(app, limits),
     h('div', { class: 'row scale' }, edit(0), h('span', {}, 'to'), edit(1), button('Reset', () => app.set({ [which]: null }))),
     histogram(app, column, all, shown, stepColor(app, about, which, limits), [from, to], (a, b) => change([a, b])),

@@ -6,6 +6,8 @@ export const plural = (n, noun) => `${number(n)} ${noun}${n === 1 ? '' : 's'}`;
 
 export const termName = (term) => (term === '' ? '(empty)' : term ?? '(missing)');
 
+export const titleOf = ({ title, unit }) => (unit ? `${title} (${unit})` : title);
+
 export function short(value) {
   if (value !== value) return '';
   if (value === 0 || !Number.isFinite(value)) return String(value);
