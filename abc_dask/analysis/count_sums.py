@@ -119,7 +119,7 @@ class CountSums:
         self._store, self._all = store, records
         self._known = records.known
         self.n_groups = len(records.groups.cells)
-        self._genes = [gene for gene in genes if not self._is_patched(gene)]
+        self._genes = genes
         info = store.info
         dtype, self._block = np.dtype(info.dtype), info.block_cells
         self._whole = store.n_cells // self._block
@@ -162,15 +162,15 @@ class CountSums:
         return GeneReader(self._store, self._all.groups, self._all.normalization)
 
     def _together(self, gene: int) -> list[GeneBlocks]:
-        """Read a gene and those behind it, as far as they may be in memory."""
+        """Read a gene and those behind it, as far as they may be in memory; none out of order."""
         first = self._genes.index(gene)
         found: list[GeneBlocks] = []
         n_bytes = 0
         for one in self._genes[first : first + len(self._sums)]:
-            found.append(self._store.blocks(one))
-            n_bytes += found[-1].n_bytes
-            if n_bytes > _FRAME_BYTES:
+            n_bytes += self._store.axes.chunk(one).size
+            if found and (n_bytes > _FRAME_BYTES or self._is_patched(one)):
                 break
+            found.append(self._store.blocks(one))
         self._ranks = {self._genes[first + rank]: rank for rank in range(len(found))}
         return found
 

@@ -92,7 +92,6 @@ class GeneBlocks:
     ) -> None:
         self._folder, self._chunk = folder, chunk
         frame = read_frame(folder, chunk)
-        self.n_bytes = len(frame)
         size = dtype.itemsize
         self._shape = 8 * size, block_cells // 64
         try:

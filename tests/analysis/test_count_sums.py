@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,10 +13,13 @@ from hypothesis import strategies as st
 
 from abc_dask.analysis import count_loops as loops
 from abc_dask.analysis import count_sums
+from abc_dask.analysis.gene_values import opened_store
 from abc_dask.analysis.store_statistics import summarize_store
 from abc_dask.store.blosc import Blocks, frame_of, pack_block
 from abc_dask.store.counts import exact_log2
+from abc_dask.store.gene_store import open_store
 from tests.analysis.stores import here, store_of
+from tests.http_server import Server
 
 NAMES = ["n", "mean", "sum", "std", "fraction", "gt1"]
 
@@ -173,6 +179,26 @@ def test_genes_with_and_without_patches(patched, monkeypatch, lowered, few):
         }.get(name, name)
         expected = groups.agg(own).loc[[str(k) for k in got[name].index]]
         np.testing.assert_allclose(got[name], expected, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_no_gene_is_asked_for_twice(patched, monkeypatch):
+    """Genes with patches are read in another way, in the order of all."""
+    store, *_ = patched
+    expected = summarize_store(store, "type", NAMES, compute=here)
+    sizes = [store.axes.chunk(gene).size for gene in range(store.n_genes)]
+    monkeypatch.setattr("abc_dask.store.runs.RUN_BYTES", 3 * max(sizes))
+    monkeypatch.setattr(count_sums, "_FRAME_BYTES", 2 * max(sizes))
+    folder = Path(store.name)
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with Server(files) as server, closing(open_store(server.url)) as remote:
+        with closing(opened_store(remote.name, remote.digest)):
+            got = summarize_store(remote, "type", NAMES, compute=here)
+        opened_store.cache_clear()
+    for name in NAMES:
+        np.testing.assert_array_equal(got[name], expected[name])
+    asked = [r.range for r in server.requests if r.path.startswith("X/c/")]
+    assert sum(stop - start for start, stop in asked) == sum(sizes)
+    assert 2 < len(asked) < len(sizes) / 2
 
 
 def test_blocks_that_are_none_are_refused():
