@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, Phase, settings
 
 from abc_dask import Atlas
 from abc_dask.testing import Quirks, SyntheticAtlas, write_atlas
+from tests.compiling import compile_once
 
 # Values are written to disk and read back: an example may take as long as it needs.
 settings.register_profile(
     "disk",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=40,
+    max_examples=25,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 settings.load_profile("disk")
@@ -139,3 +140,5 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("home")
     os.environ["XDG_CACHE_HOME"] = str(home / "cache")
     os.environ["DASK_CONFIG"] = str(home / "dask")
+    if "PYTEST_XDIST_WORKER" in os.environ and "NOLOCK" not in os.environ:
+        compile_once(tmp_path_factory.getbasetemp().parent)
