@@ -12,18 +12,21 @@ of the picture and the panel of colours, `script_fetched_kb` these as they are s
 fetching, decoding, counting and handing over a column, without drawing; `draw` one picture of all
 cells. `pan` counts frames while the mouse drags for three seconds. `view_gene` and `store_gene`
 are `recolour` where the server makes the gene when it is asked for. Memory is the
-proportional set size of all processes of the browser, once all is drawn and recoloured, and behind
-labels and tables. Prints a table; appends one JSON row to `--results`.
+proportional set size of all processes of the browser: empty, once all is drawn and recoloured,
+behind labels and tables, and the most while both are made once more. Prints a table; appends one
+JSON row to `--results`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -224,6 +227,16 @@ RECOLOUR = """const began = performance.now();
     await app.colourBy({key});
     return performance.now() - began;"""
 
+LABELS = """const began = performance.now();
+    const { labelsCsv } = await import('./labels.js');
+    await labelsCsv(app, 'A');
+    return performance.now() - began;"""
+
+TABLE = """const began = performance.now();
+    const { tabulate } = await import('./table.js');
+    await tabulate(app, 'class', app.genes);
+    return performance.now() - began;"""
+
 FRAMES = """window.frames_seen = 0;
     const count = () => { window.frames_seen++; requestAnimationFrame(count); };
     requestAnimationFrame(count);"""
@@ -233,7 +246,9 @@ def opened(url: str, folder: Path) -> dict[str, float]:
     """Open the page in a new browser and use it."""
     folder.mkdir()
     with Browser(folder) as browser:
-        page = browser.page(url).ready()
+        page = browser.page("about:blank")
+        empty = memory(browser)
+        page.show(url).ready()
         found = {
             "first_ms": page.run("=app.marks.first"),
             "first_mb": page.run(FETCHED.format(mark="first")),
@@ -248,15 +263,31 @@ def opened(url: str, folder: Path) -> dict[str, float]:
         found["recolour_gene_ms"] = statistics.median(times)
         found["recolour_terms_ms"] = page.run(RECOLOUR.format(key="'t:supertype'"))
         found["pan_frames_s"] = panned(page)
-        found["memory_mb"] = memory(browser)
+        found |= {"memory_empty_mb": empty, "memory_mb": memory(browser)}
         found |= lassoed(page)
-        began = page.run(
-            "const t = performance.now(); const { tabulate } = await import('./table.js');"
-            "await tabulate(app, 'class', app.genes); return performance.now() - t;"
-        )
-        found["table_ms"] = began
+        found["labels_ms"], found["table_ms"] = page.run(LABELS), page.run(TABLE)
         found["memory_in_the_end_mb"] = memory(browser)
+        found["memory_most_mb"] = most_memory(browser, lambda: [page.run(LABELS), page.run(TABLE)])
     return found
+
+
+def most_memory(browser: Browser, work: Callable[[], object]) -> float:
+    """Return the most memory of a few samples a second while something is done."""
+    done, seen = threading.Event(), [memory(browser)]
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seen.append(memory(browser))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watching.join()
+    return max(seen)
 
 
 def panned(page: Page) -> float:
@@ -274,18 +305,13 @@ def panned(page: Page) -> float:
 
 
 def lassoed(page: Page) -> dict[str, float]:
-    """Select some 300,000 cells by a polygon of 60 corners, and take their labels."""
+    """Select some 300,000 cells by a polygon of 60 corners."""
     page.run(
         "const s = []; for (let k = 0; k < 60; k++) { const a = k / 60 * 2 * Math.PI;"
         "s.push(Math.round(32767 + 5200 * Math.cos(a)), Math.round(32767 + 5200 * Math.sin(a))); }"
         "app.enclose(s, '=');"
     )
-    found = {"lasso_cells": page.run("=app.sizes.A"), "lasso_ms": page.run("=app.marks.select")}
-    found["labels_ms"] = page.run(
-        "const t = performance.now(); const { labelsCsv } = await import('./labels.js');"
-        "await labelsCsv(app, 'A'); return performance.now() - t;"
-    )
-    return found
+    return {"lasso_cells": page.run("=app.sizes.A"), "lasso_ms": page.run("=app.marks.select")}
 
 
 def memory(browser: Browser) -> float:
