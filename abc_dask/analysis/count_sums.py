@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from abc_dask.analysis import count_loops as loops
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
 from abc_dask.analysis.gene_values import GeneReader, GeneValues, opened
-from abc_dask.analysis.precomputed import SummedGene
+from abc_dask.analysis.precomputed import COUNTS, SummedGene
 from abc_dask.store.counts import log2_values
 from abc_dask.store.gene_store import GeneStore
 from abc_dask.store.reading import GeneBlocks
@@ -40,12 +40,11 @@ _LANES = 8
 _LOCK = threading.Lock()
 
 
-def sums_are_enough(store: GeneStore, normalization: str, needs: Collection[str] | None) -> bool:
-    """Tell whether `CountSums` has all that some work needs."""
-    if needs is None or not set(needs) <= set(_COUNTS) or store.info.kind != "counts":
-        return False
-    is_own = normalization == store.info.normalization
-    return normalization == "log2" or is_own or not store.info.n_uncertain
+def are_counts_known(store: GeneStore, normalization: str) -> bool:
+    """Tell whether a store has counts that may be summed up for a normalization."""
+    info = store.info
+    is_known = normalization in {"log2", info.normalization} or not info.n_uncertain
+    return info.kind == "counts" and is_known
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,15 @@ class CellRecords:
     ----------
     groups : CellGroups
     normalization : str
+    least : float
+        The smallest value that a count may have.
     known : abc_dask.analysis.count_loops.Known
         Cells in no group are in one behind the last.
     """
 
     groups: CellGroups
     normalization: str
+    least: float
     known: loops.Known = field(repr=False)
 
     @classmethod
@@ -76,6 +78,15 @@ class CellRecords:
         """Look them up, once a process; 16 bytes a cell."""
         with _LOCK:  # threads would all do it
             return _records_of(path, digest, grouping, apart, normalization)
+
+    def have(self, names: Collection[str]) -> bool:
+        """Tell whether some of `COUNTS` come with the sums, or are of all values above 0."""
+        limits = {name: count for count, name in COUNTS.items()}
+        return all(
+            limits[name][1] < self.least or limits[name] == ("ge", self.least)
+            for name in names
+            if name not in _COUNTS
+        )
 
 
 @lru_cache(maxsize=2)
@@ -99,8 +110,10 @@ def _records_of(
             values[:, count] = log2_values(np.full(store.n_cells, count, np.uint16), store.totals)
     totals = store.totals if is_log2 else store.totals[:0]
     lanes = _LANES if n_groups <= _FEW_GROUPS else 1
+    ones = values[store.totals > 0, 1] if is_log2 else values[:1, 1]
+    least = float(ones.min(initial=np.inf))
     known = loops.Known(records.reshape(-1), values.reshape(-1), totals, lanes)
-    return CellRecords(groups, normalization, known)
+    return CellRecords(groups, normalization, least, known)
 
 
 class CountSums:
@@ -109,14 +122,18 @@ class CountSums:
     Parameters
     ----------
     store : GeneStore
-        Of counts: see `sums_are_enough`.
+        Of counts: see `are_counts_known`.
     records : CellRecords
     genes : sequence of int
         Those that will be read, in this order.
+    names : collection of str
+        Some of `COUNTS`, which the records have.
     """
 
-    def __init__(self, store: GeneStore, records: CellRecords, genes: Sequence[int]) -> None:
-        self._store, self._all = store, records
+    def __init__(
+        self, store: GeneStore, records: CellRecords, genes: Sequence[int], names: Collection[str]
+    ) -> None:
+        self._store, self._all, self._names = store, records, names
         self._known = records.known
         self.n_groups = len(records.groups.cells)
         self._genes = genes
@@ -152,7 +169,8 @@ class CountSums:
         sums = self._sums[self._ranks[gene]]
         if not loops.moments_of(sums, self._known.lanes, held, found, above, above_one):
             return self._values.read(gene)
-        return SummedGene(held, found, dict(zip(_COUNTS, (above, above_one), strict=True)))
+        counts = {name: above_one if name == "gt1" else above for name in self._names}
+        return SummedGene(held, found, counts)
 
     def _is_patched(self, gene: int) -> bool:
         return len(self._store.axes.patches(gene)[0]) > 0

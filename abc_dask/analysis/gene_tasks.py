@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
-from abc_dask.analysis.count_sums import CellRecords, CountSums, sums_are_enough
+from abc_dask.analysis.count_sums import CellRecords, CountSums, are_counts_known
 from abc_dask.analysis.gene_values import GeneReader, opened, opened_store
 from abc_dask.analysis.precomputed import SummedReader, is_precomputed, summed_groups
 from abc_dask.base.errors import UsageError
@@ -32,8 +32,13 @@ class Work(ABC):
 
     @property
     def needs(self) -> tuple[str, ...] | None:
-        """The precomputed counts that it needs beside moments; None where it needs values."""
+        """The counts of `COUNTS` that it needs beside moments; None where it needs values."""
         return None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it may not come out of precomputed statistics."""
+        return False
 
     @property
     def apart(self) -> tuple[int, ...] | None:
@@ -132,9 +137,10 @@ def _reader(task: GeneTask) -> GeneReader | CountSums | SummedReader:
         return SummedReader(store, groups, task.genes, needs or ())
     store, groups = opened(task.store, task.digest, task.grouping)
     store = store.in_runs(task.genes)
-    if sums_are_enough(store, task.normalization, needs):
+    if needs is not None and are_counts_known(store, task.normalization):
         records = CellRecords.of(task.store, task.digest, task.grouping, apart, task.normalization)
-        return CountSums(store, records, task.genes)
+        if records.have(needs):
+            return CountSums(store, records, task.genes, needs)
     groups = groups if apart is None else groups.merged(apart)
     return GeneReader(store, groups, task.normalization)
 
@@ -235,7 +241,8 @@ def precomputed_for(
     store: GeneStore, grouping: Grouping, normalization: str, work: Work
 ) -> Precomputed | None:
     """Return a store's precomputed statistics if they are enough for some work."""
-    enough = work.needs is not None and is_precomputed(store, grouping, normalization)
+    may = work.needs is not None and not work.is_new
+    enough = may and is_precomputed(store, grouping, normalization)
     return store.precomputed if enough else None
 
 

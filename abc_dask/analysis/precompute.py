@@ -22,6 +22,16 @@ from abc_dask.store.precomputed import Groups, add_precomputed
 class Kept(Work):
     """The work: what is kept of each gene and group; a group without values has zeros."""
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """All counts that are kept."""
+        return tuple(COUNTS.values())
+
+    @property
+    def is_new(self) -> bool:
+        """Of values, not of statistics that the store has already."""
+        return True
+
     def shapes(self, n_groups: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return the shape and type of each statistic of one gene."""
         kinds: dict[str, Any] = {"sum": np.float64, "squares": np.float64}

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from abc_dask.analysis import count_loops as loops
 from abc_dask.analysis import count_sums
+from abc_dask.analysis.cell_groups import Grouping
+from abc_dask.analysis.gene_tasks import path_of
 from abc_dask.analysis.gene_values import opened_store
 from abc_dask.analysis.store_statistics import summarize_store
 from abc_dask.store.blosc import Blocks, frame_of, pack_block
@@ -133,8 +135,28 @@ def test_a_near_tie_is_in_the_sum(tmp_path):
     count, total = 25, 1_453_772
     table = pd.DataFrame({"g": [count, 7.0], "h": [total - count, total - 7]}, dtype=np.float32)
     store = store_of(tmp_path, [table], {"type": pd.Categorical(["p", "q"])}, raw=True)
-    sums = summarize_store(store, "type", ["sum"], compute=here)["sum"]["g"]
-    assert sums.to_list() == [exact_log2(count, total), exact_log2(7, total)]
+    got = summarize_store(store, "type", ["sum", "gt1"], compute=here)
+    values = [exact_log2(count, total), exact_log2(7, total)]
+    assert got["sum"]["g"].to_list() == values
+    assert got["gt1"]["g"].to_list() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("total", "are_all"), [(999_000, True), (1_000_000, True), (1_001_000, False)]
+)
+def test_limits_below_all_values(tmp_path, total, are_all):
+    """A count of 1 in a million is 1 just so: limits from there on need values."""
+    table = pd.DataFrame({"g": [1, 2.0], "h": [total - 1, total - 2]}, dtype=np.float32)
+    store = store_of(tmp_path, [table], {"type": pd.Categorical(["p", "q"])}, raw=True)
+    grouping = Grouping(("type",))
+    records = count_sums.CellRecords.of(path_of(store), store.digest, grouping, None, "log2")
+    assert records.have(("gt0", "gt1"))
+    assert records.have(("ge1", "gt0.999999")) == (total <= 1_000_000)
+    got = summarize_store(store, "type", ["ge1", "gt1", "gt0.999999", "mean"], compute=here)
+    values = np.log2(table["g"] / total * 1e6 + 1).astype(np.float32)
+    assert got["ge1"]["g"].to_list() == (values >= 1).to_list()
+    assert got["gt1"]["g"].to_list() == (values > 1).to_list()
+    assert got["gt0.999999"]["g"].to_list() == (values > 0.999999).to_list()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_store
-from abc_dask.analysis import gene_values, precomputed
+from abc_dask.analysis import count_sums, precomputed
 from abc_dask.analysis.markers import find_markers
 from abc_dask.analysis.precompute import precompute
 from abc_dask.analysis.store_statistics import summarize_store
@@ -40,7 +40,7 @@ def kept(plain_store, tmp_path_factory):
 @pytest.fixture
 def no_values(monkeypatch):
     """Refuse to read a gene."""
-    monkeypatch.setattr(gene_values.GeneReader, "read", lambda *_: pytest.fail("read a value"))
+    monkeypatch.setattr(count_sums.CountSums, "read", lambda *_: pytest.fail("read a value"))
 
 
 @pytest.mark.parametrize("by", [["class"], ["subclass"], ["subclass", "class"]])
@@ -142,7 +142,7 @@ def test_a_run_that_stopped_goes_on(plain_store, kept, tmp_path, monkeypatch):
     """The store stays as it was until all of it is there; values are linked, not copied."""
     path = tmp_path / "s.zarr"
     shutil.copytree(plain_store.name, path)
-    real = gene_values.GeneReader.read
+    real = count_sums.CountSums.read
     done = []
 
     def once(self, gene):
@@ -151,11 +151,11 @@ def test_a_run_that_stopped_goes_on(plain_store, kept, tmp_path, monkeypatch):
         done.append(gene)
         return real(self, gene)
 
-    monkeypatch.setattr(gene_values.GeneReader, "read", once)
+    monkeypatch.setattr(count_sums.CountSums, "read", once)
     with pytest.raises(StoreError, match="not now"):
         precompute_store(path, ["class", "subclass"], threads_per_worker=1)
     assert open_store(path).digest == plain_store.digest
-    monkeypatch.setattr(gene_values.GeneReader, "read", lambda s, g: done.append(g) or real(s, g))
+    monkeypatch.setattr(count_sums.CountSums, "read", lambda s, g: done.append(g) or real(s, g))
     made = precompute_store(path, ["class", "subclass"])
     assert done.count(0) == 1
     assert made.info.precomputed == kept.info.precomputed
@@ -178,7 +178,7 @@ def test_a_store_is_built_with_them(plain_atlas, kept, tmp_path, monkeypatch):
     shown = run(["store", "info", str(built)]).output
     groups = store.info.precomputed["groups"]
     assert f"statistics by class, subclass: {groups} groups" in shown
-    monkeypatch.setattr(gene_values.GeneReader, "read", lambda *_: pytest.fail("read a value"))
+    monkeypatch.setattr(count_sums.CountSums, "read", lambda *_: pytest.fail("read a value"))
     found = store.summarize("class", ["mean", "std"])
     monkeypatch.undo()
     # the same values, in another store, by pandas
