@@ -67,7 +67,7 @@ class Makers(Catalog):
             ``sharded``: 128 genes a file; ``objects``: a file a gene, for web servers that
             know no ranges.
         block_cells : int, optional
-            Cells of a block, a multiple of 64 of at most 65,536; 32,768 where not given. A
+            Cells of a block, a multiple of 64 of at most 65,536; about 32,768 where not given. A
             task holds one block.
         overwrite : bool
             Replace the store at `output`; it stays until the new one is complete.

@@ -61,7 +61,9 @@ def store() -> None:
     show_default=True,
     help="128 genes a file, or a file a gene for web servers that know no ranges.",
 )
-@click.option("--block-cells", type=int, metavar="N", help="Cells of a block; 32,768 by default.")
+@click.option(
+    "--block-cells", type=int, metavar="N", help="Cells of a block; about 32,768 by default."
+)
 @cluster_options
 @output_options("STORE")
 @click.option(

@@ -28,7 +28,7 @@ def plan_of_store(
 ) -> StorePlan:
     """Plan a store, of its own or behind the cells of another; as `Atlas.plan_store`."""
     if add_to is None:
-        return plan_store(inputs, options.with_blocks_of(BLOCK_CELLS), progress=progress)
+        return plan_store(inputs, options, progress=progress)
     older = open_store(Path(add_to).expanduser().absolute())
     options = options.with_blocks_of(older.info.block_cells)
     return plan_addition(inputs, options, older, progress=progress)

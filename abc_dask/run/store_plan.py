@@ -27,7 +27,7 @@ from abc_dask.release.coordinates import XY, coordinates_of
 from abc_dask.release.gene_names import Gene
 from abc_dask.run.store_work import StoreWork, save_genes, take_matrix
 from abc_dask.store.build import require_layout
-from abc_dask.store.description import STORE_VERSION
+from abc_dask.store.description import BLOCK_CELLS, STORE_VERSION, even_blocks
 
 
 class StoreRequest(TypedDict, total=False):
@@ -168,7 +168,7 @@ def plan_store(
     ReleaseError, MissingFileError, DamagedFileError, TableError
         If tables or matrices are missing, damaged or do not fit.
     """
-    require_layout(options.layout, options.block_cells)
+    require_layout(options.layout, options.block_cells or BLOCK_CELLS)
     annotations = find_annotations(inputs, options.annotate, ())
     require_terms(options.precompute, annotations)
     assignments = inputs.assignments(options.normalization)
@@ -176,6 +176,7 @@ def plan_store(
     held = [rows for rows in aligned if rows.wanted.any()]
     if not held:
         raise nowhere(inputs)
+    options = options.with_blocks_of(even_blocks(sum(int(rows.wanted.sum()) for rows in held)))
     genes = gene_frame(inputs, all_genes(inputs, held))
     planned = [rows.planned(()) for rows in aligned]
     files = {m.relative_path: list(asdict(m.matrix.fingerprint).values()) for m in planned}

@@ -19,8 +19,11 @@ DESCRIPTION = "uns/abc_dask"
 # Genes of a shard.
 SHARD_GENES = 128
 
-# Cells of a Blosc block. 65,536 save a hundredth of the bytes and take twice the memory.
+# Cells of a Blosc block, at most. 65,536 save a hundredth of the bytes and take twice the memory.
 BLOCK_CELLS = 32_768
+
+# With fewer cells than this a store is small whatever its blocks.
+_FEW_CELLS = 8_192
 
 FORMULA = "float32(log2(count / total * 1e6 + 1)), computed in float64 and rounded once"
 
@@ -29,6 +32,23 @@ LAYOUTS = ("sharded", "objects")
 NORMALIZATIONS = ("log2", "raw")
 
 KINDS = ("counts", "floats")
+
+
+def even_blocks(n_cells: int) -> int:
+    """Return the cells of a block so that few cells are left for the last one.
+
+    Blosc does not shuffle the bits of a block whose cells are no multiple of eight, as the last
+    one's seldom are: a store of 30,231 cells in one block takes half as many bytes again.
+
+    Examples
+    --------
+    >>> even_blocks(30_231), even_blocks(202_149), even_blocks(4_042_976), even_blocks(100)
+    (30208, 28864, 32576, 32768)
+    """
+    if n_cells < _FEW_CELLS:
+        return BLOCK_CELLS
+    n_blocks = -(-n_cells // BLOCK_CELLS)
+    return n_cells // n_blocks // 64 * 64
 
 
 @dataclass(frozen=True)

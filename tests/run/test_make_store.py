@@ -13,6 +13,7 @@ from abc_dask import Atlas, open_store
 from abc_dask.base.errors import StoreError, UsageError, ViewError
 from abc_dask.run import store_tasks
 from abc_dask.run.store_work import CELL_ROW
+from abc_dask.store import description
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 from tests.command_line import run_cli
 
@@ -64,9 +65,19 @@ def test_log2_files_give_the_raw_counts(atlas, made, tmp_path):
         np.testing.assert_array_equal(made.counts(gene), raw.counts(gene))
 
 
-def test_layouts_and_blocks_do_not_change_a_value(atlas, made, tmp_path):
+def test_layouts_and_blocks_do_not_change_a_value(atlas, made, tmp_path, monkeypatch):
     other = atlas.build_store(tmp_path / "o.zarr", layout="objects", block_cells=64)
     pd.testing.assert_frame_equal(other.read(REFERENCE_GENES), made.read(REFERENCE_GENES))
+    # blocks as even as they may be, of about as many cells as these
+    most = made.n_cells // 2
+    monkeypatch.setattr(description, "BLOCK_CELLS", most)
+    monkeypatch.setattr(description, "_FEW_CELLS", 1)
+    even = atlas.build_store(tmp_path / "e.zarr")
+    size = even.info.block_cells
+    assert size % 64 == 0
+    assert 0 < size <= most
+    assert made.n_cells % size < 64 * 3
+    pd.testing.assert_frame_equal(even.read(REFERENCE_GENES), made.read(REFERENCE_GENES))
 
 
 def test_a_run_that_stopped_goes_on(atlas, made, tmp_path, monkeypatch):
