@@ -33,7 +33,6 @@ from abc_dask.run.store_tasks import SUFFIX, StoreTask, is_done, make_piece, pac
 from abc_dask.run.store_work import StoreWork
 from abc_dask.run.tasks import run_tasks
 from abc_dask.store.assemble import OLDER_GENES, Shard, gather
-from abc_dask.store.block_file import BLOCK_VERSION
 from abc_dask.store.build import described, shard_tasks, values_of
 from abc_dask.store.folder import folder_of, is_store
 from abc_dask.store.gene_store import GeneStore
@@ -230,9 +229,8 @@ class Making:
 
     @cached_property
     def digest(self) -> str:
-        """What receipts are known by: the plan, what is held of each value, and how."""
-        said = f"{self.work.digest}{self.values.dtype}{BLOCK_VERSION}"
-        return hashlib.sha256(said.encode()).hexdigest()
+        """What receipts are known by: the plan, and what is held of each value."""
+        return hashlib.sha256((self.work.digest + self.values.dtype).encode()).hexdigest()
 
     @property
     def _folder(self) -> Path:

@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 
 _TAIL = struct.Struct("<q")
 
-# Of what stands in such a file: an unfinished store goes on with blocks of its own version alone.
-BLOCK_VERSION = 2
-
 
 @dataclass(frozen=True)
 class Packed:
