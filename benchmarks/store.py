@@ -1,6 +1,7 @@
 """The gene-major store: its size, how fast it is made, and what a question costs.
 
     python -m benchmarks.store [--scale 0.2] [--cells 4042976] [--folder DIR]
+    python -m benchmarks.store --atlas DIR [--before TREE] [--rounds 3] [--folder DIR]
 
 Made is a store of one synthetic matrix with all its genes. Its size and its rate count stored
 values, CPU time from the h5ad file in the page cache to the metadata that is written last, stage by
@@ -11,6 +12,12 @@ of one packed matrix stand in it again and again, so that it is made in a minute
 timed in a process of its own, with two threads, the first call not counted; memory is the most that
 process had. Over HTTP, each answer comes `--latency` seconds late.
 
+With `--atlas`, whole commands are measured instead: `abc-dask store build` of an atlas on this disk
+with one worker process of one thread, with two, and with `--before` the same by another checkout,
+one after the other, round after round. CPU time is that of all processes, imports and loops
+kept from earlier runs included, memory that of the largest process. Seconds tell something on
+an idle machine alone.
+
 Prints the figures; appends one JSON row to `--results`.
 """
 
@@ -18,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,6 +43,7 @@ from abc_dask.matrix.index import MatrixIndex
 from abc_dask.store import build
 from abc_dask.store.assemble import assemble_shard, gather
 from abc_dask.store.description import BLOCK_CELLS, StoreMatrix
+from abc_dask.store.gene_store import open_store
 from abc_dask.store.layout import Cells, create_values, write_metadata
 from abc_dask.store.packing import pack_block
 from abc_dask.store.tasks import blocks_of
@@ -86,7 +95,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the atlas here and use it again")
     parser.add_argument("--latency", type=float, default=0.06)
     parser.add_argument("--results", type=Path, default=Path("benchmark-results.jsonl"))
+    parser.add_argument("--atlas", type=Path, help="build a store of it by whole commands")
+    parser.add_argument("--before", type=Path, help="another checkout, for comparison")
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    if options.atlas:
+        write_row(options.results, "store build", commands(options))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         base = (options.folder or Path(scratch)) / f"one-matrix-{options.scale:g}"
         atlas_at(base, scale=options.scale, matrices=["WMB-10Xv3-CB"])
@@ -99,6 +114,56 @@ def main() -> None:
         row["asked"] = ask(large / "store.zarr", 2)
         row["http"] = ask_http(large / "store.zarr", options.latency)
     write_row(options.results, "store", row | {"cells": options.cells})
+
+
+def commands(options: argparse.Namespace) -> dict[str, Any]:
+    """Build a store by one and by two worker processes, and by another checkout."""
+    here = Path(__file__).parents[1]
+    ways = {"one worker": (here, 1), "two workers": (here, 2)}
+    if options.before:
+        ways["one worker, before"] = (options.before, 1)
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+        prepare_page_cache(sorted(options.atlas.rglob("*-log2.h5ad")), cold=False)
+        for number in range(options.rounds + 1):
+            for name, (tree, n_workers) in ways.items():
+                run = command(tree, options.atlas, Path(scratch) / "store.zarr", n_workers)
+                if number:  # the first one compiles loops and keeps tables
+                    runs[name].append(run)
+    print(f"{'':20} {'s':>7} {'s of CPU':>9} {'M values/s of CPU':>18} {'peak MB':>8}")
+    for name, own in runs.items():
+        best = {key: min(run[key] for run in own) for key in own[0]}
+        rate = best["values"] / best["cpu"] / 1e6
+        print(f"{name:20} {best['seconds']:7.1f} {best['cpu']:9.1f} {rate:18.1f} {best['MB']:8.0f}")
+    for key, base in (("seconds", "two workers"), ("cpu", "one worker")):
+        pairs = {name: zip(own, runs[base], strict=True) for name, own in runs.items()}
+        ratios = {name: sorted(a[key] / b[key] for a, b in pair) for name, pair in pairs.items()}
+        print(
+            f"{key}, times those of {base}:",
+            {n: [round(r, 2) for r in v] for n, v in ratios.items()},
+        )
+    return {"atlas": str(options.atlas), "runs": runs}
+
+
+def command(tree: Path, atlas: Path, store: Path, n_workers: int) -> dict[str, float]:
+    """Run one command by the code of a checkout, and look at what it took and made."""
+    words = f"-m abc_dask store build {store} --download-base {atlas} --quiet --overwrite"
+    more = f" --workers {n_workers} --threads-per-worker 1"
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *(words + more).split()], env=os.environ | {"PYTHONPATH": str(tree)}
+    )
+    _, status, usage = os.wait4(process.pid, 0)  # what its children took is in it
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if status:
+        raise SystemExit(f"{tree}: {words} failed")
+    return {
+        "seconds": seconds,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "MB": usage.ru_maxrss / 1e3,
+        "values": open_store(store).info.n_values,
+    }
 
 
 def make(index: MatrixIndex, folder: Path) -> dict[str, Any]:

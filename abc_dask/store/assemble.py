@@ -8,7 +8,6 @@ import hashlib
 import struct
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,8 +262,8 @@ def _shard_index(offsets: list[int], sizes: list[int]) -> bytes:
 
 def _read_back(task: ShardTask) -> None:
     """Compare what zarr-python reads with what the blocks were made of."""
-    with _in_batches:
-        asyncio.run(_compare(task))
+    with _in_batches, asyncio.Runner(loop_factory=_Here) as runner:
+        runner.run(_compare(task))
 
 
 async def _open_written(task: ShardTask) -> Any:
@@ -284,8 +283,6 @@ async def _open_written(task: ShardTask) -> Any:
 async def _compare(task: ShardTask) -> None:
     from abc_dask.store.plane_loops import weigh_column
 
-    # codecs are threads' work in zarr: here one does all, without waiting for others
-    asyncio.get_running_loop().set_default_executor(_AtOnce(1))
     array = await _open_written(task)
     sums = load_array(Path(task.folder) / _SUMS)[:, task.genes.start : task.genes.stop]
     genes, older_genes = task.genes, _older_genes(task)
@@ -338,14 +335,17 @@ class _InBatches:
 _in_batches = _InBatches()
 
 
-class _AtOnce(ThreadPoolExecutor):
-    """Does what it is given in the thread that gives it."""
+class _Here(asyncio.SelectorEventLoop):
+    """Does at once, in its own thread, what is meant for another one: zarr-python's decoding."""
 
-    def submit(self, function: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
-        future: Future[Any] = Future()
+    def run_in_executor(  # type: ignore[override]  # of any arguments
+        self, _executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Call the function, whatever the executor."""
+        future = self.create_future()
         try:
-            future.set_result(function(*args, **more))
-        except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
             future.set_exception(error)
         return future
 
