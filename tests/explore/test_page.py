@@ -335,12 +335,8 @@ def test_an_address_restores_everything(page):
     "hash",
     [
         "%",
-        "[]",
-        "null",
         '{"color":{"gene":"__proto__"},"filters":{"t:nothing":{"only":[]},"x":1}}',
-        '{"filters":{"t:class":{"only":[5]}},"A":[{"op":"*","shape":[1],"filters":{}}]}',
         '{"camera":[1,2,-3],"size":1e9,"tab":"<img src=x onerror=alert(1)>","theme":"</style>"}',
-        '{"__proto__":{"size":4},"constructor":1,"limits":[null,1]}',
     ],
 )
 def test_an_odd_address_does_no_harm(clean, url, hash):

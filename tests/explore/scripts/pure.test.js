@@ -161,7 +161,8 @@ test('a state is what its address says', () => {
   const state = Object.assign(fresh(), { id: 'x', color: { gene: 'E%1' }, filters: { 't:a b': { only: ['é"#', null] } }, A: [{ op: '+', shape: [1, 2, 3, 4, 5, 6], filters: {} }], size: 2 });
   assert.deepEqual(read(`#${write(state)}`), state);
   assert.equal(write(fresh()), '');
-  for (const odd of ['%', '"x"', '{"size":"2"}', '{"A":[{"op":"+","shape":[1,2,3,4,5,70000],"filters":{}}]}']) {
+  const odds = ['[]', 'null', '{"filters":{"t:class":{"only":[5]}},"A":[{"op":"*","shape":[1],"filters":{}}]}', '{"__proto__":{"size":4},"constructor":1,"limits":[null,1]}', '{"violin":"t:class"}'];
+  for (const odd of [...odds, '%', '"x"', '{"size":"2"}', '{"A":[{"op":"+","shape":[1,2,3,4,5,70000],"filters":{}}]}']) {
     assert.deepEqual(read(encodeURIComponent(odd)), fresh());
   }
 });
