@@ -77,8 +77,8 @@ def table(
         raise UsageError("name the columns of the table, or give --count-by")
     if asked and output is None:
         raise UsageError("a table of cells may be long; name a file with --output")
-    if output is not None:
-        require_table(output, overwrite=overwrite)
+    if output is not None and not overwrite:
+        require_table(output, (), overwrite=False)
     chosen: Any = {name: options[name] for name in _CHOICE}
     rows = open_atlas(options).cell_rows(asked or list(count_by), **chosen)
     if asked and output is not None:

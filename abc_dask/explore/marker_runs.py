@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import threading
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -236,11 +238,16 @@ def _compute(run: MarkerRun, tasks: Sequence[GeneTask]) -> list[Arrays]:
         for task in tasks
         for first in range(0, len(task.genes), _PIECE)
     ]
-    found = []
+    found: list[Arrays] = []
+    # few are handed over at a time: Python's end waits for all that are
+    waiting, begun = iter(pieces), deque[tuple[int, Future[Arrays]]]()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for piece, results in zip(pieces, pool.map(work, pieces), strict=True):
-            found.append(results)
-            run.done += len(piece.genes)
+        while len(found) < len(pieces):
+            for piece in islice(waiting, 2 * _THREADS - len(begun)):
+                begun.append((len(piece.genes), pool.submit(work, piece)))
+            n_genes, future = begun.popleft()
+            found.append(future.result())
+            run.done += n_genes
     return found
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.base.columns import CELL_LABEL
-from abc_dask.base.errors import PathError, UsageError, ViewError
+from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.base.messages import enumerate_names
 from abc_dask.disk.files import cannot_write, replacing
 from abc_dask.disk.kept_table import read_cached, read_cached_rows, write_cached
@@ -22,6 +22,8 @@ from abc_dask.plan.alignment import selection_digest
 from abc_dask.plan.inputs import Inputs
 from abc_dask.release.annotation import VALUE, Annotation, read_values, write_values
 from abc_dask.release.selection import CellChoice
+from abc_dask.views.overwrite import refuse_existing
+from abc_dask.views.parquet_view import SCHEMA_KEY
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 _PARTITION = 1 << 18
 
 _SUFFIXES = (".csv", ".parquet")
+
+# By which a table is known as one of this package.
+_MARK = {SCHEMA_KEY: b"table"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,8 @@ class CellRows:
         ViewError
             If the file exists or cannot be written.
         """
-        output = require_table(path, overwrite=overwrite)
+        names = [CELL_LABEL, *(annotation.name for annotation in self.annotations)]
+        output = require_table(path, names, overwrite=overwrite)
         try:
             with replacing(output) as temporary:
                 if output.suffix == ".parquet":
@@ -152,12 +158,12 @@ class CellRows:
         return output
 
     def _write_parquet(self, path: Path) -> None:
-        schema = self.read(0, 0).schema
+        schema = self.read(0, 0).schema.with_metadata(_MARK)
         terms = [annotation.name for annotation in self.annotations if not annotation.is_numeric]
         options: dict[str, Any] = {"compression": "zstd", "use_dictionary": terms}
         with pq.ParquetWriter(path, schema, **options) as writer:
             for table in self.tables():
-                writer.write_table(table)
+                writer.write_table(table.replace_schema_metadata(_MARK))
 
     def _write_csv(self, path: Path) -> None:
         tables = map(_plain, self.tables())
@@ -209,11 +215,11 @@ def write_counts(counts: pd.DataFrame, path: str | Path, *, overwrite: bool = Fa
     UsageError, ViewError
         As `CellRows.write`.
     """
-    output = require_table(path, overwrite=overwrite)
     names = counts.columns.astype(object).fillna("(without)")
     columns = {str(name): counts.iloc[:, k].to_numpy() for k, name in enumerate(names)}
     terms = pa.array(counts.index.astype(object), pa.string(), from_pandas=True)
-    table = pa.table({str(counts.index.name): terms, **columns})
+    table = pa.table({str(counts.index.name): terms, **columns}, metadata=_MARK)
+    output = require_table(path, table.column_names, overwrite=overwrite)
     try:
         with replacing(output) as temporary:
             if output.suffix == ".parquet":
@@ -225,21 +231,27 @@ def write_counts(counts: pd.DataFrame, path: str | Path, *, overwrite: bool = Fa
     return output
 
 
-def require_table(path: str | Path, *, overwrite: bool) -> Path:
+def require_table(path: str | Path, columns: Sequence[str], *, overwrite: bool) -> Path:
     """Return the path of a table that may be written.
+
+    Parameters
+    ----------
+    path : path
+    columns : sequence of str
+        Of the table; a CSV table that has them is taken for the same one.
+    overwrite : bool
 
     Raises
     ------
     UsageError
         If the suffix is not one of a table.
     ViewError
-        If there is one already, or something else.
+        If something is there that may not be replaced, or a release lists it.
     """
-    output = Path(path).expanduser()
+    output = Path(path).expanduser().absolute()
     if output.suffix not in _SUFFIXES:
         raise UsageError(f"{path} is not a name that ends in {enumerate_names(_SUFFIXES)}")
-    if output.exists() and not (overwrite and output.is_file()):
-        raise PathError(f"{output} exists; pass --overwrite, or another name")
+    refuse_existing(output, overwrite=overwrite, header=columns)
     return output
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import stat
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,18 @@ _MARK = b"abc_dask"
 _HEAD = 1 << 12
 
 
-def refuse_existing(output: Path, *, overwrite: bool) -> None:
+def refuse_existing(output: Path, *, overwrite: bool, header: Sequence[str] = ()) -> None:
     """Refuse an output that must not be written, or not replaced.
 
     With `overwrite` only what this package made is replaced, which is known by its
     description or metadata, and an empty folder.
+
+    Parameters
+    ----------
+    output : Path
+    overwrite : bool
+    header : sequence of str, optional
+        A CSV table with these columns is the same table, made before.
 
     Raises
     ------
@@ -48,11 +57,11 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
         raise cannot_read(output, error) from None
     if not overwrite:
         raise PathError(f"{output} exists; pass --overwrite to replace it, or name another output")
-    if reason := _why_not(output, mode):
+    if reason := _why_not(output, mode, list(header)):
         raise PathError(f"{output} {reason}")
 
 
-def _why_not(output: Path, mode: int) -> str:
+def _why_not(output: Path, mode: int, header: list[str]) -> str:
     """Return why something may not be replaced; "" where it may."""
     if stat.S_ISLNK(mode):
         return "is a symbolic link; name the path that it points to"
@@ -61,7 +70,7 @@ def _why_not(output: Path, mode: int) -> str:
         return "" if ours else "is a folder that is not a view, and is not replaced"
     if not stat.S_ISREG(mode):
         return "is not a regular file, and is not replaced"
-    if _is_ours(output):
+    if _is_ours(output, header):
         return ""
     return (
         "was not made by abc-dask, and is not replaced; name another output, or remove it yourself"
@@ -82,30 +91,33 @@ def _listing(base: Path, output: Path) -> Path | None:
     return None
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: Path, header: list[str]) -> bool:
     """Tell whether a file says that this package made it."""
-    look = {
-        ".csv": _is_our_csv,
+    our_csv = partial(_is_our_csv, header=header)
+    look: dict[str, Callable[[Path], bool]] = {
+        ".csv": our_csv,
         ".h5": _is_our_h5ad,
         ".h5ad": _is_our_h5ad,
         ".parquet": _is_our_parquet,
         ".html": _is_our_page,
         ".htm": _is_our_page,
-    }.get(path.suffix.lower())
+    }
     try:
-        kinds = [look] if look else [_is_our_csv, _is_our_h5ad]
-        return path.stat().st_size == 0 or any(kind(path) for kind in kinds)
+        if not path.stat().st_size:
+            return True
+        kind = look.get(path.suffix.lower())
+        return kind(path) if kind else our_csv(path) or _is_our_h5ad(path)
     except (OSError, ValueError, LookupError, RuntimeError, pa.ArrowException):
         return False
 
 
-def _is_our_csv(path: Path) -> bool:
+def _is_our_csv(path: Path, header: list[str]) -> bool:
     """Look for the description of a view, also one that was killed between two renames.
 
     A table of statistics or markers has no description: it is known by its columns.
     """
-    partial = partial_path(path)
-    for described in (sidecar_path(path), partial / SIDECAR, partial / REPLACED):
+    unfinished = partial_path(path)
+    for described in (sidecar_path(path), unfinished / SIDECAR, unfinished / REPLACED):
         if described.is_file():
             info: Any = json.loads(described.read_bytes())
             (file,) = info["files"]
@@ -113,6 +125,8 @@ def _is_our_csv(path: Path) -> bool:
                 return True
     with path.open(encoding="utf-8", newline="") as file:
         names = next(csv.reader(file), [])
+    if header and names == header:
+        return True
     is_markers = names[:3] == ["group", "names", "scores"]
     return is_markers or ("cells" in names[1:] and "cell_label" not in names)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 from abc_dask import Atlas
 from abc_dask.base.errors import MissingFileError, ReleaseError, TableError, UsageError, ViewError
 from abc_dask.run import cell_rows
+from abc_dask.run.cell_rows import write_counts
 from tests.command_line import run_cli
 
 COLUMNS = ["class", "neurotransmitter", "x", "donor_sex"]
@@ -66,8 +69,26 @@ def test_written_tables(atlas, published, tmp_path, suffix):
     assert_same(frame, expected)
     with pytest.raises(ViewError, match="exists; pass overwrite=True"):
         atlas.cell_rows(COLUMNS).write(path)
+    atlas.cell_rows(COLUMNS).write(path, overwrite=True)
+    assert len(read(path)) == len(published)
     with pytest.raises(UsageError, match="not a name that ends in .csv, .parquet"):
         atlas.cell_rows(COLUMNS).write(tmp_path / "cells.txt")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_only_such_a_table_is_replaced(atlas, tmp_path, suffix):
+    mine = tmp_path / f"mine.{suffix}"
+    frame = pd.DataFrame({"cell_label": ["a"], "my own work": [1]})
+    frame.to_csv(mine, index=False) if suffix == "csv" else frame.to_parquet(mine)
+    rows = atlas.cell_rows(["neurotransmitter"])
+    for write in (rows.write, partial(write_counts, rows.counts())):
+        with pytest.raises(ViewError, match="was not made by abc-dask"):
+            write(mine, overwrite=True)
+        made = tmp_path / f"{id(write)}.{suffix}"
+        assert write(made) == write(made, overwrite=True)
+    listed = next(Path(atlas.download_base).rglob("cell_metadata.csv"))
+    with pytest.raises(ViewError, match="is a file of the atlas"):
+        rows.write(listed, overwrite=True)
 
 
 def test_counts_are_those_of_a_crosstab(atlas, published):
