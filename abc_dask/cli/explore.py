@@ -110,6 +110,8 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
 
 def _contents(source: str, *, download_base: str | None, **choice: Any) -> Contents:
     if names_store(source):
+        if download_base:
+            raise UsageError("--download-base is for views; a store has its own columns")
         from abc_dask.explore.store_contents import store_contents
         from abc_dask.store.gene_store import open_store
 

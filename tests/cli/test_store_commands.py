@@ -106,6 +106,12 @@ def test_options_of_stores_are_refused_for_views(run, tmp_path):
     assert "--all-genes is for stores" in said
 
 
+@pytest.mark.parametrize("words", [["summarize", "--by", "class"], ["explore", "--no-browser"]])
+def test_options_of_views_are_refused_for_stores(run, store, tmp_path, words):
+    said = run(words[0], store.name, *words[1:], "--download-base", tmp_path, code=2).output
+    assert "--download-base is for views" in said
+
+
 def test_markers_are_printed_and_written(run, store):
     done = run("markers", store.name, "--by", "class", "--top", "3", "-o", "m.csv")
     assert "not independent samples" in done.stderr
