@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask import Atlas, open_store
-from abc_dask.analysis import count_sums, precomputed
+from abc_dask.analysis import count_sums, gene_values, precomputed
 from abc_dask.analysis.markers import find_markers
 from abc_dask.analysis.precompute import precompute
 from abc_dask.analysis.store_statistics import summarize_store
@@ -37,10 +37,15 @@ def kept(plain_store, tmp_path_factory):
     return precompute_store(path, ["class", "subclass"])
 
 
+def refuse_values(monkeypatch):
+    """Refuse to read a gene."""
+    for reader in (count_sums.CountSums, gene_values.GeneReader):
+        monkeypatch.setattr(reader, "read", lambda *_: pytest.fail("read a value"))
+
+
 @pytest.fixture
 def no_values(monkeypatch):
-    """Refuse to read a gene."""
-    monkeypatch.setattr(count_sums.CountSums, "read", lambda *_: pytest.fail("read a value"))
+    refuse_values(monkeypatch)
 
 
 @pytest.mark.parametrize("by", [["class"], ["subclass"], ["subclass", "class"]])
@@ -178,7 +183,7 @@ def test_a_store_is_built_with_them(plain_atlas, kept, tmp_path, monkeypatch):
     shown = run(["store", "info", str(built)]).output
     groups = store.info.precomputed["groups"]
     assert f"statistics by class, subclass: {groups} groups" in shown
-    monkeypatch.setattr(count_sums.CountSums, "read", lambda *_: pytest.fail("read a value"))
+    refuse_values(monkeypatch)
     found = store.summarize("class", ["mean", "std"])
     monkeypatch.undo()
     # the same values, in another store, by pandas
