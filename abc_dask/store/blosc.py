@@ -102,11 +102,22 @@ def pack_block(values: NDArray[Any], block_bytes: int) -> bytes:
         planes = np.empty((8 * size, len(values) // 64), np.uint64)
         to_planes(values.view(f"u{size}"), planes)
         return pack_planes(planes)
-    # how the bits of a short block are shuffled is Blosc's own matter: it is the last of two
+    # how the bits of a short block are shuffled is Blosc's own matter
+    frame: bytes = _compress(values, block_bytes)
+    if not frame[2] & _STORED:
+        return frame[20:]
+    # one that does not become smaller is packed as the last of two: so it is a block all the same
     both = np.concatenate([np.zeros(block_bytes // size, values.dtype), values])
-    frame: bytes = blosc.compress(both, b"zstd", LEVEL, blosc.BITSHUFFLE, block_bytes, size)
+    frame = _compress(both, block_bytes)
     (start,) = struct.unpack_from("<i", frame, 20)
     return frame[start:]
+
+
+def _compress(values: NDArray[Any], block_bytes: int) -> bytes:
+    frame: bytes = blosc.compress(
+        values, b"zstd", LEVEL, blosc.BITSHUFFLE, block_bytes, values.itemsize
+    )
+    return frame
 
 
 def frame_of(

@@ -67,6 +67,15 @@ def count_of(value: float, total: int) -> int:
 
 
 @compiled
+def count_fits(values: Any, total: int) -> int:
+    """Count how many values have a count under a total."""
+    fits = 0
+    for at in range(len(values)):
+        fits += count_of(values[at], total) != 0
+    return fits
+
+
+@compiled
 def _fits(values: Any, first: int, last: int, most: int, total: int) -> int:
     """Count how many of some evenly spaced values have a count under a total.
 

@@ -34,6 +34,11 @@ DASHBOARD = "127.0.0.1:0"
 _STARTING = 5.0
 
 
+# Dask has worker processes return each freed piece of memory at once, and then a task that uses
+# much of it again and again spends half of its time on new pages. They may keep so many bytes.
+_MALLOC = {"MALLOC_TRIM_THRESHOLD_": 64 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
+
+
 class PrivateCluster(LocalCluster):
     """A LocalCluster without HTTP servers.
 
@@ -82,6 +87,8 @@ class PrivateCluster(LocalCluster):
         settings: dict[str, Any] = {}
         if not dashboard:  # nobody looks at it, and it stops tasks a hundred times a second
             settings["distributed.worker.profile.enabled"] = False
+        for name, value in _MALLOC.items():
+            settings[f"distributed.nanny.pre-spawn-environ.{name}"] = value
         if memory_limit is None:
             # threads of one process do not die alone, so each may hold tasks in reserve,
             # and does not wait for the scheduler between two of them
