@@ -196,16 +196,15 @@ class CountSums:
         """Sum up some genes, all of them in some cells before the next cells."""
         self._sums[: len(genes)] = 0
         pairs = list(zip(genes, self._sums, strict=False))
-        for first in range(0, self._whole, self._step):
+        for first in range(0, max(self._whole, 1), self._step):
             stop = min(first + self._step, self._whole)
+            rest = self._rest if stop == self._whole and len(self._rest) else None
             for gene, sums in pairs:
-                planes = gene.planes(first, stop)
+                planes = gene.planes(first, stop, rest)
                 self._add(loops.split_planes(planes, first * self._block, self._found), sums)
-        if len(self._rest):
-            for gene, sums in pairs:
-                gene.values(self._whole, self._rest)
-                column = self._rest.astype(np.uint32, copy=False)
-                self._add(loops.split_column(column, self._whole * self._block, self._found), sums)
+                if rest is not None:
+                    column = rest.astype(np.uint32, copy=False)
+                    self._add(loops.split_column(column, stop * self._block, self._found), sums)
 
     def _add(self, found: tuple[int, int], sums: NDArray[Any]) -> None:
         """Add the counts of a gene in some cells to its sums."""

@@ -176,10 +176,7 @@ class GeneReader:
 
     def _read_counts(self, gene: int) -> tuple[NDArray[np.uint64], NDArray[Any]]:
         """Return the bit planes of all whole blocks, and the counts of the cells behind."""
-        blocks = self._store.blocks(gene)
-        if len(self._rest):
-            blocks.values(self._whole, self._rest)
-        return blocks.planes(0, self._whole), self._rest
+        return self._store.blocks(gene).planes(0, self._whole, self._rest), self._rest
 
     def _name(self, gene: int) -> str:
         return f"{self._store.genes.index[gene]} in {self._store.name}"

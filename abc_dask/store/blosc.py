@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -203,7 +203,7 @@ class Blocks:
     def __init__(self, frame: bytes, n_bytes: int, block_bytes: int, itemsize: int) -> None:
         self._frame = memoryview(frame)
         self._edges, found, has = _edges(frame, n_bytes)
-        self._block_bytes = min(block_bytes, n_bytes)
+        self._n_bytes, self._block_bytes = n_bytes, min(block_bytes, n_bytes)
         if (found, has, frame[2]) != (self._block_bytes, itemsize, _FLAGS):
             raise ValueError(
                 f"a Blosc frame of elements of {has} bytes in blocks of {found:,}, expected "
@@ -212,19 +212,19 @@ class Blocks:
         self._itemsize = itemsize
 
     def planes(self, first: int, stop: int) -> NDArray[np.uint8]:
-        """Decode whole blocks as they were before their bits were shuffled back.
+        """Decode blocks as they were before their bits were shuffled back.
 
         A block of n elements begins with a bit of each of them, the lowest, then the next one of
-        each, and so on.
+        each, and so on. The last block, if it is shorter, holds the elements as they are, unless
+        they are a multiple of eight.
 
         Raises
         ------
         ValueError
             If they cannot be decoded.
         """
-        edges = self._edges[first : stop + 1]
-        streams = [self._stream(*own) for own in pairwise(edges)]
-        n_bytes = (stop - first) * self._block_bytes
+        streams = [self._stream(block) for block in range(first, stop)]
+        n_bytes = min(stop * self._block_bytes, self._n_bytes) - first * self._block_bytes
         if not n_bytes:
             return np.empty(0, np.uint8)
         if not all(streams):
@@ -243,10 +243,12 @@ class Blocks:
         """Decode one block into an array of just its size; errors as above."""
         self._decode(block, block + 1, out, _FLAGS)
 
-    def _stream(self, start: int, stop: int) -> memoryview:
+    def _stream(self, block: int) -> memoryview:
         """Return the compressed stream of a block; nothing if it is none."""
+        start, stop = self._edges[block : block + 2]
+        n_bytes = min(self._block_bytes, self._n_bytes - block * self._block_bytes)
         (size,) = struct.unpack_from("<i", self._frame, start) if stop - start > 4 else (0,)
-        is_one = size < self._block_bytes and size == stop - start - 4
+        is_one = size < n_bytes and size == stop - start - 4
         return self._frame[start + 4 : stop] if is_one else self._frame[:0]
 
     def _decode(self, first: int, stop: int, out: NDArray[Any], flags: int) -> None:

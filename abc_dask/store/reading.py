@@ -99,20 +99,28 @@ class GeneBlocks:
         except ValueError as error:
             raise _not_decoded(folder, chunk, error) from None
 
-    def planes(self, first: int, stop: int) -> NDArray[np.uint64]:
-        """Return the bit planes of some whole blocks, shape (blocks, bits, words of 64 cells)."""
+    def planes(self, first: int, stop: int, rest: NDArray[Any] | None = None) -> NDArray[np.uint64]:
+        """Return the bit planes of some whole blocks, shape (blocks, bits, words of 64 cells).
+
+        Parameters
+        ----------
+        first, stop : int
+        rest : array of the type of X, optional
+            Receives the counts of the cells behind the last whole block.
+        """
+        n_rest = 0 if rest is None else len(rest)
         try:
-            flat = self._blocks.planes(first, stop)
+            if rest is None or not n_rest % 8:
+                flat = self._blocks.planes(first, stop)
+                if rest is not None and n_rest:
+                    self._blocks.values(stop, rest)
+            else:  # its bits are not shuffled
+                flat = self._blocks.planes(first, stop + 1)
+                rest[:] = flat[len(flat) - rest.nbytes :].view(rest.dtype)
+                flat = flat[: len(flat) - rest.nbytes]
         except ValueError as error:
             raise _not_decoded(self._folder, self._chunk, error) from None
         return flat.view(np.uint64).reshape(stop - first, *self._shape)
-
-    def values(self, block: int, out: NDArray[Any]) -> None:
-        """Decode one block."""
-        try:
-            self._blocks.values(block, out)
-        except ValueError as error:
-            raise _not_decoded(self._folder, self._chunk, error) from None
 
 
 def _not_decoded(folder: Folder, chunk: Chunk, error: ValueError) -> StoreError:

@@ -61,6 +61,9 @@ def test_counts_are_summed_out_of_bit_planes(kind, sizes, density, most, lanes, 
         rest = np.empty(n_rest, dtype)
         blocks.values(n_blocks, rest)
         np.testing.assert_array_equal(rest, column[64 * n_blocks :])
+        if n_rest % 8:
+            tail = blocks.planes(0, n_blocks + 1)[n_blocks * size :]
+            np.testing.assert_array_equal(tail.view(dtype), rest)
         n = loops.split_column(rest.astype(np.uint32), 64 * n_blocks, found)
         assert loops.sum_up(*n, known, found, sums)
 
@@ -159,15 +162,15 @@ def test_limits_below_all_values(tmp_path, total, are_all):
     assert got["gt0.999999"]["g"].to_list() == (values > 0.999999).to_list()
 
 
-@pytest.fixture(scope="module")
-def patched(tmp_path_factory):
+@pytest.fixture(scope="module", params=[300, 296])
+def patched(tmp_path_factory, request):
     """Log2 values of counts, but for some; groups of every size, and cells in none."""
-    rng = np.random.default_rng(3)
-    counts = rng.poisson(rng.gamma(0.6, 3, 40), (300, 40)) + (np.arange(40) == 0)
+    rng, n = np.random.default_rng(3), request.param  # of the last block 44 or 40 cells
+    counts = rng.poisson(rng.gamma(0.6, 3, 40), (n, 40)) + (np.arange(40) == 0)
     table = np.log2(counts / counts.sum(axis=1, keepdims=True) * 1e6 + 1).astype(np.float32)
     table[::70, 5], table[3, 6] = 0.3, -1.5
     frame = pd.DataFrame(table, columns=[f"g{k}" for k in range(40)])
-    terms = pd.Categorical.from_codes(np.minimum(rng.geometric(0.2, 300) - 2, 20), range(21))
+    terms = pd.Categorical.from_codes(np.minimum(rng.geometric(0.2, n) - 2, 20), range(21))
     store = store_of(tmp_path_factory.mktemp("patched"), [frame], {"type": terms.astype(str)})
     assert store.info.kind == "counts"
     assert 0 < store.info.n_patches < 20
