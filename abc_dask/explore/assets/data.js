@@ -40,20 +40,16 @@ export function parted(bytes) {
   return [head, bytes.subarray(4 + length)];
 }
 
-// Planes of bytes of the same weight, as one array of numbers.
-export function fromPlanes(bytes, planes, spare) {
-  const n = bytes.length / planes, joined = room(bytes.length, spare);
-  for (let p = 0; p < planes; p++) {
-    const plane = bytes.subarray(p * n, (p + 1) * n);
-    for (let i = 0, at = p; i < n; i++, at += planes) joined[at] = plane[i];
-  }
-  return joined.buffer;
-}
-
-export function exactValues(bytes, spare) {
-  const [head, body] = parted(bytes);
-  const buffer = fromPlanes(body, head.planes, spare), n = body.length / head.planes;
-  return head.dtype === '<f8' ? new Float64Array(buffer, 0, n) : new Float32Array(buffer, 0, n);
+// Exact values of cells from one to another, out of planes of bytes of the same weight.
+export function exactReader(bytes) {
+  const [{ planes, dtype }, body] = parted(bytes), n = body.length / planes, spare = [];
+  return (start, stop) => {
+    const joined = room(planes * (stop - start), spare);
+    for (let p = 0; p < planes; p++) {
+      for (let i = start, at = p; i < stop; i++, at += planes) joined[at] = body[p * n + i];
+    }
+    return new (dtype === '<f8' ? Float64Array : Float32Array)(joined.buffer, 0, stop - start);
+  };
 }
 
 // Every second bit of a number, together.

@@ -3,6 +3,8 @@
 import { noTerm, testOf } from './model.js';
 import { MOST_GENES } from './state.js';
 
+const BLOCK = 65536; // cells
+
 // What the table is of: a column, and genes.
 export const tableBy = ({ meta, state }) => {
   const names = meta.terms.map((column) => column.name);
@@ -36,43 +38,31 @@ export function cellCounts({ terms, width, codes }, sets, flags, n) {
   });
 }
 
-// For each set: values that are there, those above zero, and the mean, by group.
-export function geneStatistics(values, column, sets, flags, n) {
-  const size = column.terms.length + 1, gap = noTerm(column.width), codes = column.codes;
-  return sets.map((set) => {
-    const [bit, wanted] = testOf(set);
-    const count = new Uint32Array(size), positive = new Uint32Array(size);
-    const sum = new Float64Array(size), lost = new Float64Array(size);
-    for (let i = 0; i < n; i++) {
-      if ((flags[i] & bit) !== wanted) continue;
-      const value = values[i];
-      if (value !== value) continue;
-      const group = codes[i] === gap ? size - 1 : codes[i];
-      count[group]++;
-      if (value > 0) {
-        positive[group]++;
-      } else if (value === 0) continue;
-      // Kahan's sum: exact to the last digits, whatever the order of the cells
-      const y = value - lost[group], t = sum[group] + y;
-      lost[group] = t - sum[group] - y;
-      sum[group] = t;
+// For each set: values that are there, those above zero, and the mean, by group; of values that
+// `read` returns for cells from one to another.
+export function geneStatistics(read, column, sets, flags) {
+  const size = column.terms.length + 1, gap = noTerm(column.width), { codes } = column, n = flags.length;
+  const numbers = () => new Float64Array(size);
+  const found = sets.map((set) => ({ test: testOf(set), count: new Uint32Array(size), positive: new Uint32Array(size), sum: numbers(), lost: numbers(), plain: numbers() }));
+  for (let start = 0; start < n; start += BLOCK) {
+    const stop = Math.min(n, start + BLOCK), values = read(start, stop);
+    for (const { test: [bit, wanted], count, positive, sum, lost, plain } of found) {
+      for (let i = start; i < stop; i++) {
+        const value = values[i - start];
+        if ((flags[i] & bit) !== wanted || value !== value) continue;
+        const group = codes[i] === gap ? size - 1 : codes[i];
+        count[group]++;
+        if (value === 0) continue;
+        if (value > 0) positive[group]++;
+        plain[group] += value;
+        // Kahan's sum: exact to the last digits, whatever the order of the cells
+        const y = value - lost[group], t = sum[group] + y;
+        lost[group] = t - sum[group] - y;
+        sum[group] = t;
+      }
     }
-    const mean = Float64Array.from(sum, (v, g) => {
-      if (!count[g]) return NaN;
-      return Number.isFinite(v) ? v / count[g] : plainMean(values, codes, g, gap, size, flags, bit, wanted, n);
-    });
-    return { count, positive, mean };
-  });
-}
-
-// Where infinite values are, a sum without correction says infinite or not a number.
-function plainMean(values, codes, group, gap, size, flags, bit, wanted, n) {
-  let sum = 0, count = 0;
-  for (let i = 0; i < n; i++) {
-    const own = codes[i] === gap ? size - 1 : codes[i];
-    if (own !== group || (flags[i] & bit) !== wanted || values[i] !== values[i]) continue;
-    sum += values[i];
-    count++;
   }
-  return sum / count;
+  // where infinite values are, a sum without correction says infinite or not a number
+  const mean = ({ sum, plain, count }) => sum.map((v, g) => (count[g] ? (Number.isFinite(v) ? v : plain[g]) / count[g] : NaN));
+  return found.map((own) => ({ count: own.count, positive: own.positive, mean: mean(own) }));
 }

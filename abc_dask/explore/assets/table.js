@@ -26,7 +26,7 @@ export async function tabulate(app, by, genes, say = () => {}) {
   } else {
     for (const gene of genes) {
       if (wanted === false) break;
-      found.push(geneStatistics(quantised(await app.column(gene.key)), column, sets, model.flags, model.n));
+      found.push(geneStatistics(quantised(await app.column(gene.key)), column, sets, model.flags));
       wanted = next();
     }
   }
@@ -42,11 +42,9 @@ export async function tabulate(app, by, genes, say = () => {}) {
   return { by, genes, sets, rows, exact: app.meta.exact };
 }
 
-function quantised(column) {
-  const values = Float64Array.from({ length: 256 }, (_, step) => stepValue(column.about, step));
-  const found = new Float64Array(column.codes.length);
-  for (let i = 0; i < found.length; i++) found[i] = values[column.codes[i]];
-  return found;
+function quantised({ about, codes }) {
+  const values = Float64Array.from({ length: 256 }, (_, step) => stepValue(about, step));
+  return (start, stop) => Float64Array.from(codes.subarray(start, stop), (code) => values[code]);
 }
 
 export function tableCsv(table) {

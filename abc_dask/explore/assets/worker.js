@@ -1,16 +1,16 @@
 // Long work on bytes of all cells, beside the page: it need not wait, and all memory is free in the end.
 
-import { Folder, exactValues } from './data.js';
+import { Folder, exactReader } from './data.js';
 import { labelLines } from './labels.js';
 import { geneStatistics } from './stats.js';
 
 const JOBS = {
   // Statistics of one gene after the other, in the same memory.
   async statistics(folder, { genes, column, sets, flags }, tell) {
-    const spare = [[], []];
+    const spare = [];
     for (const gene of genes) {
-      const values = exactValues(await folder.whole(`exact/${gene}.bin`, spare[0]), spare[1]);
-      tell(geneStatistics(values, column, sets, flags, flags.length));
+      const read = exactReader(await folder.whole(`exact/${gene}.bin`, spare));
+      tell(geneStatistics(read, column, sets, flags));
     }
   },
 
