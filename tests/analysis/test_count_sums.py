@@ -26,7 +26,7 @@ from tests.http_server import Server
 NAMES = ["n", "mean", "sum", "std", "fraction", "gt1"]
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(
     kind=st.sampled_from(["u2", "u4"]),
     sizes=st.tuples(st.integers(0, 3), st.integers(0, 63)),
@@ -144,9 +144,7 @@ def test_a_near_tie_is_in_the_sum(tmp_path):
     assert got["gt1"]["g"].to_list() == [1, 1]
 
 
-@pytest.mark.parametrize(
-    ("total", "are_all"), [(999_000, True), (1_000_000, True), (1_001_000, False)]
-)
+@pytest.mark.parametrize(("total", "are_all"), [(1_000_000, True), (1_001_000, False)])
 def test_limits_below_all_values(tmp_path, total, are_all):
     """A count of 1 in a million is 1 just so: limits from there on need values."""
     table = pd.DataFrame({"g": [1, 2.0], "h": [total - 1, total - 2]}, dtype=np.float32)
