@@ -6,6 +6,7 @@ on how fast the machine is.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import signal
@@ -68,25 +69,34 @@ def made(plain_atlas, tmp_path_factory):
     }
 
 
-@pytest.fixture(autouse=True)
+@contextlib.contextmanager
 def handlers_of_before():
     """The command keeps its own after a signal, to the end of its process, which here goes on."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hook = sys.unraisablehook
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 class At:
-    """Counts calls in the main thread, and sends an interrupt at one of them."""
+    """Counts calls in the main thread, and sends an interrupt at one of them.
+
+    Before the command watches for signals, and afterwards, they end its process at once.
+    """
 
     def __init__(self, number: int = 0) -> None:
         self.number, self.calls = number, 0
 
     def __call__(self, frame, event, _):
-        if event == "call" and threading.current_thread() is threading.main_thread():
+        if (
+            event == "call"
+            and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+            and threading.current_thread() is threading.main_thread()
+        ):
             self.calls += 1
             if self.calls == self.number:
                 sys.setprofile(None)
@@ -102,11 +112,12 @@ def with_places(word, places):
 
 def run(words, number=0):
     at = At(number)
-    sys.setprofile(at)
-    try:
-        result = CliRunner().invoke(cli, words)
-    finally:
-        sys.setprofile(None)
+    with handlers_of_before():
+        sys.setprofile(at)
+        try:
+            result = CliRunner().invoke(cli, words)
+        finally:
+            sys.setprofile(None)
     return result, at.calls
 
 
