@@ -289,8 +289,9 @@ async def _compare(task: ShardTask) -> None:
     begin = 0 if task.older is None else task.older.n_whole * task.block_cells
     itemsize = array.dtype.itemsize
     planes = np.empty(task.block_cells * itemsize // 8, np.uint64)
-    padded = np.zeros(-(-(task.n_cells - begin) // 64) * 64, f"u{itemsize}")
-    found = np.empty(-(-(task.n_cells - begin) // task.block_cells), np.uint64)
+    n_whole, n_rest = divmod(task.n_cells - begin, task.block_cells)
+    rest = np.zeros(-(-n_rest // 64) * 64, f"u{itemsize}")
+    found = np.empty(n_whole + (n_rest > 0), np.uint64)
     step = max(1, _READ_BACK // (task.n_cells * itemsize))
     for low in range(genes.start, genes.stop, step):
         columns = await array.getitem((slice(None), slice(low, min(low + step, genes.stop))))
@@ -299,8 +300,11 @@ async def _compare(task: ShardTask) -> None:
                 expected = task.older.whole(older_genes[gene - genes.start])
                 if values[:begin].tobytes() != expected.tobytes():
                     raise _other_values(task, gene, 0)
-            padded[: task.n_cells - begin] = values[begin:].view(padded.dtype)
-            weigh_column(padded, task.block_cells, planes, found)
+            bits = np.ascontiguousarray(values).view(rest.dtype)
+            rest[:n_rest] = bits[task.n_cells - n_rest :]
+            whole = bits[begin : task.n_cells - n_rest]
+            weigh_column(whole, task.block_cells, planes, found[:n_whole])
+            weigh_column(rest, task.block_cells, planes, found[n_whole:])
             wrong = np.flatnonzero(found != sums[:, gene - genes.start])
             if len(wrong):
                 raise _other_values(task, gene, begin + int(wrong[0]) * task.block_cells)
