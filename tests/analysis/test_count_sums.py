@@ -168,11 +168,12 @@ def patched(tmp_path_factory, request):
     table = np.log2(counts / counts.sum(axis=1, keepdims=True) * 1e6 + 1).astype(np.float32)
     table[::70, 5], table[3, 6] = 0.3, -1.5
     frame = pd.DataFrame(table, columns=[f"g{k}" for k in range(40)])
-    terms = pd.Categorical.from_codes(np.minimum(rng.geometric(0.2, n) - 2, 20), range(21))
-    store = store_of(tmp_path_factory.mktemp("patched"), [frame], {"type": terms.astype(str)})
+    codes = np.minimum(rng.geometric(0.2, n) - 2, 20)
+    terms = pd.Categorical.from_codes(codes, [str(k) for k in range(21)])
+    store = store_of(tmp_path_factory.mktemp("patched"), [frame], {"type": terms})
     assert store.info.kind == "counts"
     assert 0 < store.info.n_patches < 20
-    return store, frame.astype(np.float64), np.asarray(terms.astype(str), object)
+    return store, frame.astype(np.float64), np.where(codes < 0, "nan", codes.astype(str))
 
 
 def test_sums_that_are_not_exact_are_not_used(patched, monkeypatch):
