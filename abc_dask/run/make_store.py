@@ -36,7 +36,7 @@ from abc_dask.store.assemble import OLDER_GENES, Shard, gather
 from abc_dask.store.build import described, shard_tasks, values_of
 from abc_dask.store.folder import folder_of, is_store
 from abc_dask.store.gene_store import GeneStore
-from abc_dask.store.layout import Cells, create_values, write_metadata
+from abc_dask.store.layout import Cells, create_values, has_values, write_metadata
 from abc_dask.store.older import Older
 from abc_dask.store.packing import WideCountsError
 from abc_dask.store.tasks import Values, blocks_of
@@ -272,7 +272,7 @@ class Making:
             StoreTask(n_blocks + one.number, "shard", f"{self._store} shard {one.number}", one)
             for one in todo
         ]
-        if not (self._store / "X" / "zarr.json").exists():
+        if not has_values(self._store):
             shape = (work.n_cells, len(kept))
             create_values(
                 self._store, shape, self.values, block_cells=work.block_cells, layout=work.layout

@@ -36,6 +36,8 @@ _LABELS = 1 << 18
 
 ENCODING = {"encoding-type": "anndata", "encoding-version": "0.1.0"}
 
+_ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -82,10 +84,11 @@ def create_values(
         blocksize=block_cells * dtype.itemsize,
     )
     store.mkdir(parents=True, exist_ok=True)
-    array = zarr.create_array(
+    zarr.create_array(
         store / "X",
         shape=shape,
         dtype=dtype,
+        attributes=_ARRAY,
         chunks=(n_cells, 1),
         shards=(n_cells, SHARD_GENES) if layout == "sharded" else None,
         compressors=[blosc, Crc32cCodec()],
@@ -93,7 +96,15 @@ def create_values(
         fill_value=np.nan if dtype.kind == "f" else 0,
         overwrite=True,
     )
-    array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+
+
+def has_values(store: Path) -> bool:
+    """Tell whether the metadata of X is there, and whole: zarr-python writes it several times."""
+    try:
+        described = json.loads((store / "X" / "zarr.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(described.get("attributes") == _ARRAY)
 
 
 def write_metadata(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -14,6 +15,7 @@ from abc_dask.base.errors import StoreError, UsageError, ViewError
 from abc_dask.run import store_tasks
 from abc_dask.run.store_work import CELL_ROW
 from abc_dask.store import description
+from abc_dask.store.layout import has_values
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 from tests.command_line import run_cli
 
@@ -115,6 +117,17 @@ def test_a_run_that_stopped_goes_on(atlas, made, tmp_path, monkeypatch):
         open_store(output).read(REFERENCE_GENES), made.read(REFERENCE_GENES)
     )
     assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
+
+
+def test_half_a_description_of_values_is_none(made, tmp_path):
+    """What zarr-python wrote before it was killed: without AnnData's marks X is made again."""
+    assert has_values(Path(made.name))
+    assert not has_values(tmp_path)
+    (tmp_path / "X").mkdir()
+    whole = json.loads((Path(made.name) / "X" / "zarr.json").read_bytes())
+    for text in ("", json.dumps(whole)[:-9], json.dumps({**whole, "attributes": {}})):
+        (tmp_path / "X" / "zarr.json").write_text(text)
+        assert not has_values(tmp_path)
 
 
 def test_counts_beyond_two_bytes(tmp_path):
