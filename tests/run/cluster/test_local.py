@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
@@ -96,6 +97,7 @@ def test_loggers_are_left_as_they_were_found(how, monkeypatch):
     logger, mine = logging.getLogger("distributed"), logging.StreamHandler()
     monkeypatch.setattr(logger, "handlers", [*logger.handlers, mine])
     mine.setLevel(logging.INFO)
+    gc.collect()  # schedulers of before take their handlers along
     before = loggers()
     with dask.config.set({"abc-dask.connect-timeout": 0.2}):
         if "scheduler" in how:
