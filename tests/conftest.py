@@ -140,5 +140,5 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("home")
     os.environ["XDG_CACHE_HOME"] = str(home / "cache")
     os.environ["DASK_CONFIG"] = str(home / "dask")
-    if "PYTEST_XDIST_WORKER" in os.environ and "NOLOCK" not in os.environ:
+    if "PYTEST_XDIST_WORKER" in os.environ:
         compile_once(tmp_path_factory.getbasetemp().parent)

@@ -99,7 +99,7 @@ def create_values(
 
 
 def has_values(store: Path) -> bool:
-    """Tell whether the metadata of X is there, and whole: zarr-python writes it several times."""
+    """Tell whether the metadata of X is there, with AnnData's marks."""
     try:
         described = json.loads((store / "X" / "zarr.json").read_bytes())
     except (OSError, ValueError):
