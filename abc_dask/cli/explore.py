@@ -14,7 +14,7 @@ import click
 from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import command, echo, show_made
 from abc_dask.cli.common import is_quiet
-from abc_dask.cli.opened import names_store
+from abc_dask.cli.opened import names_store, refuse_view_base
 from abc_dask.cli.options import annotate, names_option, view_base, where
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
 
 def _contents(source: str, *, download_base: str | None, **choice: Any) -> Contents:
     if names_store(source):
-        if download_base:
-            raise UsageError("--download-base is for views; a store has its own columns")
+        refuse_view_base(download_base)
         from abc_dask.explore.store_contents import store_contents
         from abc_dask.store.gene_store import open_store
 

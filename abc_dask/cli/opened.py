@@ -63,6 +63,17 @@ def _said(names: Iterable[str], find: Callable[[str], str]) -> list[str]:
     return found
 
 
+def refuse_view_base(download_base: str | None) -> None:
+    """Refuse an option of views, where a store is named.
+
+    Raises
+    ------
+    UsageError
+    """
+    if download_base:
+        raise UsageError("--download-base is for views; a store has its own columns")
+
+
 def names_store(path: str) -> bool:
     """Return whether a path is that of a store; addresses are of stores alone."""
     from abc_dask.store.folder import is_store

@@ -11,7 +11,7 @@ from abc_dask.base.errors import UsageError
 from abc_dask.cli.cluster_options import NAMES, cluster_options
 from abc_dask.cli.command import command, echo
 from abc_dask.cli.common import wants_json
-from abc_dask.cli.opened import columns_of, names_store
+from abc_dask.cli.opened import columns_of, names_store, refuse_view_base
 from abc_dask.cli.options import by_option, missing_option, names_option, view_base, where
 from abc_dask.cli.store_table import make_table
 
@@ -88,8 +88,7 @@ def _of_store(source: str, *, all_genes: bool, **options: Any) -> None:
     from abc_dask.analysis.group_table import FORMATS
     from abc_dask.analysis.store_statistics import summarize_store
 
-    if options.pop("download_base"):
-        raise UsageError("--download-base is for views; a store has its own columns")
+    refuse_view_base(options.pop("download_base"))
     if all_genes == bool(options["genes"]):
         raise UsageError("name --genes, or pass --all-genes" + (", not both" * all_genes))
     options["normalization"] = options["normalization"] or "log2"
