@@ -172,8 +172,11 @@ _ROOT = 0x3FE6A09E667F3BCD
 # Units in the last place within which a logarithm by this series is looked at again.
 _LOOK_AGAIN = 1 << 10
 
+# a division that may raise, or a call, is done one by one, others several at a time
+_quickly = partial(compiled, error_model="numpy")
 
-@compiled
+
+@_quickly
 def _log2_roughly(x: float) -> float:
     """Return a logarithm that is wrong by a few units in the last place."""
     bits = np.float64(x).view(np.int64)
@@ -193,24 +196,23 @@ def _log2_roughly(x: float) -> float:
     return np.float64(exponent) + y * t
 
 
-@compiled
+@_quickly
 def _is_in_doubt(y: float) -> Any:
     """Tell whether a logarithm by the series may round to a neighbour of the float32."""
-    low = (np.float64(y).view(np.int64) & 0x1FFFFFFF) - 0x10000000
-    return abs(low) <= _LOOK_AGAIN
-
-
-# a division that may raise is done one by one, others several at a time
-_quickly = partial(compiled, error_model="numpy")
+    above = np.float64(y).view(np.int64) - 0x10000000 + _LOOK_AGAIN
+    return above & 0x1FFFFFFF <= 2 * _LOOK_AGAIN
 
 
 @_quickly
-def _values_roughly(counts: Any, totals: Any, out: Any, doubt: Any) -> None:
-    """Write values, several at a time, and which may be rounded to a neighbour."""
+def _values_roughly(counts: Any, totals: Any, out: Any, doubt: Any) -> bool:
+    """Write values, several at a time; return whether some may be rounded to a neighbour."""
+    some = False
     for i in range(len(counts)):
         y = _log2_roughly(np.float64(counts[i]) / np.float64(totals[i]) * 1e6 + 1.0)
         out[i] = np.float32(y)
         doubt[i] = _is_in_doubt(y) | (counts[i] == 0) | (totals[i] == 0)
+        some |= doubt[i]
+    return some
 
 
 @_quickly
@@ -261,7 +263,8 @@ def log2_of_counts(counts: Any, totals: Any, out: Any, ties: Any, doubt: Any) ->
         stop = min(first + _SOME_CELLS, len(counts))
         if _are_many(counts[first:stop]):
             part = slice(first, stop)
-            _values_roughly(counts[part], totals[part], out[part], doubt[part])
+            if not _values_roughly(counts[part], totals[part], out[part], doubt[part]):
+                continue
         else:
             doubt[first:stop] = True
         for i in range(first, stop):
