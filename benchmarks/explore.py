@@ -40,7 +40,7 @@ import scipy.sparse
 
 from abc_dask import __version__, open_view
 from abc_dask._version import FORMAT_VERSION
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.explore.build import META, Prepared, build_folder
 from abc_dask.explore.contents import view_contents
 from abc_dask.explore.server import Explorer, Served, Server

@@ -43,9 +43,9 @@ from abc_dask.run.part import Receipt, part_content, receipt_path, trusted_recei
 from abc_dask.run.read_block import BlockTask, Partition, tasks_of
 from abc_dask.run.tasks import run_tasks
 from abc_dask.testing import write_atlas
+from abc_dask.views.description import VIEW_FILE
 from abc_dask.views.parquet_view import part_file_name, write_part
 from abc_dask.views.staging import PARTS, RECEIPTS, Staging
-from abc_dask.views.view_file import VIEW_FILE
 from benchmarks.measure import write_row
 
 CONFIG = """\

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.matrix.index import MatrixIndex
 from abc_dask.store import build
 from abc_dask.store.assemble import assemble_shard, gather

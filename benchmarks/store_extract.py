@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from abc_dask import Atlas, open_view
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.matrix.index import MatrixIndex
 from benchmarks.measure import Run, atlas_at, prepare_page_cache, run_command, write_row
 from benchmarks.store import TEN, make_large

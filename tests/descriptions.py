@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from abc_dask.views.description import description_path, info_digest, load_info
-from abc_dask.views.view_file import VIEW_FILE, read_description, write_view_file
+from abc_dask.views.description import (
+    VIEW_FILE,
+    description_path,
+    info_digest,
+    load_info,
+    read_description,
+    write_view_file,
+)
 
 NAMES = {"_view.json", VIEW_FILE}
 

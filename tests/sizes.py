@@ -32,7 +32,7 @@ LOWERED = {
     "disk.kept_table.ROW_GROUP": 16,
     "matrix.chunk_index._BATCH_BYTES": 1 << 10,
     "matrix.chunk_rows._GAP": 64,
-    "matrix.chunk_table._CONTIGUOUS": 64,
+    "matrix.index._CONTIGUOUS": 64,
     "matrix.chunk_guard._REMEMBERED": 2,
     "matrix.kernels.PIECE_VALUES": 64,
     "matrix.kernels._SKIPPED": 16,
@@ -88,7 +88,7 @@ LEFT = {
         matrix.inflation.HARMLESS matrix.inflation._LZF_RATIO matrix.chunk_guard._RATIO
         release.annotation.MOST_TERMS
         release.condition._LONGEST release.condition._DEEPEST release.manifest._LARGEST_SIZE
-        release.gene_names._MOST_TOLD release.gene_names._FEW run.rates._MOST run.rates._LARGER
+        release.gene_names._MOST_TOLD release.gene_names._FEW run.costs._MOST run.costs._LARGER
         release.selection._MOST_TOLD release.user_file._HEAD
         run.cluster.connect._LEAST_MEMORY run.tasks._FETCH
         release.user_list._HEAD views.parquet_view._DICTIONARY_BYTES views.overwrite._HEAD
@@ -105,7 +105,7 @@ LEFT = {
         analysis.report.legends._STOPS analysis.report.legends._COLORS analysis.report.page._STOPS
         analysis.report.dots.STEP analysis.order_loops._BITS matrix.chunk_index._USUAL_K
         analysis.store_loops.SUMS analysis.gene_values._SAMPLE analysis.group_tests._FEW
-        matrix.chunk_table._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
+        matrix.index._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.blocks._LABEL_BYTES
         plan.blocks.MOST_BLOCKS atlas.atlas._MANY_COLUMNS plan.subset._NAN_BYTES
         release.column_types._EXACT release.column_types._LONG store.description._FEW_CELLS

@@ -12,7 +12,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.matrix.index import MatrixIndex
 from abc_dask.store.build import Input, write_store
 from abc_dask.store.description import StoreInfo

@@ -23,9 +23,8 @@ import scipy.sparse
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from abc_dask.disk.cache import Cache
-from abc_dask.matrix.index import MatrixIndex
-from abc_dask.matrix.kernels import value_dtype
+from abc_dask.disk.kept_table import Cache
+from abc_dask.matrix.index import MatrixIndex, value_dtype
 from abc_dask.plan.blocks import plan_blocks, row_costs
 from abc_dask.plan.plan import Plan, PlannedMatrix
 from abc_dask.plan.row_table import AlignedRows
@@ -202,7 +201,7 @@ def plan_of(
     block_size: int,
     wanted: Sequence[str] | None = None,
 ) -> Plan:
-    """Plan the reading of one file, as `abc_dask.plan.prepare` does for a release."""
+    """Plan the reading of one file, as `abc_dask.plan.request` does for a release."""
     index, rows = index_of(path, folder, wanted)
     dtype = value_dtype(np.dtype(index.matrix.dtype))
     sizes, cells = rows.sizes, rows.cells

@@ -15,8 +15,7 @@ from abc_dask.base.errors import AbcDaskError
 from abc_dask.base.messages import format_bytes
 from abc_dask.base.progress import in_notebook
 from abc_dask.release.manifest import FileEntry
-from abc_dask.release.release import Release
-from abc_dask.release.verified import Memory
+from abc_dask.release.release import Memory, Release
 
 
 class State(enum.Enum):

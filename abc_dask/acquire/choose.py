@@ -114,8 +114,8 @@ def tables_for(
         If the directory has no cell_metadata.
     """
     from abc_dask.release.atlas_tables import tables_to_fetch
+    from abc_dask.release.cell_table import metadata_directory
     from abc_dask.release.genes import gene_tables
-    from abc_dask.release.matrices import metadata_directory
 
     metadata = metadata_directory(manifest, metadata)
     tables = manifest.tables(metadata)
@@ -152,9 +152,8 @@ def matrices_for(
         If a matrix that it names is not in the release.
     """
     from abc_dask.base.config import setting
-    from abc_dask.disk.cache import Cache
-    from abc_dask.release.cell_table import CellTable
-    from abc_dask.release.matrices import assign_cells, metadata_directory
+    from abc_dask.disk.kept_table import Cache
+    from abc_dask.release.cell_table import CellTable, assign_cells, metadata_directory
 
     metadata = metadata_directory(release.manifest, metadata)
     cache = Cache.beside(release.download_base, setting("cache-directory"))

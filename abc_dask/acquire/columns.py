@@ -16,7 +16,7 @@ from abc_dask.acquire.progress import FetchProgress
 from abc_dask.base.columns import METADATA_DIRECTORY
 from abc_dask.base.errors import UsageError
 from abc_dask.base.messages import enumerate_names, nearest
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.release.atlas_tables import AtlasTables
 from abc_dask.release.cell_table import CellTable, directories_of
 from abc_dask.release.csv_table import csv_header

@@ -28,8 +28,7 @@ from abc_dask.base.progress import in_notebook
 from abc_dask.net.client import Client
 from abc_dask.net.retries import UnreachableError
 from abc_dask.release.manifest import FileEntry
-from abc_dask.release.release import Release
-from abc_dask.release.verified import Memory
+from abc_dask.release.release import Memory, Release
 
 
 @dataclass(frozen=True)

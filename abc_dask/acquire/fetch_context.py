@@ -11,7 +11,7 @@ from abc_dask.base.errors import AbcDaskError
 from abc_dask.disk.files import Fingerprint
 from abc_dask.net.client import Client
 from abc_dask.release.manifest import FileEntry
-from abc_dask.release.verified import Memory
+from abc_dask.release.release import Memory
 
 Placing = Callable[[FileEntry, Fingerprint], None]
 

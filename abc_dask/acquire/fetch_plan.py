@@ -13,8 +13,7 @@ from abc_dask.base.errors import DownloadError
 from abc_dask.base.messages import format_bytes
 from abc_dask.net.settings import HttpSettings
 from abc_dask.release.manifest import FileEntry
-from abc_dask.release.release import Release
-from abc_dask.release.verified import Memory
+from abc_dask.release.release import Memory, Release
 
 
 @dataclass(frozen=True)

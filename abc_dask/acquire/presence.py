@@ -20,7 +20,7 @@ from abc_dask.acquire.part import SUFFIX
 from abc_dask.base.errors import DownloadError
 from abc_dask.disk.files import Fingerprint
 from abc_dask.release.manifest import FileEntry
-from abc_dask.release.verified import Memory
+from abc_dask.release.release import Memory
 
 DAMAGED_SUFFIX = ".damaged"
 

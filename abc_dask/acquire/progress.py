@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from abc_dask.base.messages import plural
+from abc_dask.base.messages import Stream, plural
 from abc_dask.base.progress import INTERVAL, Progress
-from abc_dask.base.terminal import Stream
 from abc_dask.release.manifest import FileEntry
 
 _ORDINARY = frozenset({"fetched", "there already", "read"})

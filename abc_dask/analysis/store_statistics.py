@@ -24,7 +24,7 @@ from abc_dask.analysis.precomputed import COUNTS
 from abc_dask.analysis.summary import Summary
 from abc_dask.base.errors import UsageError
 from abc_dask.base.messages import names_of, nearest
-from abc_dask.release.origin import origin_of
+from abc_dask.release.release import origin_of
 
 if TYPE_CHECKING:
     from abc_dask.store.gene_store import GeneStore

@@ -11,15 +11,14 @@ from abc_dask.atlas.cell_columns import CellColumns
 from abc_dask.base.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL, GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.base.config import setting
 from abc_dask.base.messages import html_table, names_of
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.matrix.h5ad import layers_in
 from abc_dask.plan.inputs import Inputs
-from abc_dask.release.gene_choice import GeneChoice
+from abc_dask.release.cell_table import metadata_directory
+from abc_dask.release.genes import GeneChoice
 from abc_dask.release.h5ad_files import H5adFiles
 from abc_dask.release.manifest import FileEntry
-from abc_dask.release.matrices import metadata_directory
-from abc_dask.release.origin import release_text
-from abc_dask.release.release import Release
+from abc_dask.release.release import Release, release_text
 from abc_dask.release.selection import CellChoice
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ class Catalog(CellColumns):
         """
         import pandas as pd
 
-        from abc_dask.plan.alignment import align_rows
+        from abc_dask.plan.row_table import align_rows
 
         assignments = self._inputs.assignments("log2")
         rows = [

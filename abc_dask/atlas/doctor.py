@@ -22,9 +22,8 @@ from abc_dask.base.errors import AbcDaskError
 from abc_dask.base.extras import EXTRAS, install_line, requirements
 from abc_dask.base.messages import format_bytes, plural
 from abc_dask.run.cluster.queues import COMMANDS
-from abc_dask.run.rates import keep_rate, rates_file
+from abc_dask.run.costs import bytes_read, free_bytes, free_text, keep_rate, rates_file
 from abc_dask.run.read_block import read_block, tasks_of
-from abc_dask.run.room import bytes_read, free_bytes, free_text
 
 # Less memory, or room for kept tables, than that is worth a word: planning four million cells
 # takes about the first, their tables about the second.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 from abc_dask.atlas.catalog import Catalog
 from abc_dask.base.progress import Progress, shown
 from abc_dask.plan.request import Request, RequestOptions
-from abc_dask.release.matrices import Assignment
+from abc_dask.release.cell_table import Assignment
 
 if TYPE_CHECKING:
     from abc_dask.results import GeneStore
@@ -160,7 +160,7 @@ class Makers(Catalog):
 
         Returns
         -------
-        abc_dask.subset.Subset
+        abc_dask.run.subset.Subset
             X is CSR, columns rising in each row; obs has the cell labels, matrix by matrix in
             the order of their files; var the gene identifiers, with symbols.
 
@@ -171,10 +171,10 @@ class Makers(Catalog):
         """
         from abc_dask.plan.subset import plan_subset
         from abc_dask.run.cluster.connect import connected, runs_here
+        from abc_dask.run.costs import keep_run
         from abc_dask.run.extraction import check_output, made_before
-        from abc_dask.run.rates import keep_run
         from abc_dask.run.subset import FORMATS, Subset, run_subset
-        from abc_dask.views.held import anndata_info
+        from abc_dask.views.overwrite import anndata_info
 
         path, format = check_output(
             output, format, overwrite=overwrite, known=FORMATS, may_be_made=True

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from abc_dask.base.errors import UsageError
-from abc_dask.base.terminal import quoted, without_password
+from abc_dask.base.messages import quoted, without_password
 
 NORMALIZATIONS = ("log2", "raw")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc_dask.base.callers import in_words_of_caller
-from abc_dask.base.terminal import one_line
+from abc_dask.base.messages import one_line
 
 
 class AbcDaskError(Exception):

@@ -9,8 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TypeVar
 
-from abc_dask.base.messages import format_bytes, plural
-from abc_dask.base.terminal import Stream, one_line
+from abc_dask.base.messages import Stream, format_bytes, one_line, plural
 
 Item = TypeVar("Item")
 

@@ -26,7 +26,7 @@ import click
 from abc_dask._version import __version__
 from abc_dask.base.callers import command_line
 from abc_dask.base.errors import AbcDaskError
-from abc_dask.base.terminal import Stream
+from abc_dask.base.messages import Stream
 from abc_dask.cli.command import Group, echo, lost_output, open_standard_streams
 from abc_dask.cli.common import is_verbose, log_failure
 from abc_dask.cli.usage import is_help, usage_line

@@ -13,8 +13,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from abc_dask.base import terminal
-from abc_dask.base.terminal import quoted
+from abc_dask.base import messages
+from abc_dask.base.messages import quoted
 from abc_dask.cli.common import common_options, is_quiet, log_text, wants_json
 from abc_dask.cli.complete import add_completion
 from abc_dask.cli.parameters import PairOption
@@ -124,7 +124,7 @@ def group(default: str | None = None) -> Callable[[Callable[..., Any]], Group]:
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     """Print a text without its control characters; `lost_output` returns whether it got lost."""
-    error = terminal.echo(text, err=err, nl=nl)
+    error = messages.echo(text, err=err, nl=nl)
     log_text(str(text), err=err)
     context = click.get_current_context(silent=True)
     if error is not None and not err and context is not None:

@@ -10,7 +10,7 @@ import traceback
 import click
 
 from abc_dask._version import __version__
-from abc_dask.base.terminal import one_line, without_password
+from abc_dask.base.messages import one_line, without_password
 
 _QUIET, _JSON, _VERBOSE, _LOG_FILE = (f"abc_dask.{name}" for name in ("-q", "json", "-v", "log"))
 

@@ -35,8 +35,8 @@ def finalize(output: str, overwrite: bool) -> None:  # noqa: FBT001 - a flag
     """Commit the view or store whose shares were made, or name what is missing."""
     from abc_dask.cli.options import show_view
     from abc_dask.cli.store import show_store
-    from abc_dask.results.h5ad_view import open_result
     from abc_dask.results.precomputed import adding_statistics
+    from abc_dask.results.view import open_result
     from abc_dask.run.job_array import finalize as commit
     from abc_dask.store.folder import is_store
     from abc_dask.store.gene_store import open_store

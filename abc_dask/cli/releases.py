@@ -18,7 +18,6 @@ from abc_dask.cli.options import (
     release_option,
     write_json,
 )
-from abc_dask.release.origin import origin, release_text
 
 if TYPE_CHECKING:
     from abc_dask.release.manifest import Manifest
@@ -64,6 +63,7 @@ def releases(download_base: Path | None) -> None:
 def datasets(release: str | None, download_base: Path | None) -> None:
     """List the datasets of a release: kinds, files, sizes."""
     from abc_dask.acquire.remote import load_manifest
+    from abc_dask.release.release import origin, release_text
 
     manifest = load_manifest(release, download_base)
     rows = _dataset_rows(manifest)

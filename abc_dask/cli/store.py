@@ -243,7 +243,7 @@ def _record(opened: GeneStore) -> dict[str, Any]:
 def store_text(opened: GeneStore) -> str:
     """Sum up a store: cells, genes, values, bytes, patches, and where it is from."""
     from abc_dask.base.messages import enumerate_names, format_bytes, plural
-    from abc_dask.release.origin import release_text
+    from abc_dask.release.release import release_text
 
     info, said = opened.info, opened.info.provenance
     per_value = opened.n_bytes / max(1, info.n_values)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from abc_dask.base.columns import METADATA_DIRECTORY
 from abc_dask.base.messages import enumerate_names, format_bytes, plural, text_table
 from abc_dask.cli.common import is_verbose
-from abc_dask.release.origin import release_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +91,8 @@ def extraction_text(view: View) -> str:
 
 def view_text(view: View) -> str:
     """Return a summary of a view: what it holds and where it is from."""
+    from abc_dask.release.release import release_text
+
     info, counts = view.info, view.info["counts"]
     size = format_bytes(sum(file["size"] for file in info["files"]))
     files, matrices = plural(len(info["files"]), "file"), plural(len(info["matrices"]), MATRIX)
@@ -133,6 +134,8 @@ def view_text(view: View) -> str:
 
 def subset_text(subset: Subset) -> str:
     """Return a summary of chosen cells: what they are and where they are from."""
+    from abc_dask.release.release import release_text
+
     info, counts, run = subset.info, subset.info["counts"], subset.info["run"]
     asked, found, missing = (counts[n] for n in ("cells_asked", "cells", "cells_missing"))
     source = f"{info['metadata']}, {info['normalization']}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from abc_dask.base.terminal import one_line
+from abc_dask.base.messages import one_line
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

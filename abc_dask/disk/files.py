@@ -1,16 +1,19 @@
-"""Files that are whole or absent: fingerprints, digests, temporary name plus rename."""
+"""Files that are whole or absent: fingerprints, digests, whose they are, names and renames."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
+import grp
 import hashlib
 import os
+import pwd
 import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,14 +21,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from abc_dask.base.errors import (
-    AbcDaskError,
     DamagedFileError,
     MissingFileError,
-    ResourceError,
-    UnavailableFileError,
     UsageError,
-    ViewError,
 )
+from abc_dask.disk.failures import cannot_read
 
 T = TypeVar("T")
 
@@ -36,103 +36,6 @@ ABANDONED = 86_400.0
 
 # Names are cut here, so that a temporary one fits where the final one does.
 _LONGEST_STEM = 120
-
-# What says nothing of the file itself: a disk or a server that did not answer, or lost track of it.
-_NO_ANSWER = {
-    errno.EIO,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-    errno.EBUSY,
-    errno.ENOTCONN,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-}
-
-# The same of this machine.
-_NO_MEANS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
-
-_LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOLCK}
-
-# What to do where a file cannot be written.
-_FORBIDDEN = dict.fromkeys(
-    (errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder that you may write to"
-)
-_FULL = dict.fromkeys(
-    (errno.ENOSPC, errno.EDQUOT), "make room and run the same command again; what is done is kept"
-)
-_TOO_LONG = {errno.ENAMETOOLONG: "the file system takes no name this long; choose a shorter one"}
-
-
-def unreadable(path: str | Path, error: Exception) -> AbcDaskError | None:
-    """Return what to raise where the system, not the file, is at fault; None where it is not.
-
-    Parameters
-    ----------
-    path : path
-        What was to be read.
-    error : Exception
-        What was said of it; only the system's own errors have a number.
-    """
-    number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or _lacks_threads(error):
-        return ResourceError(
-            f"{path} cannot be read: the system refused memory or threads; run the same command "
-            "again with fewer threads or workers, or more memory; no file is damaged"
-        )
-    if number is None:
-        return None
-    if number in _NO_ANSWER:
-        return UnavailableFileError(
-            f"{path} cannot be read: {os.strerror(number)}; "
-            "run the same command again when its disk answers"
-        )
-    if number in _LOCKED:
-        return UnavailableFileError(
-            f"{path} is locked by another program, which may be writing to it; "
-            "run the same command again when that has ended"
-        )
-    if number in _NO_MEANS:
-        return DamagedFileError(f"{path} cannot be read: {os.strerror(number)}")
-    return None
-
-
-def _lacks_threads(error: Exception) -> bool:
-    """Tell whether no thread could be started; libraries have no type of error for that."""
-    text = str(error).lower()
-    return "thread" in text and any(word in text for word in ("launch", "start", "create"))
-
-
-def cannot_read(path: str | Path, error: OSError) -> AbcDaskError:
-    """Return what to raise where the system did not open a file, or not read it."""
-    said = f"{path} cannot be read: {error.strerror}"
-    return unreadable(path, error) or DamagedFileError(said)
-
-
-def cannot_write(
-    path: str | Path,
-    error: OSError,
-    kind: type[AbcDaskError] = ViewError,
-    advice: str = "",
-) -> AbcDaskError:
-    """Return what to raise where a file or folder cannot be written.
-
-    Parameters
-    ----------
-    path : path
-        What was to be written. Where the system's error names another file, such as one
-        inside of this folder, the message has both.
-    error : OSError
-    kind : type
-        Type of the error to raise.
-    advice : str
-        What to do; by default what the system's own error suggests.
-    """
-    named = error.filename if isinstance(error.filename, str | Path) else path
-    where = "" if is_temporary(Path(named).name) or str(named) == str(path) else f"{named}: "
-    reason = " ".join(str(error.strerror or error).split())
-    known = (_FORBIDDEN | _FULL | _TOO_LONG).get(error.errno or 0)
-    advice = advice or known or "run the same command again when that is mended"
-    return kind(f"{path} cannot be written: {where}{reason}; {advice}")
 
 
 def require_utf8(path: str | Path) -> None:
@@ -356,3 +259,75 @@ def _exchange(first: Path, second: Path) -> bool:
     if hasattr(libc, "renamex_np"):  # macOS
         return bool(libc.renamex_np(one, two, swap) == 0)
     return False
+
+
+def unsafe(folder: Path) -> str:
+    """Return why what lies in a folder may be the work of others; "" where it is ours alone.
+
+    Where the file system keeps neither owners nor modes (FAT, some mounts by FUSE), as a file
+    shows that is made there now, they say nothing.
+    """
+    status = folder.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return "is a symbolic link"
+    is_others = status.st_uid != os.geteuid()
+    is_open = _is_open(status)
+    if not is_others and not is_open:
+        return ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp") as file:
+            made = os.fstat(file.fileno())
+    except OSError:
+        made = status
+    if is_others and (made is status or status.st_uid != made.st_uid):
+        return f"belongs to {_name(status.st_uid)}"
+    if is_open and (made is status or not made.st_mode & 0o022):
+        return "may be written to by others"
+    return ""
+
+
+def is_trusted(path: Path, base: Path) -> bool:
+    """Return whether only who could change a folder's own files could have written a path there.
+
+    Parameters
+    ----------
+    path : Path
+        A file or folder that is kept for `base`.
+    base : Path
+        What it was made of, such as the folder of an atlas.
+    """
+    try:
+        status, of_base = path.stat(), base.stat()
+    except OSError:
+        return False
+    # in a folder with the sticky bit nobody replaces what is others'
+    shared_with = 0 if of_base.st_mode & stat.S_ISVTX else of_base.st_mode & 0o022
+    loose = status.st_mode & 0o022 & ~shared_with  # who may write here, and could not there
+    if loose & 0o002 or (loose & 0o020 and path.is_dir() and not _is_own_group(status.st_gid)):
+        return False
+    if status.st_uid in {os.geteuid(), 0, of_base.st_uid}:
+        return True
+    is_shared = shared_with & 0o020 and status.st_gid == of_base.st_gid
+    return bool(is_shared or shared_with & 0o002)
+
+
+def _is_open(status: os.stat_result) -> bool:
+    """Return whether others may write there; a group of which one is the only member is no one."""
+    by_group = status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_gid)
+    return bool(by_group or status.st_mode & stat.S_IWOTH)
+
+
+def _is_own_group(gid: int) -> bool:
+    """Return whether a group is the user's private one, as many systems make for each."""
+    try:
+        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

@@ -17,9 +17,9 @@ from abc_dask.base.messages import names_of
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
 from abc_dask.release.coordinates import SECTION
-from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.gene_names import GeneNames
-from abc_dask.release.origin import origin_of
+from abc_dask.release.genes import GeneChoice
+from abc_dask.release.release import origin_of
 from abc_dask.views.joined import joined_reader
 from abc_dask.views.places import are_sections
 from abc_dask.views.reader import Reader, View

@@ -102,7 +102,7 @@ class MatrixFile:
     arrays : tuple of StoredArray
         How indices and values of a CSR matrix are stored; none where only HDF5 can read them.
     chunks : str
-        Path of the kept table of their chunks (`abc_dask.matrix.chunk_table`), or "".
+        Path of the kept table of their chunks (`abc_dask.matrix.index`), or "".
     layer : str
         Path of the matrix within the file: ``X``, ``raw/X`` or ``layers/NAME``.
     prefix : str

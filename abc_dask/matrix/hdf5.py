@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from abc_dask.base.errors import AbcDaskError, DamagedFileError
 from abc_dask.base.extras import install_line
-from abc_dask.disk.files import Fingerprint, unreadable
+from abc_dask.disk.failures import unreadable
+from abc_dask.disk.files import Fingerprint
 from abc_dask.matrix.chunk_index import ChunkIndex, read_chunk_index
 from abc_dask.matrix.codecs import FLETCHER32, SHUFFLE, Filter, can_decode, decode
 from abc_dask.matrix.inflation import most_bytes, require_bounded

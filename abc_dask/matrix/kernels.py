@@ -32,28 +32,6 @@ SEARCHABLE = frozenset(np.dtype(kind) for kind in ("i4", "u4", "i8", "u8"))
 _EXACT = 2**53
 
 
-def value_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the float type that holds every value of a stored type.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Type of the stored values: float, integer or bool.
-
-    Returns
-    -------
-    numpy.dtype
-        float32 for float32, float16, bool and integers up to 16 bits, else float64.
-
-    Examples
-    --------
-    >>> value_dtype(np.dtype("uint16")), value_dtype(np.dtype("int32"))
-    (dtype('float32'), dtype('float64'))
-    """
-    small = dtype.itemsize <= 2 or (dtype.kind == "f" and dtype.itemsize == 4)
-    return np.dtype(np.float32 if small else np.float64)
-
-
 @dataclass(frozen=True)
 class Lookup:
     """Which columns of a matrix are asked for.

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.base.errors import DamagedFileError, UnavailableFileError
-from abc_dask.disk.files import Fingerprint, cannot_read
+from abc_dask.disk.failures import cannot_read
+from abc_dask.disk.files import Fingerprint
 
 Bytes = NDArray[np.uint8]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
 
 from abc_dask.base.errors import DownloadError
-from abc_dask.base.terminal import quoted, without_password
+from abc_dask.base.messages import quoted, without_password
 
 
 def checked_redirect(

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from abc_dask.base.config import parse_bytes, setting
 from abc_dask.base.errors import UsageError
-from abc_dask.base.terminal import quoted, without_password
+from abc_dask.base.messages import quoted, without_password
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,32 @@ import pyarrow as pa
 
 from abc_dask.base.columns import GENE_IDENTIFIER
 from abc_dask.base.errors import UsageError
-from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
+from abc_dask.disk.kept_table import Cache
 from abc_dask.matrix.index import MatrixIndex, union_of_genes
 from abc_dask.release.annotations import Annotations
-from abc_dask.release.cell_table import CellTable, directories_of, prefix_of
+from abc_dask.release.cell_table import (
+    Assignment,
+    CellTable,
+    assign_cells,
+    directories_of,
+    prefix_of,
+)
 from abc_dask.release.csv_table import cached_table
-from abc_dask.release.gene_choice import ChosenGenes, GeneChoice
 from abc_dask.release.gene_names import GeneNames
-from abc_dask.release.genes import choose_gene_tables, gene_tables, read_genes, union_of_tables
+from abc_dask.release.genes import (
+    ChosenGenes,
+    GeneChoice,
+    choose_gene_tables,
+    gene_tables,
+    read_genes,
+    union_of_tables,
+)
 from abc_dask.release.manifest import CELL_METADATA, FeatureMatrix, FileEntry
-from abc_dask.release.matrices import Assignment, assign_cells
 from abc_dask.release.orthologs import OrthologNames
-from abc_dask.release.release import Release
+from abc_dask.release.release import Memory, Release
 from abc_dask.release.selection import CellChoice, Selection
 from abc_dask.release.several import annotations_of
-from abc_dask.release.verified import Memory
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ class Inputs:
         Raises
         ------
         UsageError, GeneError, TableError
-            As `abc_dask.release.gene_choice.GeneChoice.choose`.
+            As `abc_dask.release.genes.GeneChoice.choose`.
         """
         if genes and not self.gene_tables and not self.cells.n_cells:
             raise UsageError(f"{self.metadata} has no cells, so that no matrix tells its genes")

@@ -17,7 +17,7 @@ from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.plan.blocks import RowBlock
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.gene_names import Gene
-from abc_dask.release.origin import origin
+from abc_dask.release.release import origin
 
 _BLOCKS = "blocks"
 

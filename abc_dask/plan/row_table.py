@@ -1,6 +1,6 @@
-"""What is read once of a matrix file and kept: its layout, genes, rows, and whose rows they are.
+"""Rows of matrices: whose they are, which are wanted, and what tasks must know of them.
 
-Two cached Parquet tables a matrix, beside those of `abc_dask.matrix.chunk_table`:
+Two kept Parquet tables a matrix, beside those of `abc_dask.matrix.index`:
 
 - ``matrix``: gene_identifier and gene_symbol of every column, and the layout
   (`MatrixFile`) in the schema's metadata; depends on the matrix file alone.
@@ -13,8 +13,11 @@ A task reads all that it must know of its rows from the second, so that no task 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache as memoized
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +27,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from abc_dask.base.columns import CELL_LABEL
-from abc_dask.base.errors import DamagedFileError
+from abc_dask.base.errors import DamagedFileError, TableError
 from abc_dask.base.messages import plural
-from abc_dask.disk.cache import Cache
-from abc_dask.disk.kept_table import read_cached, read_cached_rows, write_cached
+from abc_dask.disk.kept_table import Cache, read_cached, read_cached_rows, write_cached
 from abc_dask.matrix.h5ad import MatrixFile, read_labels, read_row_sizes
-from abc_dask.matrix.index import MatrixIndex, duplicates
-from abc_dask.matrix.kernels import value_dtype
+from abc_dask.matrix.index import MatrixIndex, duplicates, value_dtype
+from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import PlannedMatrix
 from abc_dask.release.annotation import Annotation
+from abc_dask.release.cell_table import Assignment
 from abc_dask.release.manifest import FeatureMatrix
+from abc_dask.release.release import Memory
+from abc_dask.release.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -224,3 +229,72 @@ def read_details(
     (part,) = read_cached_rows(table, ["cell", *map(_beside, names)], (start, stop))
     found = {name: part[_beside(name)].to_numpy() for name in names}
     return part["cell"].to_numpy(), found
+
+
+# Wraps the iteration over matrices whose files are looked at.
+Looking = Callable[[Iterable[Assignment], int], Iterable[Assignment]]
+
+
+def selection_digest(inputs: Inputs, selection: Selection | None) -> str:
+    """Return what tells a choice of cells from others: the cell table's state, and the choice."""
+    state = json.dumps(inputs.cells.state)
+    chosen = "" if selection is None else selection.digest
+    return hashlib.sha256((state + chosen).encode()).hexdigest()
+
+
+def align_rows(
+    inputs: Inputs,
+    assignments: Sequence[Assignment],
+    selection: Selection | None,
+    annotations: Sequence[Annotation],
+    progress: Looking | None,
+) -> list[AlignedRows]:
+    """Find whose rows the matrices hold, and which are wanted.
+
+    Raises
+    ------
+    ReleaseError, MissingFileError, DamagedFileError, TableError
+        If matrices are missing, damaged or do not fit.
+    """
+    inputs.release.require(a.feature_matrix.file for a in assignments)
+    labels = memoized(inputs.cells.labels)
+    memory = Memory(inputs.release.download_base)
+    aligned = []
+    owners = np.zeros(inputs.cells.n_cells, dtype=np.int64)
+    for assignment in progress(assignments, len(assignments)) if progress else assignments:
+        matrix = assignment.feature_matrix
+        state = list(inputs.cells.state)
+        rows = AlignedRows.of(inputs.index(matrix), labels, assignment.cells, state, inputs.cache)
+        np.add.at(owners, rows.cells[rows.wanted], 1)
+        if selection is not None:
+            rows = rows.chosen(selection.mask, assignment.cells)
+        aligned.append(
+            replace(
+                rows,
+                matrix=matrix,
+                verified=inputs.is_verified(matrix.file, memory),
+                details=_details(inputs, rows, selection, annotations),
+            )
+        )
+    if (owners > 1).any():
+        label = labels()[int(np.flatnonzero(owners > 1)[0])].as_py()
+        raise TableError(f"cell {label!r} is in more than one feature matrix")
+    return aligned
+
+
+def _details(
+    inputs: Inputs,
+    rows: AlignedRows,
+    selection: Selection | None,
+    annotations: Sequence[Annotation],
+) -> str:
+    """Return the kept table of which rows are wanted, and their annotations, for the tasks."""
+    if selection is None and not annotations:
+        return ""
+    state = [rows.table.name, selection_digest(inputs, selection), [a.table for a in annotations]]
+    table = inputs.cache.get(
+        "details",
+        state,
+        lambda target: write_details(rows.cells, rows.wanted, annotations, target),
+    )
+    return str(table)

@@ -17,13 +17,17 @@ from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.base.errors import UsageError
 from abc_dask.base.messages import format_bytes, plural
 from abc_dask.disk.kept_table import read_cached, write_cached
-from abc_dask.plan.alignment import align_rows
 from abc_dask.plan.blocks import plan_blocks, row_costs
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import Plan
-from abc_dask.plan.prepare import find_annotations, plan_of, positions_of, require_somewhere
-from abc_dask.plan.request import Request
-from abc_dask.plan.row_table import AlignedRows
+from abc_dask.plan.request import (
+    Request,
+    find_annotations,
+    plan_of,
+    positions_of,
+    require_somewhere,
+)
+from abc_dask.plan.row_table import AlignedRows, align_rows
 from abc_dask.release.gene_names import Gene
 
 _SLOT = "slot"

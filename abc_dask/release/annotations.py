@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from abc_dask.base.columns import CELL_LABEL
 from abc_dask.base.errors import MissingFileError, TableError, UsageError
 from abc_dask.base.messages import enumerate_names, nearest
-from abc_dask.disk.cache import Cache
-from abc_dask.disk.kept_table import read_cached
+from abc_dask.disk.kept_table import Cache, read_cached
 from abc_dask.release.annotation import Annotation, encode, is_missing
 from abc_dask.release.atlas_tables import AtlasTables
 from abc_dask.release.cell_table import CellTable

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 from abc_dask.base.errors import UsageError
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.release.csv_table import csv_header
 from abc_dask.release.join_rows import JoinedRows
 from abc_dask.release.joins import JoinGraph, Route

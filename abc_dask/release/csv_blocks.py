@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from abc_dask.base.errors import TableError
-from abc_dask.disk.files import unreadable
+from abc_dask.disk.failures import unreadable
 
 # Bytes of a block: what is parsed stays in a core's cache.
 CSV_BLOCK = 1 << 21

@@ -1,6 +1,6 @@
 """The tables of a release as Parquet, and which cells are in which matrix.
 
-CSV files are read once and kept as Parquet (see `abc_dask.disk.cache`). Labels are always
+CSV files are read once and kept as Parquet (see `abc_dask.disk.kept_table`). Labels are always
 text, also where they look like numbers, as those of MERFISH cells do.
 """
 
@@ -23,9 +23,10 @@ import pyarrow.parquet as pq
 from abc_dask.base.columns import GENE_IDENTIFIER
 from abc_dask.base.errors import TableError
 from abc_dask.base.messages import enumerate_names
-from abc_dask.disk.cache import Cache
 from abc_dask.disk.checked_parquet import seal
-from abc_dask.disk.files import Fingerprint, unreadable
+from abc_dask.disk.failures import unreadable
+from abc_dask.disk.files import Fingerprint
+from abc_dask.disk.kept_table import Cache
 from abc_dask.release.column_types import ARROW, NOTHING, TEXT, kinds_of, typed
 from abc_dask.release.csv_blocks import Parse, QuotedError, blocks_apart, blocks_in_order
 from abc_dask.release.manifest import FileEntry

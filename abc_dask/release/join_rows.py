@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from abc_dask.base.columns import CELL_LABEL
 from abc_dask.base.errors import TableError
-from abc_dask.disk.cache import Cache
 from abc_dask.disk.files import Fingerprint
-from abc_dask.disk.kept_table import opened_cached, read_cached, read_described
+from abc_dask.disk.kept_table import Cache, opened_cached, read_cached, read_described
 from abc_dask.release.annotation import VALUE, encode, write_values
 from abc_dask.release.cell_table import CellTable
 from abc_dask.release.csv_table import cached_table

@@ -24,8 +24,7 @@ from functools import cached_property
 from typing import Any
 
 from abc_dask.base.errors import ManifestError, UnknownNameError
-from abc_dask.base.messages import enumerate_names, nearest
-from abc_dask.base.terminal import quoted
+from abc_dask.base.messages import enumerate_names, nearest, quoted
 
 EXPRESSION_MATRICES = "expression_matrices"
 

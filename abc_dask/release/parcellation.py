@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.release.linked_tables import PARCELLATION_INDEX
 from abc_dask.release.manifest import Manifest
 from abc_dask.release.release import Release

@@ -21,7 +21,7 @@ from abc_dask.base.columns import METADATA_DIRECTORY
 from abc_dask.base.config import setting
 from abc_dask.base.errors import TableError, UsageError
 from abc_dask.base.messages import nearest
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.release.annotation import Annotation, is_missing, natural_key
 from abc_dask.release.annotations import Annotations, NoCellError
 from abc_dask.release.cell_table import CellTable, directories_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc_dask.base.errors import UnknownNameError
 from abc_dask.base.messages import nearest
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.release.linked_tables import CLUSTER_ALIAS
 from abc_dask.release.manifest import Manifest
 from abc_dask.release.release import Release

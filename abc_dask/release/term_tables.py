@@ -9,8 +9,7 @@ from typing import ClassVar
 import pandas as pd
 
 from abc_dask.base.errors import TableError
-from abc_dask.disk.cache import Cache
-from abc_dask.disk.kept_table import read_cached
+from abc_dask.disk.kept_table import Cache, read_cached
 from abc_dask.release.csv_table import cached_table, require_table_columns
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release

@@ -19,15 +19,13 @@ from abc_dask.analysis.cell_lists import StoreCells
 from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.base.errors import StoreError, UsageError
 from abc_dask.base.messages import nearest
-from abc_dask.plan.prepare import column_names
-from abc_dask.plan.request import Request
+from abc_dask.plan.request import Request, column_names
 from abc_dask.release.annotation import Annotation, is_missing
-from abc_dask.release.gene_choice import GeneChoice
 from abc_dask.release.gene_names import Gene, GeneNames
-from abc_dask.release.origin import origin_of
+from abc_dask.release.genes import GeneChoice
+from abc_dask.release.release import origin_of
 from abc_dask.release.selection import Selection
-from abc_dask.results.h5ad_view import open_result
-from abc_dask.results.view import View
+from abc_dask.results.view import View, open_result
 from abc_dask.run.extraction import check_output, made_before, run_info
 from abc_dask.run.store_reader import StoreReader
 from abc_dask.run.store_work import CELL_ROW

@@ -1,17 +1,17 @@
-"""The persisted result: open, read, verify, export."""
+"""The persisted result: open, read, verify, export; as a view, or as an h5ad file made at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from abc_dask.base.errors import ViewError
+from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.views.as_anndata import to_anndata
 from abc_dask.views.description import load_info
-from abc_dask.views.formats import content_of
-from abc_dask.views.integrity import problems, require_whole
+from abc_dask.views.formats import content_of, problems, require_whole
 from abc_dask.views.joined import handed_over
+from abc_dask.views.overwrite import anndata_info
 from abc_dask.views.publish import export
 from abc_dask.views.view_columns import ViewColumns
 
@@ -126,7 +126,7 @@ class View(ViewColumns):
 
         Returns
         -------
-        abc_dask.summary.Summary
+        abc_dask.analysis.summary.Summary
             ``summary["mean"]`` is a table of groups x genes; float64 throughout. NaN
             (a gene that the matrix lacks) is in no statistic.
 
@@ -269,3 +269,54 @@ class View(ViewColumns):
             download_base=download_base,
             overwrite=overwrite,
         )
+
+
+def open_result(path: str | Path) -> View:
+    """Open what `Atlas.extract` made, in whichever format.
+
+    Raises
+    ------
+    ViewError
+        If there is none, or it is not whole.
+    """
+    place = Path(path).expanduser().absolute()
+    if place.suffix.lower() != ".h5ad" or not place.is_file():
+        return open_view(place)
+    file = {"name": place.name, "size": place.stat().st_size}
+    return H5adView(place, anndata_info(place) | {"format": "h5ad", "files": [file]})
+
+
+class H5adView(View):
+    """An h5ad file of chosen genes, which anndata and scanpy read.
+
+    It is made of a view and is none: pictures, tables and checks need one of the other formats.
+    """
+
+    def check_sizes(self) -> None:
+        """Do nothing: an h5ad file has checksums of its chunks, and no description beside it."""
+
+    def open_reader(self) -> NoReturn:
+        """Refuse: an h5ad file is for others."""
+        raise UsageError(
+            f"{self.path} is an h5ad file, for anndata and scanpy; "
+            "for tables, pictures and checks extract into .parquet as well"
+        )
+
+    def verify(self) -> NoReturn:
+        """Refuse, as `open_reader`."""
+        self.open_reader()
+
+    def export(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        """Refuse, as `open_reader`."""
+        self.open_reader()
+
+    def to_anndata(
+        self, annotate: Iterable[str] = (), *, download_base: str | Path | None = None
+    ) -> anndata.AnnData:
+        """Read all of it; other annotations than its own are refused."""
+        import anndata
+
+        own = {annotation.name for annotation in self.annotations}
+        if download_base is not None or not set(annotate) <= own:
+            self.open_reader()
+        return anndata.read_h5ad(self.path)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abc_dask.base.errors import UsageError
-from abc_dask.plan.alignment import Looking
 from abc_dask.plan.inputs import Inputs
+from abc_dask.plan.row_table import Looking
 from abc_dask.run.cluster.connect import ClusterOptions, connected
 from abc_dask.run.fetch_store import build_while_fetching
-from abc_dask.run.fetched_files import require_fetch
+from abc_dask.run.fetched_files import DISCARD_ALONE
 from abc_dask.run.make_store import Precompute, require_place, run_store, store_made
 from abc_dask.run.store_addition import plan_addition
 from abc_dask.run.store_plan import StoreOptions, StorePlan, plan_store
@@ -51,7 +51,8 @@ def build_store(
 
     `precompute` returns what adds statistics, on a client.
     """
-    require_fetch(fetch=fetch, discard=discard)
+    if discard and not fetch:
+        raise UsageError(DISCARD_ALONE)
     if fetch and add_to is not None:
         raise UsageError("what is added to a store must be on disk; fetch it before")
     if not is_store(output):  # whether that is of the same request is known once there is a plan

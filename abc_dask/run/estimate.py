@@ -14,13 +14,11 @@ from abc_dask.base.callers import in_words_of_caller
 from abc_dask.base.messages import enumerate_names, format_bytes, html_table, plural
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import Plan
-from abc_dask.plan.prepare import prepare
-from abc_dask.plan.request import Request
+from abc_dask.plan.request import Request, prepare
 from abc_dask.plan.subset import plan_subset
 from abc_dask.release.manifest import FileEntry
-from abc_dask.run.rates import Rate, kept_rate, rate_kind
-from abc_dask.run.room import Room, bytes_read, free_bytes, free_text
-from abc_dask.views.held import held_info, is_same
+from abc_dask.run.costs import Rate, Room, bytes_read, free_bytes, free_text, kept_rate, rate_kind
+from abc_dask.views.overwrite import held_info, is_same
 
 # The process with its libraries and compiled loops, what a task holds beside its result (of whole
 # rows, pieces of a bounded number of values), and what is known of each row as blocks are planned.
@@ -151,7 +149,7 @@ def estimate_view(inputs: Inputs, request: Request, output: Path, format: str) -
     Raises
     ------
     AbcDaskError
-        As `abc_dask.plan.prepare.prepare`; matrices and tables that are missing are no error.
+        As `abc_dask.plan.request.prepare`; matrices and tables that are missing are no error.
     """
     asked = _Asked("extract", inputs, request, output, format)
     if asked.missing:

@@ -14,25 +14,25 @@ import numpy as np
 
 from abc_dask._version import FORMAT_VERSION, __version__, build
 from abc_dask.base.errors import PathError, ReleaseError, ViewError
+from abc_dask.base.messages import echo
 from abc_dask.base.progress import Progress
-from abc_dask.base.terminal import echo
-from abc_dask.disk.files import cannot_write, require_utf8
+from abc_dask.disk.failures import cannot_write
+from abc_dask.disk.files import require_utf8
 from abc_dask.disk.kept_table import read_cached
 from abc_dask.plan.blocks import RowBlock
 from abc_dask.plan.plan import Plan, plan_to_json
 from abc_dask.release.annotation import is_missing
+from abc_dask.run.costs import Room
 from abc_dask.run.part import Receipt, make_part, require_here, trusted_receipts
 from abc_dask.run.read_block import tasks_of
-from abc_dask.run.room import Room
 from abc_dask.run.tasks import run_tasks
 from abc_dask.run.work import Work
-from abc_dask.views.content import Written, require_unique
+from abc_dask.views.content import Written
 from abc_dask.views.formats import EXPORTS, format_of
-from abc_dask.views.held import held_info, is_made
-from abc_dask.views.overwrite import refuse_existing
+from abc_dask.views.overwrite import held_info, is_made, refuse_existing
 from abc_dask.views.parquet_view import PartsReader
 from abc_dask.views.places import placed
-from abc_dask.views.publish import commit, publish
+from abc_dask.views.publish import commit, publish, require_unique
 from abc_dask.views.staging import PARTS, Staging
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def check_output(
         Formats that there are.
     may_be_made : bool
         Let a whole result be there: whether it is that of the same request is known once
-        there is a plan (`abc_dask.views.held.is_made`).
+        there is a plan (`abc_dask.views.overwrite.is_made`).
 
     Returns
     -------

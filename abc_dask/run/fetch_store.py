@@ -26,9 +26,9 @@ from abc_dask.acquire.progress import FetchProgress
 from abc_dask.base.columns import GENE_IDENTIFIER
 from abc_dask.base.errors import StoreError, TableError
 from abc_dask.base.messages import plural
-from abc_dask.plan.alignment import align_rows
 from abc_dask.plan.inputs import Inputs
-from abc_dask.plan.prepare import find_annotations
+from abc_dask.plan.request import find_annotations
+from abc_dask.plan.row_table import align_rows
 from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.run.fetching import fetch_tables
 from abc_dask.run.make_store import (

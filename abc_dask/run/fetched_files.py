@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from abc_dask.base.errors import AbcDaskError, UsageError, ViewError
-from abc_dask.disk.files import Fingerprint, cannot_write, write_whole
+from abc_dask.base.errors import AbcDaskError, ViewError
+from abc_dask.disk.failures import cannot_write
+from abc_dask.disk.files import Fingerprint, write_whole
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 
-
-def require_fetch(*, fetch: bool, discard: bool) -> None:
-    """Raise `UsageError` if files are to be removed that were not to be fetched."""
-    if discard and not fetch:
-        raise UsageError("--discard removes files that were fetched; pass --fetch as well")
+# Said where files are to be removed that were not to be fetched.
+DISCARD_ALONE = "--discard removes files that were fetched; pass --fetch as well"
 
 
 class FetchedFiles:

@@ -25,25 +25,26 @@ from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.progress import FetchProgress
 from abc_dask.base.errors import AbcDaskError, GeneError, ReleaseError, TableError
 from abc_dask.base.messages import plural
-from abc_dask.disk.files import cannot_write, remove, write_whole
+from abc_dask.disk.failures import cannot_write
+from abc_dask.disk.files import remove, write_whole
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import annotations_identity
-from abc_dask.plan.prepare import (
+from abc_dask.plan.request import (
+    Request,
     column_names,
     find_annotations,
     prepare,
     require_somewhere,
 )
-from abc_dask.plan.request import Request
 from abc_dask.release.annotation import Annotation
+from abc_dask.release.cell_table import Assignment
 from abc_dask.release.gene_names import Gene
 from abc_dask.release.manifest import FileEntry
-from abc_dask.release.matrices import Assignment
 from abc_dask.run.cluster.connect import ClusterOptions, connected
 from abc_dask.run.extraction import made_before, run, run_info
 from abc_dask.run.fetched_files import FetchedFiles
 from abc_dask.views.description import load_info, part_paths
-from abc_dask.views.integrity import problems
+from abc_dask.views.formats import problems
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.parquet_view import PartsReader
 from abc_dask.views.publish import commit

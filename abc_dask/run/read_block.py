@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from abc_dask.base.columns import CELL_LABEL
 from abc_dask.base.errors import DamagedFileError, UnavailableFileError
+from abc_dask.disk.failures import again
 from abc_dask.disk.kept_table import read_cached_rows
-from abc_dask.disk.retry import again
 from abc_dask.matrix.h5py_reader import MatrixReader, open_matrix
 from abc_dask.matrix.kernels import Lookup, add_column, add_hits, exact
 from abc_dask.matrix.open_rows import open_rows

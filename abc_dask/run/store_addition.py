@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.base.errors import StoreError, TableError, UsageError
 from abc_dask.base.messages import enumerate_names, plural
-from abc_dask.plan.alignment import Looking, align_rows
 from abc_dask.plan.inputs import Inputs
-from abc_dask.plan.prepare import find_annotations
+from abc_dask.plan.request import find_annotations
+from abc_dask.plan.row_table import Looking, align_rows
 from abc_dask.plan.subset import all_genes
+from abc_dask.release.cell_table import Assignment
 from abc_dask.release.gene_names import Gene
-from abc_dask.release.matrices import Assignment
 from abc_dask.run.store_plan import (
     StoreOptions,
     StorePlan,

@@ -16,11 +16,10 @@ from abc_dask._version import FORMAT_VERSION
 from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.base.errors import ReleaseError, UsageError
 from abc_dask.base.messages import names_of
-from abc_dask.plan.alignment import Looking, align_rows, selection_digest
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import PlannedMatrix, annotations_identity
-from abc_dask.plan.prepare import find_annotations
-from abc_dask.plan.row_table import AlignedRows
+from abc_dask.plan.request import find_annotations
+from abc_dask.plan.row_table import AlignedRows, Looking, align_rows, selection_digest
 from abc_dask.plan.subset import all_genes
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.coordinates import XY, coordinates_of

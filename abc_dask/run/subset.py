@@ -20,16 +20,15 @@ from numpy.typing import NDArray
 from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.base.errors import ReleaseError
 from abc_dask.base.messages import enumerate_names, html_table, plural
-from abc_dask.disk.files import cannot_write
-from abc_dask.disk.retry import patiently
+from abc_dask.disk.failures import cannot_write, patiently
 from abc_dask.plan.subset import Genes, SubsetPlan
 from abc_dask.release.annotation import is_missing
+from abc_dask.run.costs import Room
 from abc_dask.run.csr_anndata import CELL, write_store
 from abc_dask.run.extraction import begin, cell_order, in_order, make_parts, measured, run_info
 from abc_dask.run.part import Receipt, part_name, told, with_receipt
 from abc_dask.run.read_block import BlockTask
 from abc_dask.run.read_rows import Rows, read_rows_of
-from abc_dask.run.room import Room
 from abc_dask.views.overwrite import refuse_existing
 from abc_dask.views.staging import PARTS, Staging
 

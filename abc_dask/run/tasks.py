@@ -23,7 +23,7 @@ from abc_dask.base.config import setting
 from abc_dask.base.errors import AbcDaskError, ClusterError
 from abc_dask.base.messages import plural
 from abc_dask.base.progress import Progress
-from abc_dask.run.cluster.interrupts import raise_interrupt
+from abc_dask.run.cluster.process import raise_interrupt
 from abc_dask.run.cluster.workers import Workers
 from abc_dask.run.part import Receipt, receipt_path
 from abc_dask.run.work import Task, Work, make_by

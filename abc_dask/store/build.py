@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from abc_dask.base.errors import StoreError
 from abc_dask.matrix.h5ad import MatrixFile, read_indptr
-from abc_dask.matrix.kernels import value_dtype
+from abc_dask.matrix.index import value_dtype
 from abc_dask.matrix.row_reader import RowRange
 from abc_dask.store.assemble import Gathered, ShardTask, assemble_shard, gather
 from abc_dask.store.description import BLOCK_CELLS, LAYOUTS, SHARD_GENES, StoreInfo, StoreMatrix

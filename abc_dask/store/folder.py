@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from abc_dask.base.errors import NoStoreError, StoreError
-from abc_dask.disk.files import cannot_read
+from abc_dask.disk.failures import cannot_read
 from abc_dask.store.arrays import Folder
 
 # Files that are open at a time.

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from abc_dask.base.errors import DamagedFileError
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.matrix.h5py_reader import open_matrix
-from abc_dask.matrix.kernels import check_range, exact, value_dtype
+from abc_dask.matrix.index import value_dtype
+from abc_dask.matrix.kernels import check_range, exact
 from abc_dask.matrix.open_rows import open_rows
 from abc_dask.matrix.row_reader import RowRange
 

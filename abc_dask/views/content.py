@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from abc_dask.base.errors import ViewError
 from abc_dask.views.parquet_view import ContentDigest
 
 
@@ -43,12 +41,3 @@ class Written:
     rows: dict[str, int] = field(default_factory=dict)
     order: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.uint32))
     digests: dict[str, str] = field(default_factory=dict)
-
-
-def require_unique(labels: pa.Array | pa.ChunkedArray, where: object) -> None:
-    """Raise `ViewError` if a label stands twice in what is about to be published."""
-    if pc.count_distinct(labels, mode="all").as_py() != len(labels):
-        raise ViewError(
-            f"{where}: a cell_label stands twice in the parts; remove the folder and run the "
-            "command again"
-        )

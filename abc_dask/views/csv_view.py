@@ -21,7 +21,8 @@ from abc_dask.base.errors import ViewError
 from abc_dask.disk.files import Fingerprint
 from abc_dask.release.annotation import Annotation
 from abc_dask.views.content import Written, content_digest
-from abc_dask.views.reader import Reader, ViewBlock, codes_of, label_index, naming, ordered_columns
+from abc_dask.views.description import naming
+from abc_dask.views.reader import Reader, ViewBlock, codes_of, label_index, ordered_columns
 
 if TYPE_CHECKING:
     import pandas as pd

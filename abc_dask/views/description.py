@@ -1,24 +1,130 @@
 """The description of a view, its digests, and the names beside it.
 
 It is `_view.json` in a Zarr view, `_view.parquet` in a Parquet view, and beside a CSV view.
+
+Readers of a folder of Parquet, such as polars and DuckDB, take every file in it for a part. So what
+is not a part must be Parquet too: `_view.parquet` has the columns of the parts and no row. The
+description is in its metadata under the key ``abc_dask.view``. The order of the cells (4 bytes
+a cell) stands between Parquet's first name and the footer, where its readers never look::
+
+    PAR1 | order of the cells | seal | footer | length | PAR1
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
 from abc_dask._version import FORMAT_VERSION
-from abc_dask.base.errors import PathError, ViewError
+from abc_dask.base.errors import AbcDaskError, PathError, ViewError
 from abc_dask.base.messages import enumerate_names, format_bytes, html_table, plural, shortened
-from abc_dask.disk.files import unreadable
+from abc_dask.disk.checked_parquet import SealError, opened_sealed, read_seal, seal
+from abc_dask.disk.failures import unreadable
 from abc_dask.release.annotation import Annotation
-from abc_dask.release.origin import release_text
-from abc_dask.views.view_file import ORDER, VIEW_FILE, read_description
+from abc_dask.release.release import release_text
+
+VIEW_FILE = "_view.parquet"
+KEY = b"abc_dask.view"
+ORDER = "cell_order"  # in a description
+
+_NAME = b"PAR1"
+_TYPE = np.dtype("<u4")
+
+# What libraries raise of files that they cannot read.
+_UNREADABLE = (
+    MemoryError,
+    OSError,
+    pa.ArrowException,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+)
+
+
+def order_entry(order: NDArray[Any]) -> dict[str, Any]:
+    """Return what a description says of the order of the cells."""
+    content = _bytes_of(order)
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_view_file(path: Path, schema: pa.Schema, description: bytes, order: NDArray[Any]) -> None:
+    """Write the description of a Parquet view.
+
+    Parameters
+    ----------
+    path : Path
+    schema : pyarrow.Schema
+        Of the parts.
+    description : bytes
+    order : array of int, shape (n_cells,)
+        Position in cell_metadata of every row of the parts put together.
+    """
+    with pq.ParquetWriter(path, schema) as writer:
+        writer.add_key_value_metadata({KEY: description})
+    content = path.read_bytes()
+    with path.open("wb") as file:
+        file.write(_NAME)
+        file.write(_bytes_of(order))
+        file.write(content[len(_NAME) :])
+    seal(path)
+
+
+def read_description(path: Path) -> bytes:
+    """Read the description of a Parquet view.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_NAME)) != _NAME:
+            raise SealError
+    read_seal(path)
+    try:
+        metadata: dict[bytes, bytes] = pq.read_metadata(path).metadata or {}
+    except pa.ArrowInvalid as error:
+        raise ValueError(str(error)) from None
+    if KEY not in metadata:
+        raise ValueError(f"there is no {KEY.decode()} in its metadata")
+    return metadata[KEY]
+
+
+def read_order(path: Path, entry: dict[str, Any]) -> NDArray[np.uint32]:
+    """Read the order of the cells.
+
+    Raises
+    ------
+    ViewError
+        If it was changed after it was written.
+    """
+    with path.open("rb") as file:
+        file.seek(len(_NAME))
+        content = file.read(entry["size"])
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise ViewError(
+            f"{path} was changed after it was written (SHA-256 differs); run the extraction again"
+        )
+    return np.frombuffer(content, _TYPE)
+
+
+def _bytes_of(order: NDArray[Any]) -> bytes:
+    return np.ascontiguousarray(order, _TYPE).tobytes()
+
 
 CELLS = "_cells.json"
 VIEW = "_view.json"
@@ -206,3 +312,41 @@ class DescribedView:
                 "matrices": f"{len(info['matrices']):,}",
             }
         )
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Name the file of a view that cannot be read: a library says what is wrong, not where.
+
+    Raises
+    ------
+    UnavailableFileError
+        If its disk does not answer.
+    ResourceError
+        If the system refuses memory or threads.
+    ViewError
+        If it cannot be decoded.
+    """
+    try:
+        yield
+    except AbcDaskError:
+        raise
+    except _UNREADABLE as error:
+        if other := unreadable(path, error):
+            raise other from None
+        reason = " ".join(str(error).split())[:300]
+        raise ViewError(
+            f"{path} is damaged ({reason}); see abc-dask view verify, or run the extraction again"
+        ) from error
+
+
+@contextlib.contextmanager
+def opened_part(
+    path: str | Path, columns: Sequence[str] | None = None, *, seal: int | None = None
+) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet part of which some columns, or all, are whole; errors name it.
+
+    With `seal`, that of the view's description, no other part may lie in its place.
+    """
+    with naming(path), opened_sealed(path, columns, known=seal) as file:
+        yield file

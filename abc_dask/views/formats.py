@@ -1,9 +1,9 @@
-"""The formats of a view, each written and read in one module."""
+"""The formats of a view, each written and read in one module, and whether its files are sound."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from abc_dask.base.errors import UsageError
+from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.base.messages import enumerate_names
+from abc_dask.disk.files import sha256
 from abc_dask.views.as_anndata import write_h5ad
 from abc_dask.views.content import Written, content_digest
 from abc_dask.views.csv_view import CsvReader, write_csv
-from abc_dask.views.description import annotations_of, part_paths
-from abc_dask.views.integrity import require_sound
+from abc_dask.views.description import (
+    ORDER,
+    VIEW,
+    VIEW_FILE,
+    annotations_of,
+    naming,
+    part_paths,
+    tree,
+)
 from abc_dask.views.parquet_view import (
     ROW_GROUP,
     PartContent,
@@ -31,6 +39,7 @@ from abc_dask.views.reader import (
     column_batches,
     load_order,
     ordered_columns,
+    require_digest,
 )
 from abc_dask.views.zarr_view import VALUES, ZarrReader, write_zarr
 
@@ -154,3 +163,72 @@ def content_of(reader: Reader) -> str:
     """Compute the digest of all labels and values, as `content_digest` does for parts."""
     columns = (column for _, values in column_batches(reader) for column in values.T)
     return f"{content_digest(reader.labels(), columns):016x}"
+
+
+def problems(path: Path, info: dict[str, Any], *, rehash: bool) -> Iterator[str]:
+    """Yield what is wrong with the files of a view.
+
+    Parameters
+    ----------
+    path : Path
+        The view.
+    info : dict
+        Its description.
+    rehash : bool
+        Compare digests too, not only sizes.
+    """
+    single = info["format"] == "csv"
+    root = path.parent if single else path
+    listed = {file["name"]: file for file in info["files"]}
+    for name, file in listed.items():
+        file_path = root / name
+        if not file_path.is_file():
+            yield f"{name} is missing"
+        elif (size := file_path.stat().st_size) != file["size"]:
+            yield f"{name} has {size:,} bytes, expected {file['size']:,}"
+        elif rehash and _digest(file_path) != file["sha256"]:
+            yield f"{name} was changed after it was written (SHA-256 differs)"
+    if rehash and ORDER in info:
+        try:
+            load_order(path, info)
+        except ViewError:
+            yield f"{VIEW_FILE} was changed after it was written (SHA-256 differs)"
+    if not single:
+        # hidden files are read by nobody: a worker left over may have one open
+        for name in sorted(set(tree(root)) - set(listed) - {VIEW, VIEW_FILE}):
+            if not Path(name).name.startswith("."):
+                yield f"{name} does not belong to the view"
+
+
+def require_sound(path: Path, info: dict[str, Any]) -> None:
+    """Compare with their digests all files of a view that are not looked at in reading values.
+
+    Raises
+    ------
+    ViewError
+        If one of them was changed after it was written.
+    """
+    root = path.parent if info["format"] == "csv" else path
+    for file in info["files"]:
+        if "seal" not in file and not file["name"].startswith(VALUES):
+            require_digest(root / file["name"], file["sha256"])
+
+
+def _digest(path: Path) -> str:
+    with naming(path):
+        return sha256(path)
+
+
+def require_whole(path: Path, info: dict[str, Any]) -> None:
+    """Hash every file of a view and compare with what was written.
+
+    Raises
+    ------
+    ViewError
+        Naming the files that are missing, added, cut or changed.
+    """
+    found = list(problems(path, info, rehash=True))
+    if found:
+        raise ViewError(
+            f"{path} is damaged: {enumerate_names(found, most=5)}; run the extraction again"
+        )

@@ -16,15 +16,10 @@ from numpy.typing import NDArray
 
 from abc_dask.base.columns import CELL_LABEL
 from abc_dask.disk.checked_parquet import SealError, opened_sealed, seal
-from abc_dask.disk.files import unreadable
+from abc_dask.disk.failures import unreadable
 from abc_dask.release.annotation import Annotation
-from abc_dask.views.reader import (
-    MATRIX_COLUMNS,
-    ViewBlock,
-    codes_of,
-    label_index,
-    opened_part,
-)
+from abc_dask.views.description import opened_part
+from abc_dask.views.reader import MATRIX_COLUMNS, ViewBlock, codes_of, label_index
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,20 +6,31 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from abc_dask.base.errors import PathError, ViewError
 from abc_dask.disk.checked_parquet import read_seal
-from abc_dask.disk.files import cannot_write, sha256, write_by, write_whole
-from abc_dask.views.content import Written, require_unique
-from abc_dask.views.description import VIEW, provenance_of, sealed_info, tree
-from abc_dask.views.formats import EXPORTS, WRITERS, format_of
-from abc_dask.views.integrity import require_whole
+from abc_dask.disk.failures import cannot_write
+from abc_dask.disk.files import sha256, write_by, write_whole
+from abc_dask.views.content import Written
+from abc_dask.views.description import (
+    ORDER,
+    VIEW,
+    VIEW_FILE,
+    naming,
+    order_entry,
+    provenance_of,
+    sealed_info,
+    tree,
+    write_view_file,
+)
+from abc_dask.views.formats import EXPORTS, WRITERS, format_of, require_whole
 from abc_dask.views.joined import handed_over
 from abc_dask.views.overwrite import refuse_existing
-from abc_dask.views.reader import Reader, View, naming
+from abc_dask.views.reader import Reader, View
 from abc_dask.views.staging import SIDECAR, Staging
-from abc_dask.views.view_file import ORDER, VIEW_FILE, order_entry, write_view_file
 
 
 def commit(
@@ -137,3 +148,12 @@ def export(
     with staging.locked():
         commit(staging, named, reader, info | {"exported_from": str(view.path)})
     return path
+
+
+def require_unique(labels: pa.Array | pa.ChunkedArray, where: object) -> None:
+    """Raise `ViewError` if a label stands twice in what is about to be published."""
+    if pc.count_distinct(labels, mode="all").as_py() != len(labels):
+        raise ViewError(
+            f"{where}: a cell_label stands twice in the parts; remove the folder and run the "
+            "command again"
+        )

@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from abc_dask.base.columns import CELL_LABEL, DATASET_LABEL, FEATURE_MATRIX_LABEL
-from abc_dask.base.errors import AbcDaskError, ViewError
-from abc_dask.disk.checked_parquet import opened_sealed
-from abc_dask.disk.files import Fingerprint, sha256, temporary_name, unreadable
+from abc_dask.base.errors import ViewError
+from abc_dask.disk.files import Fingerprint, sha256, temporary_name
 from abc_dask.release.annotation import Annotation
-from abc_dask.views.view_file import ORDER, VIEW_FILE, read_order
+from abc_dask.views.description import ORDER, VIEW_FILE, naming, read_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,56 +32,6 @@ MATRIX_COLUMNS = (DATASET_LABEL, FEATURE_MATRIX_LABEL)
 
 # Memory for columns that are brought into order at once.
 _BATCH_BYTES = 256 << 20
-
-
-# What libraries raise of files that they cannot read.
-_UNREADABLE = (
-    MemoryError,
-    OSError,
-    pa.ArrowException,
-    ValueError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-)
-
-
-@contextlib.contextmanager
-def naming(path: str | Path) -> Iterator[None]:
-    """Name the file of a view that cannot be read: a library says what is wrong, not where.
-
-    Raises
-    ------
-    UnavailableFileError
-        If its disk does not answer.
-    ResourceError
-        If the system refuses memory or threads.
-    ViewError
-        If it cannot be decoded.
-    """
-    try:
-        yield
-    except AbcDaskError:
-        raise
-    except _UNREADABLE as error:
-        if other := unreadable(path, error):
-            raise other from None
-        reason = " ".join(str(error).split())[:300]
-        raise ViewError(
-            f"{path} is damaged ({reason}); see abc-dask view verify, or run the extraction again"
-        ) from error
-
-
-@contextlib.contextmanager
-def opened_part(
-    path: str | Path, columns: Sequence[str] | None = None, *, seal: int | None = None
-) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet part of which some columns, or all, are whole; errors name it.
-
-    With `seal`, that of the view's description, no other part may lie in its place.
-    """
-    with naming(path), opened_sealed(path, columns, known=seal) as file:
-        yield file
 
 
 def require_digest(path: Path, expected: str) -> None:

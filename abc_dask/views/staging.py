@@ -39,9 +39,9 @@ from abc_dask.disk.files import (
     is_temporary,
     remove,
     replace_tree,
+    unsafe,
     write_whole,
 )
-from abc_dask.disk.ownership import unsafe
 from abc_dask.views.description import is_view, partial_path, sidecar_path
 
 PARTS = "parts"

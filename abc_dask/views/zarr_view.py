@@ -15,14 +15,8 @@ from abc_dask.release.annotation import Annotation
 from abc_dask.views.anndata_store import new_store
 from abc_dask.views.as_anndata import write_view
 from abc_dask.views.content import Written
-from abc_dask.views.reader import (
-    MATRIX_COLUMNS,
-    Reader,
-    ViewBlock,
-    label_index,
-    naming,
-    require_digest,
-)
+from abc_dask.views.description import naming
+from abc_dask.views.reader import MATRIX_COLUMNS, Reader, ViewBlock, label_index, require_digest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from abc_dask.acquire.presence import Action, Found, decide, inspect
-from abc_dask.release.verified import Memory
+from abc_dask.release.release import Memory
 from tests.acquire.worlds import ENTRY, HASH, PART, SAME, SHORT, URL
 
 NO_HASH = dataclasses.replace(ENTRY, file_hash=None)

@@ -12,7 +12,7 @@ import pytest
 from abc_dask.atlas import doctor
 from abc_dask.base.errors import DownloadError
 from abc_dask.run import rates
-from abc_dask.run.rates import kept_rate
+from abc_dask.run.costs import kept_rate
 from tests.command_line import run_cli
 
 

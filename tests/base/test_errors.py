@@ -9,7 +9,7 @@ import pytest
 from abc_dask.base.errors import GeneError, UsageError
 from abc_dask.base.messages import names_of
 from abc_dask.plan.request import Request
-from abc_dask.release.gene_choice import GeneChoice
+from abc_dask.release.genes import GeneChoice
 
 
 def test_a_traceback_ends_at_the_call():

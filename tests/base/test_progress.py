@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from abc_dask.base import progress as module
 from abc_dask.base.errors import AbcDaskError, UsageError
+from abc_dask.base.messages import Stream, echo, one_line, printable
 from abc_dask.base.progress import Progress
-from abc_dask.base.terminal import Stream, echo, one_line, printable
 
 
 class Terminal(io.StringIO):

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 
 from abc_dask.base.errors import ReleaseError
-from abc_dask.disk.cache import FOLDER, Cache
 from abc_dask.disk.files import Fingerprint
-from abc_dask.disk.kept_table import read_cached, write_cached
+from abc_dask.disk.kept_table import FOLDER, Cache, read_cached, write_cached
 
 
 def writing(text: str, calls: list[str]):

@@ -11,10 +11,9 @@ import pytest
 
 from abc_dask import Atlas, open_view
 from abc_dask.base.errors import ReleaseError, ViewError
-from abc_dask.disk import ownership
-from abc_dask.disk.cache import Cache
-from abc_dask.disk.kept_table import write_cached
-from abc_dask.disk.ownership import is_trusted, unsafe
+from abc_dask.disk import files
+from abc_dask.disk.files import is_trusted, unsafe
+from abc_dask.disk.kept_table import Cache, write_cached
 from abc_dask.run.job_array import extract_part, finalize, write_plan
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -28,12 +27,12 @@ def atlas(plain_atlas):
 def test_a_folder_of_ones_own(tmp_path, monkeypatch):
     tmp_path.chmod(0o755)
     assert unsafe(tmp_path) == ""
-    monkeypatch.setattr(ownership, "_is_own_group", lambda _: False)
+    monkeypatch.setattr(files, "_is_own_group", lambda _: False)
     for mode in (0o775, 0o757, 0o777):
         tmp_path.chmod(mode)
         assert unsafe(tmp_path) == "may be written to by others"
     # a group with no other member, as with umask 002 on many systems
-    monkeypatch.setattr(ownership, "_is_own_group", lambda _: True)
+    monkeypatch.setattr(files, "_is_own_group", lambda _: True)
     tmp_path.chmod(0o775)
     assert unsafe(tmp_path) == ""
     link = tmp_path / "link"
@@ -89,7 +88,7 @@ def test_with_any_umask(atlas, tmp_path):
 def test_kept_tables_of_a_shared_atlas(tmp_path: Path, monkeypatch):
     base, folder = tmp_path / "base", tmp_path / "base" / ".abc_dask"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(ownership, "_is_own_group", lambda _: False)
+    monkeypatch.setattr(files, "_is_own_group", lambda _: False)
     for of_base, of_folder, expected in (
         (0o755, 0o755, True),
         (0o755, 0o775, False),
@@ -112,7 +111,7 @@ def test_kept_tables_of_a_shared_atlas(tmp_path: Path, monkeypatch):
 
 
 def test_a_cache_into_which_others_may_write_is_not_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(ownership, "_is_own_group", lambda _: False)
+    monkeypatch.setattr(files, "_is_own_group", lambda _: False)
     tmp_path.chmod(0o755)
     first, second = tmp_path / "first", tmp_path / "second"
     made = []

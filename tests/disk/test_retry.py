@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abc_dask.base.errors import DamagedFileError, UnavailableFileError
-from abc_dask.disk.retry import patiently
+from abc_dask.disk.failures import patiently
 
 
 class Act:

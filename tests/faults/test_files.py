@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from abc_dask.disk.files import Fingerprint
-from abc_dask.release.verified import Memory
+from abc_dask.release.release import Memory
 from tests.waiting import wait_until
 
 from .conftest import BLOCK, GENES

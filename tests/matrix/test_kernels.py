@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from abc_dask.matrix import kernels
 from abc_dask.matrix import plain_rows as plain
 from abc_dask.matrix import search_loops as loops
+from abc_dask.matrix.index import value_dtype
 from abc_dask.matrix.kernels import (
     SEARCHABLE,
     Hits,
@@ -26,7 +27,6 @@ from abc_dask.matrix.kernels import (
     find_hits,
     pieces,
     take,
-    value_dtype,
 )
 from tests import twins
 from tests.strategies import EXACT_TYPE, IN_MEMORY, Stored, same_bits, stored_matrices

@@ -6,7 +6,7 @@ import pytest
 
 from abc_dask.base.errors import UsageError
 from abc_dask.plan.request import Request
-from abc_dask.release.gene_choice import GeneChoice
+from abc_dask.release.genes import GeneChoice
 from abc_dask.release.selection import CellChoice
 
 

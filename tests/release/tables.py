@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.release.cell_table import CellTable
 from tests.strategies import csv_names, csv_text, write_release
 

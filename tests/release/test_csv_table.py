@@ -11,8 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from abc_dask.base.errors import CacheError, DamagedFileError, MissingFileError, TableError
-from abc_dask.disk.cache import Cache
-from abc_dask.disk.kept_table import read_cached
+from abc_dask.disk.kept_table import Cache, read_cached
 from abc_dask.release import csv_blocks, csv_table
 from abc_dask.release.csv_table import cached_table
 from tests.release.tables import CELLS

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abc_dask.base.errors import GeneError, TableError, UsageError
-from abc_dask.release.gene_choice import ChosenGenes, GeneChoice
 from abc_dask.release.gene_names import Gene, GeneNames
+from abc_dask.release.genes import ChosenGenes, GeneChoice
 from tests.strategies import IN_MEMORY, WITH_FILES
 
 GENES = [

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abc_dask.base.errors import MissingFileError, TableError, UsageError
-from abc_dask.disk.cache import Cache
+from abc_dask.disk.kept_table import Cache
 from abc_dask.release.annotations import Annotations
 from abc_dask.release.cell_table import CellTable
 from abc_dask.release.join_rows import align

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from abc_dask.base.errors import ReleaseError
 from abc_dask.disk.kept_table import write_cached
-from abc_dask.release.cell_table import CellTable
-from abc_dask.release.matrices import assign_cells, metadata_directory, resolve_matrix
+from abc_dask.release.cell_table import CellTable, assign_cells, metadata_directory, resolve_matrix
 from tests.release.tables import CELLS, cells_of
 from tests.strategies import WITH_FILES, csv_names, h5ad_names, manifest_of
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc_dask.disk.files import Fingerprint
-from abc_dask.release.verified import Memory
+from abc_dask.release.release import Memory
 
 HASH = "0" * 32
 SAME, SHORT = Fingerprint(10, 1), Fingerprint(9, 1)

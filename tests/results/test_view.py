@@ -27,9 +27,8 @@ from abc_dask.testing import REFERENCE_GENES, REFERENCE_IDENTIFIERS
 from abc_dask.views import parquet_view as parts
 from abc_dask.views.as_anndata import grid_of
 from abc_dask.views.content import content_digest
-from abc_dask.views.description import info_digest, sidecar_path
+from abc_dask.views.description import VIEW_FILE, info_digest, read_order, sidecar_path
 from abc_dask.views.parquet_view import ROW_GROUP
-from abc_dask.views.view_file import VIEW_FILE, read_order
 from tests.descriptions import describe, described, edit
 from tests.oracle import assert_same, expected_table
 

@@ -14,9 +14,8 @@ from click.testing import CliRunner
 from abc_dask import Atlas
 from abc_dask.base.errors import ViewError
 from abc_dask.cli import cli
-from abc_dask.run import rates, room
-from abc_dask.run.rates import Rate, keep_rate, kept_rate
-from abc_dask.run.room import Room
+from abc_dask.run import costs
+from abc_dask.run.costs import Rate, Room, keep_rate, kept_rate
 from tests.command_line import run_cli
 
 GENES = ["Tac2", "Slc17a7"]
@@ -26,7 +25,7 @@ GENES = ["Tac2", "Slc17a7"]
 def own_rates(tmp_path_factory, monkeypatch):
     """Rates of this test alone."""
     path = tmp_path_factory.mktemp("rates") / "kept" / "rates.json"
-    monkeypatch.setattr(rates, "rates_file", lambda: path)
+    monkeypatch.setattr(costs, "rates_file", lambda: path)
     return path
 
 
@@ -107,7 +106,7 @@ def test_work_for_which_there_is_no_room_is_refused(atlas, tmp_path, monkeypatch
     out = tmp_path / "v.parquet"
     least = atlas.estimate(GENES, out).bytes_least
     monkeypatch.setattr(
-        room.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=least - 1)
+        costs.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=least - 1)
     )
     said = "not enough space for .*: at least .* needed, .* free; make room, .*check-space"
     for make in (
@@ -125,7 +124,7 @@ def test_where_there_may_be_no_room_it_is_said(atlas, tmp_path, monkeypatch, cap
     out = tmp_path / "v.parquet"
     found = atlas.estimate(GENES, out)
     monkeypatch.setattr(
-        room.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=found.bytes_least)
+        costs.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=found.bytes_least)
     )
     atlas.extract(GENES, out, progress=True)
     assert "there may not be enough space: about" in capsys.readouterr().err
@@ -133,7 +132,7 @@ def test_where_there_may_be_no_room_it_is_said(atlas, tmp_path, monkeypatch, cap
 
 def test_what_an_unfinished_run_left_is_not_needed_again(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        room.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=100)
+        costs.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=100)
     )
     needed = Room(out=200, at_once=200, least=150)
     with pytest.raises(ViewError, match="not enough space"):
@@ -152,16 +151,16 @@ def test_the_rate_of_the_most_similar_run_counts(own_rates):
     assert kept_rate("extract", 1000).seconds == 1.0
     assert kept_rate("extract", 10**6).seconds_for(10**6) == pytest.approx(100.0)
     assert kept_rate("extract", 10**9) is None, "too far from all of them"
-    for _ in range(rates._MOST):
+    for _ in range(costs._MOST):
         keep_rate("extract", 500, 0.5)
-    assert len(json.loads(own_rates.read_bytes()).popitem()[1]) == rates._MOST + 1
+    assert len(json.loads(own_rates.read_bytes()).popitem()[1]) == costs._MOST + 1
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", "{", '{"%s": 3}', '{"%s": [{"kind": "extract"}, 7]}']
 )
 def test_nonsense_among_the_rates_is_no_error(own_rates, content, monkeypatch):
-    monkeypatch.setattr(rates.os, "uname", lambda: SimpleNamespace(nodename="here"))
+    monkeypatch.setattr(costs.os, "uname", lambda: SimpleNamespace(nodename="here"))
     own_rates.parent.mkdir()
     own_rates.write_text(content.replace("%s", "here"))
     assert kept_rate("extract", 5) is None
@@ -178,7 +177,7 @@ def test_rates_that_cannot_be_kept_are_no_error(own_rates):
 def test_a_file_system_that_does_not_tell_its_size_is_no_reason_to_refuse(
     atlas, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(total=0, free=0))
+    monkeypatch.setattr(costs.shutil, "disk_usage", lambda _: SimpleNamespace(total=0, free=0))
     out = tmp_path / "v.parquet"
     assert "free space unknown" in str(atlas.estimate(GENES, out))
     atlas.extract(GENES, out)

@@ -1,7 +1,8 @@
-"""How far the work of one block travels, from the task to the part file."""
+"""How far the work travels: of one block to its part file, of the driver to the view."""
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections import Counter
 from pathlib import Path
@@ -38,6 +39,40 @@ def crossings_of(work) -> Counter[tuple[str, str]]:
     finally:
         sys.setprofile(None)
     return found
+
+
+def modules_of(work) -> set[str]:
+    """Return the modules of the package of which this thread calls a function."""
+    found: set[str] = set()
+
+    def look(frame, event, _):
+        code = frame.f_code
+        # bodies of modules and of classes run once, as they are imported
+        if event == "call" and code.co_flags & inspect.CO_OPTIMIZED:
+            found.add(code.co_filename)
+
+    sys.setprofile(look)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return {name.removeprefix(PACKAGE + "/") for name in found if name.startswith(PACKAGE)}
+
+
+def test_a_plain_extraction_enters_few_modules(plain_atlas, tmp_path, capsys):
+    """In the driver, beside the tasks, which other threads carry out."""
+    if sys.getprofile() is not None:
+        pytest.skip("another profiler is at work")
+
+    def extract(name: str) -> None:
+        Atlas(plain_atlas.download_base).extract(REFERENCE_GENES, tmp_path / name)
+
+    extract("first.parquet")  # makes the tables that are kept
+    found = modules_of(lambda: extract("view.parquet"))
+    with capsys.disabled():
+        print(f"\nthe driver of an extraction: {len(found)} modules")
+        print("  " + " ".join(sorted(found)))
+    assert len(found) <= 40
 
 
 def test_a_warm_block_takes_few_steps(plain_atlas, tmp_path, capsys):

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from abc_dask._version import __version__
 from abc_dask.analysis.plots.canvas import Picture
-from abc_dask.release.origin import origin_of, release_text
+from abc_dask.release.release import origin_of, release_text
 
 _LABELS = {"log2": "log2 expression", "raw": "raw counts"}
 

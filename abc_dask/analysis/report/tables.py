@@ -14,7 +14,7 @@ from abc_dask.analysis.report.legends import hexadecimal
 from abc_dask.analysis.summary import Summary
 from abc_dask.base.messages import enumerate_names, format_bytes, plural
 from abc_dask.release.annotation import Annotation
-from abc_dask.release.origin import SYNTHETIC
+from abc_dask.release.release import SYNTHETIC
 
 if TYPE_CHECKING:
     from abc_dask.analysis.markers import Markers

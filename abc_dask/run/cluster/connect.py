@@ -20,20 +20,19 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from abc_dask.base.config import setting
 from abc_dask.base.errors import ClusterError, UsageError
 from abc_dask.base.extras import install_line
-from abc_dask.base.messages import enumerate_names, format_bytes
-from abc_dask.base.terminal import echo
-from abc_dask.run.cluster.interrupts import heeded_interrupts
+from abc_dask.base.messages import echo, enumerate_names, format_bytes
 from abc_dask.run.cluster.jobqueue import JobRequest, configured, job_cluster
 from abc_dask.run.cluster.jobqueue import job_script as _job_script
-from abc_dask.run.cluster.queues import CLUSTERS
-from abc_dask.run.cluster.quiet import quiet
-from abc_dask.run.cluster.reach import (
+from abc_dask.run.cluster.process import (
     address_in,
+    heeded_interrupts,
+    quiet,
     refuse_open,
     require_answer,
     require_host,
     require_own_threads,
 )
+from abc_dask.run.cluster.queues import CLUSTERS
 from abc_dask.views.description import partial_path
 
 if TYPE_CHECKING:
@@ -119,7 +118,8 @@ def connected(*, output: Path | None = None, **asked: Unpack[ClusterOptions]) ->
     """
     config = asked.get("cluster_config")
     require_own_threads()
-    with heeded_interrupts(), configured(None if config is None else str(config)):
+    settings = contextlib.nullcontext() if config is None else configured(str(config))
+    with heeded_interrupts(), settings:
         kind = _kind(asked)
         if asked.get("scheduler") is not None:
             with _joined(

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from abc_dask.base.errors import UsageError
-from abc_dask.base.messages import enumerate_names
-from abc_dask.base.terminal import quoted
+from abc_dask.base.messages import enumerate_names, quoted
 
 # Name on the command line, and dask-jobqueue's class
 CLUSTERS = {

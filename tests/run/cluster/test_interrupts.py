@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 from abc_dask import Atlas
-from abc_dask.run.cluster.interrupts import heeded_interrupts, raise_interrupt
+from abc_dask.run.cluster.process import heeded_interrupts, raise_interrupt
 from abc_dask.run.cluster.workers import Workers
 
 

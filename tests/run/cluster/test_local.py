@@ -14,7 +14,7 @@ import pytest
 
 import abc_dask
 from abc_dask.base.errors import ClusterError
-from abc_dask.run.cluster import connect, quiet
+from abc_dask.run.cluster import connect, process
 from abc_dask.run.cluster.address import address_towards
 from tests.variants import few_of
 
@@ -84,7 +84,7 @@ def loggers():
     pytest.importorskip("distributed")
     return {
         one.name: (one.level, one.disabled, one.propagate, [(h, h.level) for h in one.handlers])
-        for one in quiet._beneath("distributed")
+        for one in process._beneath("distributed")
         if one.handlers or one.level
     }
 

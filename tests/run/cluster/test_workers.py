@@ -316,7 +316,7 @@ def test_a_host_that_does_not_exist(atlas, tmp_path, monkeypatch):
         asked.append(host)
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr("abc_dask.run.cluster.reach.socket.getaddrinfo", unknown)
+    monkeypatch.setattr("abc_dask.run.cluster.process.socket.getaddrinfo", unknown)
     with pytest.raises(ClusterError, match="no host 'nowhere' is known"):
         atlas.extract(["Tac2"], tmp_path / "v", scheduler="tls://nowhere:8786")
     assert asked == ["nowhere"] * 2

@@ -1,14 +1,25 @@
-"""What is asked of a scheduler or a client before it is used: that it is there, and safe."""
+"""What this process takes care of around a cluster: interrupts, loggers, threads, addresses.
+
+Python raises KeyboardInterrupt wherever the main thread happens to be. Within a callback of the
+garbage collector, or a ``__del__``, it is printed and dropped, and the run would go on: while the
+main thread waits, an interrupt is remembered. Loggers of distributed are kept still and left as
+they were found. A scheduler or a client is asked before it is used: that it is there, and safe.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import logging
 import os
+import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,6 +27,74 @@ from abc_dask.base.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
     from distributed import Client
+
+_came = threading.Event()
+
+
+@contextlib.contextmanager
+def heeded_interrupts() -> Iterator[None]:
+    """Remember an interrupt until `raise_interrupt` or the end; then the old handler is back.
+
+    Nothing is done outside of the main thread, and where somebody else handles the signal, as the
+    command line does.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    _came.clear()
+    signal.signal(signal.SIGINT, _remember)
+    try:
+        yield
+        raise_interrupt()
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _came.clear()
+
+
+def raise_interrupt() -> None:
+    """Raise KeyboardInterrupt if one was dropped."""
+    if _came.is_set() and threading.current_thread() is threading.main_thread():
+        _came.clear()
+        raise KeyboardInterrupt
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    _came.set()
+    signal.default_int_handler(number, frame)
+
+
+@contextlib.contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Keep a logger of Dask's silent: what happens is reported once, by the caller.
+
+    It and the loggers beneath it are left as they were found. Dask changes the levels of their
+    handlers, and leaves handlers of closed nodes behind.
+    """
+    from distributed.utils import DequeHandler
+
+    logger = logging.getLogger(name)
+    before = logger.level
+    levels = {handler: handler.level for one in _beneath(name) for handler in one.handlers}
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        for one in _beneath(name):
+            for handler in list(one.handlers):
+                if handler in levels:
+                    handler.setLevel(levels[handler])
+                elif isinstance(handler, DequeHandler):
+                    one.removeHandler(handler)
+
+
+def _beneath(name: str) -> list[logging.Logger]:
+    """Return a logger with those beneath it."""
+    known = list(logging.Logger.manager.loggerDict)
+    names = [name, *(other for other in known if other.startswith(f"{name}."))]
+    return [logging.getLogger(one) for one in names]
+
 
 # Seconds in which an event loop that runs answers, and before a host's name is asked for again.
 _ANSWER = 5.0
