@@ -4,8 +4,7 @@ Most counts are 1, 2 or 3. Their values are looked up in the record of their cel
 32 bits, the cell's group and the values of these counts, which lie in one line of the cache. Other
 counts are collected, and their values computed together.
 
-Positions are written four at a time, whether there are as many or not, since a branch a bit would
-be mispredicted; arrays have `MORE` elements more than cells.
+Arrays of what is found have `MORE` elements more than cells: see `write_cells`.
 """
 
 from __future__ import annotations
@@ -19,12 +18,10 @@ from numpy.typing import NDArray
 from abc_dask.analysis.store_loops import LOST, together
 from abc_dask.matrix.compiled import compiled, ones, trailing_zeros
 from abc_dask.store.counts_loops import log2_of_counts
+from abc_dask.store.plane_loops import MORE, find_live, take_values, write_bytes, write_cells
 
 # Numbers of a record; counts below it are looked up.
 RECORD = 4
-
-# Elements of an array of cells that are written behind the last one.
-MORE = 4
 
 # Columns of a group's sums: difference from its pivot, its square, the pivot, and two counts in one
 # whole number: values, and from bit 32 on those above 1.
@@ -77,41 +74,31 @@ class Found(NamedTuple):
 
 
 @compiled
-def split_column(column: Any, first: int, found: Any) -> Any:
-    """Do what `split_planes` does with counts as they are, uint32."""
-    n_small = n = 0
-    for k in range(len(column)):
-        count = column[k]
-        found.small[n_small] = RECORD * (first + k) + count
-        n_small += 0 < count < RECORD
-        found.cells[n], found.counts[n] = first + k, count
-        n += count >= RECORD
-    return n_small, n
-
-
-@compiled
-def sum_up(n_small: int, n: int, known: Any, found: Any, sums: Any) -> bool:
-    """Add what was found to the sums of its groups.
+def sum_up(planes: Any, rest: Any, first: int, known: Any, found: Any, sums: Any) -> Any:
+    """Add a gene's counts in some cells to the sums of its groups.
 
     Parameters
     ----------
-    n_small, n : int
-        How many small counts, and others, were found.
+    planes : array of uint64, shape (n_blocks, n_planes, n_words)
+        Bit planes of the counts, lowest first.
+    rest : array of unsigned integers
+        Counts of the cells behind.
+    first : int
+        First cell.
     known : Known
     found : Found
     sums : array of float64, shape (n_groups * lanes, SUMS)
 
     Returns
     -------
-    bool
-        False if the other counts are not added yet: the values of some need exact arithmetic.
+    int
+        How many counts of `found` are not added yet, since the values of some need exact
+        arithmetic: all but the small ones, or none.
     """
-    whole = sums.view(np.int64)
-    lanes, last = _U(known.lanes), _U(known.lanes - 1)
-    for i in range(n_small):
-        at = _U(found.small[i])
-        group = _U(known.records[at & ~_U(RECORD - 1)]) * lanes + (_U(i) & last)
-        _add(np.float64(known.values[at]), group, sums, whole)
+    n_small, n = split_planes(planes, first, found)
+    begin = first + planes.shape[0] * planes.shape[2] * 64
+    n_small, n = split_column(rest, begin, found, n_small, n)
+    add_small(n_small, known, found, sums)
     if len(known.totals) == 0:
         for i in range(n):
             found.values[i] = found.counts[i]
@@ -121,9 +108,20 @@ def sum_up(n_small: int, n: int, known: Any, found: Any, sums: Any) -> bool:
         if log2_of_counts(
             found.counts[:n], found.totals[:n], found.values[:n], found.ties, found.doubt[:n]
         ):
-            return False
+            return np.int64(n)
     add_values(n, known, found, sums)
-    return True
+    return 0
+
+
+@compiled
+def add_small(n: Any, known: Any, found: Any, sums: Any) -> None:
+    """Add the first small counts of `found` to the sums."""
+    whole = sums.view(np.int64)
+    lanes, last = _U(known.lanes), _U(known.lanes - 1)
+    for i in range(n):
+        at = _U(found.small[i])
+        group = _U(known.records[at & ~_U(RECORD - 1)]) * lanes + (_U(i) & last)
+        _add(np.float64(known.values[at]), group, sums, whole)
 
 
 @compiled
@@ -150,70 +148,53 @@ def _add(value: Any, group: Any, sums: Any, whole: Any) -> None:
 
 @compiled
 def split_planes(planes: Any, first: int, found: Any) -> Any:
-    """Write where counts are, the small ones apart from the others; return how many of each.
-
-    Parameters
-    ----------
-    planes : array of uint64, shape (n_blocks, n_planes, n_words)
-        Bit planes of the counts, lowest first.
-    first : int
-        First cell.
-    found : Found
-    """
+    """Write where counts are, the small ones apart from the others; return how many of each."""
     n_blocks, n_planes, n_words = planes.shape
-    live = np.empty(n_planes, np.uint64)
+    live, lowest = np.empty(n_planes, np.uint64), np.empty(n_words * 64, np.uint8)
     n_small = n = _U(0)
     for block in range(n_blocks):
-        own = planes[block]
+        own, begin, at = planes[block], first + block * n_words * 64, n
         low, high = own[0], own[1]
-        n_live = 0
-        for p in range(2, n_planes):
-            seen = _U(0)
-            for w in range(n_words):
-                seen |= own[p, w]
-            live[n_live] = p
-            n_live += seen != 0
-        begin, n_before = _U(first + block * n_words * 64), n
+        n_low, n_live = find_live(own, live)
+        n_two = 0  # planes of small counts
+        while n_two < n_live and live[n_two] < 2:
+            n_two += 1
         for w in range(n_words):
-            at = _U(w)
             large = _U(0)
-            for k in range(n_live):
-                large |= own[live[k], at]
-            cell = begin + (at << _U(6))
-            mask = (low[at] | high[at]) & ~large
-            n_small = _write_small(mask, low[at], high[at], cell, found.small, n_small)
-            n = _write_cells(large, cell, found.cells, n)
-        for i in range(n_before, n):
-            rank = _U(found.cells[i]) - begin
-            at, bit = rank >> _U(6), rank & _U(63)
-            count = ((low[at] >> bit) & _U(1)) | (((high[at] >> bit) & _U(1)) << _U(1))
-            for k in range(n_live):
-                count |= ((own[live[k], at] >> bit) & _U(1)) << live[k]
-            found.counts[i] = count
+            for k in range(n_two, n_live):
+                large |= own[live[k], w]
+            cell = _U(begin + w * 64)
+            mask = (low[w] | high[w]) & ~large
+            n_small = _write_small(mask, low[w], high[w], cell, found.small, n_small)
+            if large != 0:
+                write_bytes(own, live, n_low, w, lowest)
+                n = write_cells(large, cell, found.cells, n)
+        higher, cells = live[n_low:n_live], found.cells[at:n]
+        take_values(own, higher, lowest, cells, begin, found.counts[at:n])
+    return n_small, n
+
+
+@compiled
+def split_column(column: Any, first: int, found: Any, n_small: Any, n: Any) -> Any:
+    """Write counts as they are behind those that were found; return how many there are then."""
+    for k in range(len(column)):
+        cell, count = _U(first + k), _U(column[k])
+        found.small[n_small] = _U(RECORD) * cell + count
+        n_small += _U((count > 0) & (count < RECORD))
+        found.cells[n], found.counts[n] = cell, count
+        n += _U(count >= RECORD)
     return n_small, n
 
 
 @compiled
 def _write_small(mask: Any, low: Any, high: Any, first: Any, small: Any, n: Any) -> Any:
-    """Write the cells of a word with their counts of 1 to 3."""
+    """Write the cells of a word with their counts of 1 to 3, as `write_cells` does."""
     stop = n + _U(ones(mask))
     while mask != 0:
-        for _ in range(4):
+        for _ in range(MORE):
             bit = _U(trailing_zeros(mask))
             count = ((low >> bit) & _U(1)) | (((high >> bit) & _U(1)) << _U(1))
             small[n] = ((first + bit) << _U(2)) | count
-            mask &= mask - _U(1)
-            n += _U(1)
-    return stop
-
-
-@compiled
-def _write_cells(mask: Any, first: Any, cells: Any, n: Any) -> Any:
-    """Write the cells of a word."""
-    stop = n + _U(ones(mask))
-    while mask != 0:
-        for _ in range(4):
-            cells[n] = first + _U(trailing_zeros(mask))
             mask &= mask - _U(1)
             n += _U(1)
     return stop

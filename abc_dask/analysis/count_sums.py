@@ -10,10 +10,8 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from abc_dask.analysis import count_loops as loops
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
@@ -21,6 +19,7 @@ from abc_dask.analysis.gene_values import GeneReader, GeneValues, opened
 from abc_dask.analysis.precomputed import COUNTS, SummedGene
 from abc_dask.store.counts import log2_values
 from abc_dask.store.gene_store import GeneStore
+from abc_dask.store.plane_loops import MORE
 from abc_dask.store.reading import GeneBlocks
 
 # Counts that come with the sums.
@@ -143,7 +142,7 @@ class CountSums:
         self._step = max(1, _CELLS // self._block)
         most = min(self._step, self._whole) * self._block
         self._rest = np.empty(store.n_cells % self._block, dtype)
-        self._found = memory(max(most, len(self._rest)))
+        self._found = memory(most + len(self._rest))
         shape = ((self.n_groups + 1) * self._known.lanes, loops.SUMS)
         n_sums = max(1, min(len(self._genes), _SUM_BYTES // (8 * shape[0] * shape[1])))
         self._sums = np.empty((n_sums, *shape))
@@ -173,7 +172,7 @@ class CountSums:
         return SummedGene(held, found, counts)
 
     def _is_patched(self, gene: int) -> bool:
-        return len(self._store.axes.patches(gene)[0]) > 0
+        return self._store.info.n_patches > 0 and len(self._store.axes.patches(gene)[0]) > 0
 
     @cached_property
     def _values(self) -> GeneReader:
@@ -195,28 +194,21 @@ class CountSums:
     def _sum_up(self, genes: Sequence[GeneBlocks]) -> None:
         """Sum up some genes, all of them in some cells before the next cells."""
         self._sums[: len(genes)] = 0
-        pairs = list(zip(genes, self._sums, strict=False))
         for first in range(0, max(self._whole, 1), self._step):
             stop = min(first + self._step, self._whole)
-            rest = self._rest if stop == self._whole and len(self._rest) else None
-            for gene, sums in pairs:
+            rest = self._rest if stop == self._whole else self._rest[:0]
+            for gene, sums in zip(genes, self._sums, strict=False):
                 planes = gene.planes(first, stop, rest)
-                self._add(loops.split_planes(planes, first * self._block, self._found), sums)
-                if rest is not None:
-                    column = rest.astype(np.uint32, copy=False)
-                    self._add(loops.split_column(column, stop * self._block, self._found), sums)
-
-    def _add(self, found: tuple[int, int], sums: NDArray[Any]) -> None:
-        """Add the counts of a gene in some cells to its sums."""
-        own, (n_small, n) = self._found, found
-        if not loops.sum_up(n_small, n, self._known, own, sums):
-            log2_values(own.counts[:n], own.totals[:n], own.values[:n])
-            loops.add_values(n, self._known, own, sums)
+                begin, own = first * self._block, self._found
+                n = loops.sum_up(planes, rest, begin, self._known, own, sums)
+                if n:
+                    log2_values(own.counts[:n], own.totals[:n], own.values[:n])
+                    loops.add_values(n, self._known, own, sums)
 
 
 def memory(n_cells: int) -> loops.Found:
     """Return memory for so many cells."""
-    n = n_cells + loops.MORE
+    n = n_cells + MORE
     return loops.Found(
         small=np.empty(n, np.uint32),
         cells=np.empty(n, np.uint32),

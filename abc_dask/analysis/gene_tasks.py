@@ -120,11 +120,11 @@ def compute_task(task: GeneTask) -> Arrays:
     shapes = task.work.shapes(reader.n_groups)
     out = {n: np.empty((len(task.genes), *shape), kind) for n, (shape, kind) in shapes.items()}
     out["values"] = np.empty(len(task.genes), np.int64)
-    for number, gene in enumerate(task.genes):
-        values = reader.read(gene)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for number, gene in enumerate(task.genes):
+            values = reader.read(gene)
             task.work.of_gene(values, {name: array[number] for name, array in out.items()})
-        out["values"][number] = values.held.sum()
+            out["values"][number] = values.held.sum()
     return out
 
 

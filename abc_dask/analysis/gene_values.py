@@ -17,6 +17,7 @@ from abc_dask.base.messages import plural
 from abc_dask.store.counts import log2_values
 from abc_dask.store.description import require_normalization
 from abc_dask.store.gene_store import GeneStore, open_store
+from abc_dask.store.plane_loops import MORE
 
 # Values that are looked at for a number near most of them.
 _SAMPLE = 64
@@ -140,15 +141,15 @@ class GeneReader:
         self.dtype = store.dtype if self._is_log2 else np.dtype(np.float64)
         n = store.n_cells
         dtype, block = np.dtype(store.info.dtype), store.info.block_cells
-        self._cells = np.empty(n + 1, np.int32)
-        self._codes = np.empty(n + 1, np.int32)
+        self._cells = np.empty(n + MORE, np.int32)
+        self._codes = np.empty(n + MORE, np.int32)
         self._values = np.empty(n, self.dtype)
         if store.info.kind == "floats":
             self._column = np.empty(n, dtype)
             return
         self._whole = n // block
         self._rest = np.empty(n % block, dtype)
-        self._counts = np.empty(n + 1, dtype)
+        self._counts = np.empty(n + MORE, dtype)
         self._totals = np.empty(n, np.uint32)
 
     def read(self, gene: int) -> GeneValues:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from abc_dask.matrix.compiled import compiled, ones, trailing_zeros
+from abc_dask.matrix.compiled import compiled
+from abc_dask.store.plane_loops import find_live, take_values, write_bytes, write_cells
 
 # Columns of sums: value, difference from a pivot, its square, values that are not zero, above 0,
 # above 1. They fill a line of the cache.
@@ -22,7 +23,7 @@ LOST = 1e-4
 
 
 @compiled
-def find_counts(planes: Any, rest: Any, cells: Any, counts: Any) -> int:
+def find_counts(planes: Any, rest: Any, cells: Any, counts: Any) -> Any:
     """Write the cells that have a count, and the counts; return how many.
 
     Parameters
@@ -31,47 +32,29 @@ def find_counts(planes: Any, rest: Any, cells: Any, counts: Any) -> int:
         Bit planes of the counts, lowest first.
     rest : array
         Counts of the cells behind.
-    cells : array of int32, shape (n_cells + 1,)
-    counts : array, shape (n_cells + 1,)
+    cells : array of int32, shape (n_cells + MORE,)
+    counts : array, shape (n_cells + MORE,)
     """
     n_blocks, n_planes, n_words = planes.shape
-    live = np.empty(n_planes, np.int64)
-    n = 0
+    live, lowest = np.empty(n_planes, np.uint64), np.empty(n_words * 64, np.uint8)
+    n = np.uint64(0)
     for block in range(n_blocks):
-        own = planes[block]
-        n_live = 0
-        for p in range(n_planes):
-            seen = np.uint64(0)
-            for w in range(n_words):
-                seen |= own[p, w]
-            live[n_live] = p
-            n_live += seen != 0
+        own, begin, at = planes[block], block * n_words * 64, n
+        n_low, n_live = find_live(own, live)
         for w in range(n_words):
             mask = np.uint64(0)
             for k in range(n_live):
                 mask |= own[live[k], w]
-            first = (block * n_words + w) * 64
-            at = n
-            left = mask
-            while left != 0:
-                cells[at] = first + np.int64(trailing_zeros(left))
-                counts[at] = 0
-                left &= left - np.uint64(1)
-                at += 1
-            for k in range(n_live):
-                bits = own[live[k], w]
-                bit = counts.dtype.type(1 << live[k])
-                while bits != 0:
-                    below = (bits & (~bits + np.uint64(1))) - np.uint64(1)
-                    counts[n + np.int64(ones(mask & below))] |= bit
-                    bits &= bits - np.uint64(1)
-            n = at
+            if mask != 0:
+                write_bytes(own, live, n_low, w, lowest)
+                n = write_cells(mask, np.uint64(begin + w * 64), cells, n)
+        take_values(own, live[n_low:n_live], lowest, cells[at:n], begin, counts[at:n])
     first = n_blocks * n_words * 64
     for i in range(len(rest)):
         cells[n] = first + i
         counts[n] = rest[i]
-        n += rest[i] != 0
-    return n
+        n += np.uint64(rest[i] != 0)
+    return np.int64(n)
 
 
 @compiled

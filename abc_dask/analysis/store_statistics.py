@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +66,6 @@ class Statistics(Work):
         """Write the statistics of one gene."""
         held = gene.held
         total, mean, squares = gene.moments()
-        few = np.where(held > 1, squares / (held - 1), np.nan)
         for name in self.names:
             if name in _WHOLE:
                 out[name][:] = held
@@ -73,10 +73,10 @@ class Statistics(Work):
                 out[name][:] = total
             elif name == "mean":
                 out[name][:] = mean
-            elif name == "var":
-                out[name][:] = few
-            elif name == "std":
-                out[name][:] = np.sqrt(few)
+            elif name in ("var", "std"):
+                found = squares / (held - 1)
+                found[held < 2] = np.nan
+                out[name][:] = found if name == "var" else np.sqrt(found)
             elif name == "sumsq":
                 out[name][:] = squares + total * mean
             elif name == "median":
@@ -97,6 +97,7 @@ def is_counted(name: str) -> bool:
     return bool(_COUNTED.fullmatch(name))
 
 
+@cache
 def _limit(name: str) -> tuple[str, float]:
     """Return the kind and the limit of a count; a fraction is of values above 0."""
     match = _COUNTED.fullmatch("gt0" if name == "fraction" else name)

@@ -79,12 +79,7 @@ def _bits_of(_context: Any, values: Any, _at: Any, _bit: Any) -> Any:
         wanted = builder.shl(
             ir.Constant(ir.IntType(width), 1), _as_wide(builder, arguments[2], width)
         )
-        # the same bit for each of them
-        first = builder.insert_element(
-            ir.Constant(many, ir.Undefined), wanted, ir.Constant(ir.IntType(32), 0)
-        )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), None)
-        each = builder.shuffle_vector(first, ir.Constant(many, ir.Undefined), zeros)
+        each = _repeated(builder, wanted, many)  # the same bit for each of them
         found = builder.icmp_unsigned("!=", builder.and_(held, each), ir.Constant(many, None))
         return builder.bitcast(found, ir.IntType(64))
 
@@ -97,3 +92,36 @@ def _as_wide(builder: Any, number: Any, width: int) -> Any:
 
 
 bits_of: Any = intrinsic(_bits_of)
+
+
+def _add_bits(_context: Any, values: Any, _at: Any, _word: Any, _bit: Any) -> Any:
+    """Set one bit of those of 64 bytes that lie together whose bit of a word is set.
+
+    `values` is an array of uint8, contiguous; `_at` the first of the 64, `_word` a uint64, `_bit`
+    the number of the bit. Nobody checks that they are there.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        many = ir.VectorType(ir.IntType(8), 64)
+        pointer = builder.bitcast(builder.gep(start, [arguments[1]]), many.as_pointer())
+        chosen = builder.bitcast(arguments[2], ir.VectorType(ir.IntType(1), 64))
+        bit = builder.shl(ir.Constant(ir.IntType(8), 1), _as_wide(builder, arguments[3], 8))
+        added = builder.select(chosen, _repeated(builder, bit, many), ir.Constant(many, None))
+        held = builder.load(pointer, align=1)
+        builder.store(builder.or_(held, added), pointer, align=1)
+        return context.get_dummy_value()
+
+    signature = numba.types.void(values, numba.types.intp, numba.types.uint64, numba.types.intp)
+    return signature, generate
+
+
+def _repeated(builder: Any, number: Any, many: Any) -> Any:
+    """Return a number as every element of a vector."""
+    undefined = ir.Constant(many, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), None)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+add_bits: Any = intrinsic(_add_bits)

@@ -22,7 +22,6 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numcodecs import blosc
 from numpy.typing import NDArray
 
@@ -33,8 +32,6 @@ _LENGTH = struct.Struct("<i")
 _VERSION, _ZSTD_VERSION, _FLAGS, _STORED = 2, 1, 0x94, 0x02
 
 _BITSHUFFLE = 0x04
-
-_ZSTD = pa.Codec("zstd")
 
 # Bytes that a frame may have when decoded: Blosc's own limit is 2**31 - 17.
 MAX_BYTES = (1 << 31) - (1 << 20)
@@ -78,6 +75,23 @@ def _compressor() -> Any:
         )  # fmt: skip
         found = _threads.compressor = zstandard.ZstdCompressor(compression_params=how)
     return found
+
+
+def _decompress(streams: bytes, out: NDArray[np.uint8]) -> None:
+    """Decode streams that stand one after another, which are as long as an array in all."""
+    import zstandard
+
+    found = getattr(_threads, "decompressor", None)
+    if found is None:
+        found = _threads.decompressor = zstandard.ZstdDecompressor()
+    try:
+        with found.stream_reader(streams, read_across_frames=True) as reader:
+            size = reader.readinto(out)
+            more = reader.read(1)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+    if size != len(out) or more:
+        raise ValueError(f"blocks of {'more' if more else size} bytes, expected {len(out):,}")
 
 
 def pack_block(values: NDArray[Any], block_bytes: int) -> bytes:
@@ -225,19 +239,12 @@ class Blocks:
         """
         streams = [self._stream(block) for block in range(first, stop)]
         n_bytes = min(stop * self._block_bytes, self._n_bytes) - first * self._block_bytes
-        if not n_bytes:
-            return np.empty(0, np.uint8)
-        if not all(streams):
-            found = np.empty(n_bytes, np.uint8)
+        found = np.empty(n_bytes, np.uint8)
+        if all(streams):  # one decoder for all of them: Blosc makes a new one for each block
+            _decompress(b"".join(streams), found)
+        else:
             self._decode(first, stop, found, _FLAGS & ~_BITSHUFFLE)
-            found.flags.writeable = False
-            return found
-        # one call for all of them: Blosc makes a new decoder for each block
-        try:
-            whole = _ZSTD.decompress(b"".join(streams), n_bytes)
-        except OSError as error:
-            raise ValueError(str(error)) from None
-        return np.frombuffer(whole, np.uint8)
+        return found
 
     def values(self, block: int, out: NDArray[Any]) -> None:
         """Decode one block into an array of just its size; errors as above."""

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from abc_dask.matrix.compiled import bits_of, compiled
+from abc_dask.matrix.compiled import add_bits, bits_of, compiled, ones, trailing_zeros
+
+# Elements of an array of cells that `write_cells` writes behind the last one.
+MORE = 4
 
 # Words of a plane that are made at a time: their values lie in the processor's nearest cache.
 _TILE = 16
@@ -101,3 +104,77 @@ def positive_zeros(data: Any) -> None:
     for i in range(len(data)):
         if data[i] == 0:
             data[i] = 0
+
+
+@compiled
+def find_live(planes: Any, live: Any) -> Any:
+    """Write the numbers of the planes with a bit set; return how many are below 8, and all."""
+    n_low = n_live = 0
+    for p in range(len(planes)):
+        seen = np.uint64(0)
+        for w in range(planes.shape[1]):
+            seen |= planes[p, w]
+        live[n_live] = p
+        n_live += seen != 0
+        n_low += (seen != 0) & (p < 8)
+    return n_low, n_live
+
+
+@compiled
+def write_cells(mask: Any, first: Any, cells: Any, n: Any) -> Any:
+    """Write the cells of a word from position n on; return the position behind them.
+
+    They are written four at a time, whether there are as many or not, since a branch a bit would
+    be mispredicted.
+    """
+    stop = n + np.uint64(ones(mask))
+    while mask != 0:
+        for _ in range(MORE):
+            cells[n] = first + np.uint64(trailing_zeros(mask))
+            mask &= mask - np.uint64(1)
+            n += np.uint64(1)
+    return stop
+
+
+@compiled
+def write_bytes(planes: Any, live: Any, n_low: int, word: Any, lowest: Any) -> None:
+    """Write the lowest bytes of the 64 values of a word.
+
+    Parameters
+    ----------
+    planes : array of uint64, shape (n_planes, n_words)
+    live, n_low
+        Of `find_live`.
+    word : int
+    lowest : array of uint8, shape (n_words * 64,)
+    """
+    first = word << 6
+    lowest[first : first + 64] = 0
+    for k in range(n_low):
+        add_bits(lowest, first, planes[live[k], word], np.int64(live[k]))
+
+
+@compiled
+def take_values(planes: Any, high: Any, lowest: Any, cells: Any, first: Any, values: Any) -> None:
+    """Write the values of some cells.
+
+    Parameters
+    ----------
+    planes : array of uint64, shape (n_planes, n_words)
+    high : array of uint64
+        Planes from the eighth on that have a bit set.
+    lowest : array of uint8
+        Of `write_bytes`, for the words of these cells.
+    cells : array, shape (n,)
+    first : int
+        Cell of the first value.
+    values : array of unsigned integers, shape (n,)
+    """
+    for i in range(len(cells)):
+        values[i] = lowest[np.uint64(cells[i]) - np.uint64(first)]
+    for plane in high:
+        for i in range(len(cells)):
+            at = np.uint64(cells[i]) - np.uint64(first)
+            word = planes[plane, at >> np.uint64(6)]
+            bit = (word >> (at & np.uint64(63))) & np.uint64(1)
+            values[i] |= values.dtype.type(bit << plane)

@@ -99,20 +99,20 @@ class GeneBlocks:
         except ValueError as error:
             raise _not_decoded(folder, chunk, error) from None
 
-    def planes(self, first: int, stop: int, rest: NDArray[Any] | None = None) -> NDArray[np.uint64]:
+    def planes(self, first: int, stop: int, rest: NDArray[Any]) -> NDArray[np.uint64]:
         """Return the bit planes of some whole blocks, shape (blocks, bits, words of 64 cells).
 
         Parameters
         ----------
         first, stop : int
-        rest : array of the type of X, optional
-            Receives the counts of the cells behind the last whole block.
+        rest : array of the type of X
+            Receives the counts of the cells behind the last whole block; empty if `stop` is
+            before it.
         """
-        n_rest = 0 if rest is None else len(rest)
         try:
-            if rest is None or not n_rest % 8:
+            if not len(rest) % 8:
                 flat = self._blocks.planes(first, stop)
-                if rest is not None and n_rest:
+                if len(rest):
                     self._blocks.values(stop, rest)
             else:  # its bits are not shuffled
                 flat = self._blocks.planes(first, stop + 1)

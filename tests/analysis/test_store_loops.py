@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from abc_dask.analysis import store_loops as loops
 from abc_dask.analysis.gene_values import GeneValues
 from abc_dask.store.blosc import Blocks, frame_of, pack_block
+from abc_dask.store.plane_loops import MORE
 
 
 @settings(max_examples=40)
@@ -31,7 +32,7 @@ def test_counts_out_of_bit_planes(kind, n_blocks, n_rest, density, seed):
     frame = b"".join(frame_of([memoryview(b) for b in blocks], column.nbytes, size, dtype.itemsize))
     planes = Blocks(frame, column.nbytes, size, dtype.itemsize).planes(0, n_blocks)
     whole = planes.view(np.uint64).reshape(n_blocks, 8 * dtype.itemsize, 1)
-    cells, counts = np.empty(n_cells + 1, np.int32), np.empty(n_cells + 1, dtype)
+    cells, counts = np.empty(n_cells + MORE, np.int32), np.empty(n_cells + MORE, dtype)
     n = loops.find_counts(whole, column[64 * n_blocks :], cells, counts)
     np.testing.assert_array_equal(cells[:n], np.flatnonzero(column))
     np.testing.assert_array_equal(counts[:n], column[column != 0])
