@@ -18,7 +18,6 @@ import tempfile
 import threading
 import weakref
 from collections import OrderedDict
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +53,8 @@ _FRAMES = (
     "https://localhost:* vscode-webview: vscode-file:"
 )
 
+_TEXTS = (".html", ".js", ".css", ".json")
+
 _MADE = re.compile(r"(genes|exact)/(\d{1,9})\.bin")
 
 _RUN = re.compile(r"markers/(\d{1,9})\.(json|csv)")
@@ -86,7 +87,18 @@ class Served:
             if path.is_file()
         }
         self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._packed: dict[str, bytes] = {}
         self._lock = threading.Lock()
+
+    def packed(self, name: str) -> bytes:
+        """Return a file of text as a gzip stream, which is made once."""
+        if name not in self._packed:
+            self._packed[name] = gzip.compress(self._files[name].read_bytes(), mtime=0)
+        return self._packed[name]
+
+    def packs(self, name: str) -> bool:
+        """Return whether a file is text that gzip makes smaller; tiles are gzip streams as they are."""
+        return name in self._files and name.endswith(_TEXTS)
 
     def content(self, name: str) -> bytes | None:
         """Return a file's bytes; None where there is no such file."""
@@ -110,9 +122,13 @@ class Served:
             return self._kept[name]
 
 
-@lru_cache(maxsize=64)
-def _small(content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)
+def _takes_gzip(accepted: str) -> bool:
+    """Return whether an Accept-Encoding has gzip, by name or as one of all, and not with q=0."""
+    weights = {}
+    for part in accepted.lower().split(","):
+        coding, _, weight = part.replace(" ", "").partition(";")
+        weights[coding] = not re.fullmatch(r"q=0(\.0*)?", weight)
+    return weights.get("gzip", weights.get("*", False))
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -179,6 +195,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send(self, name: str, content: bytes) -> None:
         kind = _TYPES.get(Path(name).suffix, "application/octet-stream")
         headers = {"Content-Type": kind, "Accept-Ranges": "bytes"}
+        packs = self.server.served.packs(name)
+        if packs:
+            headers["Vary"] = "Accept-Encoding"
+        if name.endswith((".js", ".css")):  # a worker need not fetch its modules again
+            headers["Cache-Control"] = "private, max-age=3600"
         asked = _RANGE.fullmatch(self.headers.get("Range", ""))
         if asked and int(asked[1]) <= int(asked[2]):
             start, stop = int(asked[1]), min(int(asked[2]) + 1, len(content))
@@ -188,11 +209,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
             self._answer(206, content[start:stop], headers)
             return
-        if name.endswith((".js", ".css", ".html", ".json")) and "gzip" in self.headers.get(
-            "Accept-Encoding", ""
-        ):
+        if packs and _takes_gzip(self.headers.get("Accept-Encoding", "")):
             headers["Content-Encoding"] = "gzip"
-            content = _small(content)
+            content = self.server.served.packed(name)
         self._answer(200, content, headers)
 
     def _answer(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import subprocess
@@ -38,6 +39,12 @@ def test_scripts_of_the_picture_are_small():
             needed += re.findall(r"from './(.*?)'", found[name])
     assert sum(len(text.encode()) for text in found.values()) < 60_000
     assert not {"legend.js", "table.js", "finder.js", "markers.js"} & set(found)
+
+
+def test_all_scripts_together_are_small():
+    """As a host that packs them sends them, each for itself: the picture, every panel, the search."""
+    packed = sum(len(gzip.compress(path.read_bytes(), 9, mtime=0)) for path in SCRIPTS)
+    assert packed < 60_000
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import os
 import re
@@ -133,6 +134,37 @@ def test_ranges(served):
     for odd in ("bytes=10-3", "bytes=a-b", "bytes=-5", "bytes=0-1,3-4", "rows=0-1"):
         answer, content = ask(served, "xy.bin", headers={"Range": odd})
         assert (answer.status, content) == (200, whole)
+
+
+@pytest.mark.parametrize("name", ["", "app.js", "style.css", "meta.json", "terms/0.json"])
+def test_text_is_sent_packed_to_those_who_take_it(served, name):
+    plain, whole = ask(served, name)
+    packed, sent = ask(served, name, headers={"Accept-Encoding": "br, GZIP;q=0.5"})
+    assert (plain.headers["Content-Encoding"], packed.headers["Content-Encoding"]) == (None, "gzip")
+    assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
+    assert gzip.decompress(sent) == whole
+    assert int(packed.headers["Content-Length"]) == len(sent) < len(whole)
+    assert ask(served, name, headers={"Accept-Encoding": "*"})[1] == sent
+    kept = "max-age" if name.endswith((".js", ".css")) else "no-store"
+    assert kept in plain.headers["Cache-Control"]
+    both = {"Accept-Encoding": "gzip", "Range": "bytes=2-9"}
+    part, content = ask(served, name, headers=both)
+    assert (part.status, content) == (206, whole[2:10])
+    assert part.headers["Content-Encoding"] is None
+
+
+@pytest.mark.parametrize("accepted", ["", "identity", "br", "gzip;q=0", "*, gzip; q=0.00", "gzipped"])
+def test_text_is_sent_as_it_is_to_those_who_do_not(served, accepted):
+    answer, content = ask(served, "app.js", headers={"Accept-Encoding": accepted})
+    assert answer.headers["Content-Encoding"] is None
+    assert content == (served._prepared.folder / "app.js").read_bytes()
+
+
+def test_tiles_are_not_packed_again(served):
+    answer, content = ask(served, "xy.bin", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] is None
+    assert answer.headers["Vary"] is None
+    assert content == (served._prepared.folder / "xy.bin").read_bytes()
 
 
 def test_genes_are_made_when_asked_for(served, shown_view):
