@@ -234,8 +234,9 @@ EVERY_PANEL = """for (const tab of ['select', 'save', 'table', 'colour']) {
     function pause() { return new Promise((done) => setTimeout(done, 20)); }"""
 
 # Each script as it came first; a worker has it out of the browser's cache.
-SCRIPTS = """= [...new Map(performance.getEntriesByType('resource').filter((e) => e.name.endsWith('.js'))
-    .reverse().map((e) => [e.name, e.{size}])).values()].reduce((sum, size) => sum + size, 0) / 1e3"""
+SCRIPTS = """= [...new Map(performance.getEntriesByType('resource').reverse()
+    .filter((e) => e.name.endsWith('.js')).map((e) => [e.name, e.{size}])).values()]
+    .reduce((sum, size) => sum + size, 0) / 1e3"""
 
 RECOLOUR = """const began = performance.now();
     await app.colourBy({key});

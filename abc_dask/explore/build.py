@@ -244,7 +244,7 @@ def prepare(
         "cells": contents.n_cells,
         "nowhere": layout.n_nowhere,
         "tiles": list(tiles),
-        "layout": layout.describe(),
+        "layout": layout.describe(contents.unit),
         "xy": xy,
         "labels": named,
         "terms": columns,

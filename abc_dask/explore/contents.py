@@ -16,7 +16,7 @@ from abc_dask.base.errors import AbcDaskError, UsageError
 from abc_dask.base.messages import names_of
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
-from abc_dask.release.coordinates import SECTION
+from abc_dask.release.coordinates import SECTION, unit_of
 from abc_dask.release.gene_names import GeneNames
 from abc_dask.release.genes import GeneChoice
 from abc_dask.release.release import origin_of
@@ -82,6 +82,11 @@ class Contents(Protocol):
     @property
     def where(self) -> str | None:
         """Condition that chose the cells."""
+        ...
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of x and y in brain sections; None where nobody knows."""
         ...
 
     def labels(self) -> pa.Array:
@@ -170,6 +175,11 @@ class ViewContents:
         info = self.view.info
         names = ("metadata", "normalization", "content", "created", "abc_dask")
         return origin_of(info) | {name: info[name] for name in names if name in info}
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of x and y in brain sections."""
+        return unit_of(self.view.info)
 
     @cached_property
     def _by_name(self) -> dict[str, Annotation]:

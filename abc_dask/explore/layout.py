@@ -87,13 +87,13 @@ class Layout:
         """Cells without a place."""
         return int((self.places[:, 0] == NOWHERE).sum())
 
-    def describe(self) -> dict[str, Any]:
-        """Return what the page has to know, JSON-serialisable."""
+    def describe(self, unit: str | None) -> dict[str, Any]:
+        """Return what the page has to know, JSON-serialisable; `unit` is that of x and y."""
         return {
             "kind": "sections" if self.panels else "umap",
             "x": list(self.x),
             "y": list(self.y),
-            "unit": "mm" if self.panels else "",
+            "unit": (unit or "") if self.panels else "",
             "panels": [asdict(panel) for panel in self.panels],
         }
 

@@ -97,7 +97,7 @@ class Served:
         return self._packed[name]
 
     def packs(self, name: str) -> bool:
-        """Return whether a file is text that gzip makes smaller; tiles are gzip streams as they are."""
+        """Return whether gzip makes a file smaller: it is text, not a tile."""
         return name in self._files and name.endswith(_TEXTS)
 
     def content(self, name: str) -> bytes | None:

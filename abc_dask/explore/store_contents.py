@@ -19,7 +19,7 @@ from abc_dask.base.messages import names_of
 from abc_dask.explore.contents import XY, Gene, cells_that_fit, find_genes
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.condition import Condition
-from abc_dask.release.coordinates import SECTION
+from abc_dask.release.coordinates import SECTION, unit_of
 from abc_dask.store.gene_store import GeneStore
 
 # Columns of numbers that every store has and nobody colours by unless asked.
@@ -73,6 +73,11 @@ class StoreContents:
         """What the store says of its making, in short."""
         said = {k: str(v) for k, v in self.store.info.provenance.items() if not _is_long(v)}
         return said | {"normalization": self.normalization}
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of x and y in brain sections."""
+        return unit_of(self.store.info.provenance)
 
     def _kept(self, values: Any) -> Any:
         return values if self.kept is None else values[self.kept]

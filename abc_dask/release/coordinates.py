@@ -6,6 +6,9 @@ are places in that section.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from abc_dask.base.errors import AbcDaskError, UsageError
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.annotations import Annotations
@@ -16,6 +19,15 @@ SECTION = "brain_section_label"
 UMAP, SPATIAL = "X_umap", "spatial"
 
 XY = frozenset({"x", "y"})
+
+
+# Of x and y in the atlas's brain sections.
+MILLIMETRES = "mm"
+
+
+def unit_of(provenance: Mapping[str, Any]) -> str | None:
+    """Return the unit of x and y in brain sections; None for files that are not the atlas's."""
+    return None if "h5ad" in provenance.get("atlas", {}) else MILLIMETRES
 
 
 def kind_of(section: Annotation, n_cells: int) -> str:

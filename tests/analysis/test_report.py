@@ -166,6 +166,7 @@ def test_sections_and_what_cannot_be_drawn(plain_atlas, tmp_path, real_extract):
     write_report(spatial, tmp_path / "s.html", by=[], color=["Tac2"])
     found = Page((tmp_path / "s.html").read_text("utf-8"))
     assert [p["alt"] for p in found.all("img")] == ["Cells in brain sections by Tac2"]
+    assert re.search(r" mm\b", found.text)
     names = [a for tag, a in found.tags if a.get("class") == "name"]
     assert len(names) == len(np.unique(spatial.annotate([SECTION]).compute()[SECTION].dropna()))
     assert "Mouse.01" in found.text
@@ -277,6 +278,15 @@ def test_markers_of_a_store_and_a_link_to_the_explorer(plain_atlas, view, tmp_pa
     expected = expected[expected["scores"].notna()]
     assert [row[:2] for row in table[1:]] == expected[["group", "gene_symbol"]].to_numpy().tolist()
     assert [row[5] for row in table[1:]] == [f"{v:.1%}" for v in expected["pct_nz_group"]]
+    # dots: the best genes that fit, in all groups
+    every = built.markers("class", method="t", missing="drop").to_pandas()
+    said = {f"{r.group}, {r.gene_symbol}: mean {r.mean_group:.3f}, {r.pct_nz_group:.1%} above 0"
+            for r in every.itertuples()}  # fmt: skip
+    dots = [text for text in found.texts if ": mean " in text and ", Tac2" not in text]
+    assert set(dots) <= said
+    top = 60 // every["group"].nunique()
+    best = set(expected.groupby("group", observed=True).head(top)["gene_symbol"]) - {"Tac2"}
+    assert {text.partition(": ")[0].rpartition(", ")[2] for text in dots} == best
     links = [a["href"] for a in found.all("a") if not a["href"].startswith("#")]
     assert set(links) == {"page/index.html"}
     assert (tmp_path / "page" / "index.html").is_file()

@@ -88,6 +88,23 @@ def test_each_section_is_drawn_in_its_own_field(cells):
         assert (abs(row[own] - (tops.index(name.top) + 0.5) * high) <= high / 2 + slack).all()
 
 
+@pytest.mark.parametrize("n_sections", [1, 5])
+def test_a_scale_bar_is_as_long_as_it_says(n_sections):
+    """Two cells 3 mm apart, in the middle of each section, are as far apart in pixels."""
+    x = np.tile([0.0, 3.0, -2.0, 5.0], n_sections)
+    y = np.tile([4.0, 4.0, 1.0, 7.0], n_sections)
+    codes = np.repeat(np.arange(n_sections), 4)
+    terms = tuple("abcde"[:n_sections])
+    plane = section_plane(x, y, codes, terms, "mm")
+    column = plane.covered.pixels % plane.covered.raster.width
+    left, right = (column[np.arange(len(x))[plane.covered.cells] == k].mean() for k in (0, 1))
+    length = float(plane.bar.text.removesuffix(" mm"))
+    apart = (right - left) / plane.covered.raster.width * 100
+    assert plane.bar.share / length == pytest.approx(apart / 3, rel=0.01)
+    assert section_plane(x, y, codes, terms).bar is None
+    assert umap_plane(x, y).bar is None
+
+
 def test_a_umap_has_its_highest_cell_at_the_top():
     plane = umap_plane(np.array([0.0, 0.0, 1.0, np.nan]), np.array([0.0, 2.0, 0.0, 1.0]))
     image = plane.upright(count_of_pixels(plane.covered))

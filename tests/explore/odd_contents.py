@@ -20,6 +20,7 @@ class OddContents:
     n_cells: int = 240
     where: str | None = None
     spatial: bool = True
+    unit: str | None = "mm"
     kind: str = "view"
     name: str = '/views/it\'s "odd" <b>.parquet'
     provenance: dict = field(default_factory=lambda: {"release": MARKUP})

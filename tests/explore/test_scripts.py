@@ -42,7 +42,7 @@ def test_scripts_of_the_picture_are_small():
 
 
 def test_all_scripts_together_are_small():
-    """As a host that packs them sends them, each for itself: the picture, every panel, the search."""
+    """As a host that packs sends them, each for itself: the picture, every panel, the search."""
     packed = sum(len(gzip.compress(path.read_bytes(), 9, mtime=0)) for path in SCRIPTS)
     assert packed < 60_000
 

@@ -153,7 +153,9 @@ def test_text_is_sent_packed_to_those_who_take_it(served, name):
     assert part.headers["Content-Encoding"] is None
 
 
-@pytest.mark.parametrize("accepted", ["", "identity", "br", "gzip;q=0", "*, gzip; q=0.00", "gzipped"])
+@pytest.mark.parametrize(
+    "accepted", ["", "identity", "br", "gzip;q=0", "*, gzip; q=0.00", "gzipped"]
+)
 def test_text_is_sent_as_it_is_to_those_who_do_not(served, accepted):
     answer, content = ask(served, "app.js", headers={"Accept-Encoding": accepted})
     assert answer.headers["Content-Encoding"] is None

@@ -12,7 +12,7 @@ from abc_dask.analysis.plots.group_accessor import GroupPlots
 from abc_dask.analysis.plots.of_view import Style
 from abc_dask.base.errors import UsageError
 from abc_dask.base.messages import enumerate_names, nearest
-from abc_dask.release.coordinates import SECTION
+from abc_dask.release.coordinates import SECTION, unit_of
 from abc_dask.views.joined import cells_table, joined_reader
 from abc_dask.views.places import are_sections
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 PALETTES = ("atlas", "distinct")
 
 _XY = ("x", "y")
-
-# Of x and y in the atlas's spatial datasets.
-_UNIT = "mm"
 
 
 class ViewPlots(GroupPlots):
@@ -165,7 +162,6 @@ class ViewPlots(GroupPlots):
         frame = _placed(frame, (x, y), names)
         if sections is not None:
             frame = _some(frame, _names(sections))
-        known = "h5ad" not in self._view.info.get("atlas", {})
         picture = figures.sections_figure(
             frame,
             names,
@@ -174,7 +170,7 @@ class ViewPlots(GroupPlots):
             labels=labels,
             same_scale=same_scale,
             caption=self._origin(),
-            unit=None if unit == "none" else unit or (_UNIT if known else None),
+            unit=None if unit == "none" else unit or unit_of(self._view.info),
             **style,
         )
         return self._signed(picture, f"{enumerate_names(names)} in brain sections")

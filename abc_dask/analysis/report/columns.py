@@ -214,8 +214,8 @@ class Columns:
         return dict(annotation.colors)
 
 
-def plane_of(reader: Reader, *, sections: bool) -> Plane:
-    """Read where the cells are.
+def plane_of(reader: Reader, *, sections: bool, unit: str | None) -> Plane:
+    """Read where the cells are; `unit` is that of x and y in sections.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def plane_of(reader: Reader, *, sections: bool) -> Plane:
         raise UsageError("x and y are missing in all cells: there is nothing to draw")
     if codes is None:
         return umap_plane(x, y)
-    return section_plane(x, y, codes, tuple(described[SECTION].terms or ()))
+    return section_plane(x, y, codes, tuple(described[SECTION].terms or ()), unit)
 
 
 def _batches(reader: Reader, genes: Sequence[str]) -> Iterator[tuple[Sequence[str], NDArray[Any]]]:

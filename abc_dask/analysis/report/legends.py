@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from abc_dask.analysis.plots.colors import ABSENT
 from abc_dask.analysis.plots.layers import Layer, ValueLayer
-from abc_dask.analysis.report.plane import Name, Plane
+from abc_dask.analysis.report.plane import Bar, Name, Plane
 
 # Colours of a scale that stand in the page; the browser fills in between.
 _STOPS = 12
@@ -57,6 +57,8 @@ class Shown:
         Terms, and what is on no scale.
     names : tuple of Name
         Of sections.
+    bar : Bar or None
+        Scale bar of sections.
     reason : str
     """
 
@@ -68,6 +70,7 @@ class Shown:
     scale: Scale | None = None
     entries: list[Entry] | None = None
     names: tuple[Name, ...] = ()
+    bar: Bar | None = None
     reason: str = ""
 
 
@@ -79,7 +82,7 @@ def shown(layer: Layer, plane: Plane, title: str, about: Mapping[str, str]) -> S
     png = base64.b64encode(encoded(image, about)).decode("ascii")
     scale = _scale(fitted) if isinstance(fitted, ValueLayer) else None
     entries = _entries(fitted)
-    return Shown(layer.name, title, png, width, height, scale, entries, plane.names)
+    return Shown(layer.name, title, png, width, height, scale, entries, plane.names, plane.bar)
 
 
 def encoded(image: NDArray[np.uint8], about: Mapping[str, str]) -> bytes:

@@ -21,7 +21,7 @@ import numpy as np
 from abc_dask._version import __version__
 from abc_dask.analysis.plots.of_view import label_of
 from abc_dask.analysis.report.columns import Columns, plane_of
-from abc_dask.analysis.report.dots import Dots, dots_of
+from abc_dask.analysis.report.dots import Dots, dots_of, dots_of_markers
 from abc_dask.analysis.report.legends import Scale, Shown
 from abc_dask.analysis.report.tables import (
     Table,
@@ -40,7 +40,7 @@ from abc_dask.base.messages import enumerate_names, names_of, nearest, plural
 from abc_dask.base.progress import Progress
 from abc_dask.disk.failures import cannot_write
 from abc_dask.disk.files import sweep, write_whole
-from abc_dask.release.coordinates import SECTION
+from abc_dask.release.coordinates import SECTION, unit_of
 from abc_dask.release.release import SYNTHETIC, origin_of, release_text
 from abc_dask.views.joined import joined_reader
 from abc_dask.views.overwrite import refuse_existing
@@ -153,6 +153,22 @@ class _Group:
 
 
 @dataclass(frozen=True)
+class _Marked:
+    """What is shown of the markers of groups."""
+
+    by: str
+    text: str
+    dots: Dots | None
+    scale: Scale
+    table: Table
+
+
+def _scale(low: float, high: float) -> Scale:
+    colors = color_of(list(np.linspace(low, high, _STOPS)), (low, high))
+    return Scale(colors, f"{low:.4g}", f"{high:.4g}")
+
+
+@dataclass(frozen=True)
 class _Report:
     """What is asked for, and the view that it is asked of."""
 
@@ -194,8 +210,7 @@ class _Report:
             scale_of_means=scale,
             scale_label=f"mean {label_of(info)}",
             groups=[self._group(one, limits) for one in summaries],
-            markers=None if markers is None else markers_table(markers),
-            markers_by="" if markers is None else enumerate_names(markers.provenance["by"]),
+            markers=None if markers is None else self._markers(markers),
             explorer=explorer,
             tables=[
                 ("genes", "Genes", genes_table(info)),
@@ -264,7 +279,7 @@ class _Report:
         check_request(by, ("mean",), "group", [columns.described[n] for n in by]) if by else None
         drawn, reasons = self._drawable(columns, asked[:_MOST_PICTURES])
         if places and drawn:
-            columns = columns.on(plane_of(reader, sections=sections))
+            columns = columns.on(plane_of(reader, sections=sections, unit=unit_of(self.view.info)))
         elif reason:
             drawn, reasons = [], [Shown("", "", reason=f"No picture of {asked[0]}: {reason}.")]
         with Progress(
@@ -316,8 +331,14 @@ class _Report:
             finite = means[np.isfinite(means)]
             low, high = min(0.0, float(finite.min(initial=0))), float(finite.max(initial=0))
         high = high if high > low else low + 1.0
-        colors = color_of(list(np.linspace(low, high, _STOPS)), (low, high))
-        return Scale(colors, f"{low:.4g}", f"{high:.4g}"), (low, high)
+        return _scale(low, high), (low, high)
+
+    @staticmethod
+    def _markers(markers: Markers) -> _Marked:
+        """Return dots and table of the first markers of each group."""
+        dots, text, highest = dots_of_markers(markers)
+        by = enumerate_names(markers.provenance["by"])
+        return _Marked(by, text, dots, _scale(0.0, highest or 1.0), markers_table(markers))
 
     def _group(self, summary: Summary, limits: tuple[float, float]) -> _Group:
         """Return dots and table of one column's groups."""

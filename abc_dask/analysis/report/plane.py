@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.analysis.plots.cells import raster_of, span
+from abc_dask.analysis.plots.legends import bar_length
 from abc_dask.analysis.plots.raster import PixelHits, hits
 
 # Pixels of a picture.
@@ -35,6 +36,14 @@ class Name:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """A scale bar: a round length with its unit, and its percentage of the picture's width."""
+
+    text: str
+    share: float
+
+
+@dataclass(frozen=True)
 class Plane:
     """All cells of a UMAP, or of brain sections side by side.
 
@@ -46,12 +55,15 @@ class Plane:
         Cells that have a place, and those that have none.
     names : tuple of Name
         Of sections; none in a UMAP.
+    bar : Bar or None
+        Of sections whose unit is known.
     """
 
     covered: PixelHits
     n_drawn: int
     n_without: int
     names: tuple[Name, ...] = ()
+    bar: Bar | None = None
 
     def upright(self, image: NDArray[Any]) -> NDArray[Any]:
         """Return rows of pixels as a file has them: y upwards in a UMAP, downwards in sections."""
@@ -69,7 +81,11 @@ def umap_plane(x: NDArray[Any], y: NDArray[Any]) -> Plane:
 
 
 def section_plane(
-    x: NDArray[Any], y: NDArray[Any], codes: NDArray[Any], terms: tuple[str, ...]
+    x: NDArray[Any],
+    y: NDArray[Any],
+    codes: NDArray[Any],
+    terms: tuple[str, ...],
+    unit: str | None = None,
 ) -> Plane:
     """Lay brain sections out side by side, all at one scale, y downwards.
 
@@ -80,6 +96,8 @@ def section_plane(
         Section of each cell, -1 where it has none; some cell has one, and a place.
     terms : tuple of str
         Their names.
+    unit : str, optional
+        Of x and y; without one there is no scale bar.
     """
     import pandas as pd
 
@@ -104,6 +122,7 @@ def section_plane(
     pixels = _WIDTH_OF_SECTIONS if len(limits) > 1 else _WIDTH
     grid = raster_of(edges, pixels, round(pixels * edges[3] / edges[1]))
     n_drawn = int(there.sum())
+    length, whole = bar_length(width), grid.x_limits[1] - grid.x_limits[0]
     return Plane(
         hits(grid, *places, radius=grid.radius(n_drawn)),
         n_drawn,
@@ -112,6 +131,7 @@ def section_plane(
             Name(terms[code], 100 * column / columns, 100 * row / rows)
             for code, row, column in zip(limits.index, *at, strict=True)
         ),
+        None if unit is None else Bar(f"{length:g} {unit}", 100 * length / whole),
     )
 
 

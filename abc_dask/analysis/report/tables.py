@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MISSING = "(missing)"
 
-_TOP = 5  # markers of a group
+TOP = 5  # markers of a group
 
 _DARK = 0.179  # luminance below which white has more contrast than black (WCAG 2)
 
@@ -107,7 +107,7 @@ def statistics_table(
 
 def markers_table(markers: Markers) -> Table:
     """Return the first markers of each group, a row a marker."""
-    found: Any = markers.to_pandas(top=_TOP)
+    found: Any = markers.to_pandas(top=TOP)
     found = found[found["scores"].notna()]
     rows = [
         [
