@@ -33,6 +33,13 @@ FLAGS = (
 
 PATIENCE = 60.0
 
+# The page's own module once the document is whole: scripts out of a cache are there before.
+_APP = (
+    "(document.readyState === 'loading' ? new Promise((done) => "
+    "document.addEventListener('DOMContentLoaded', done)) : Promise.resolve())"
+    ".then(() => import('./app.js'))"
+)
+
 
 def found():
     """The path of a Chromium; None where there is none."""
@@ -139,8 +146,8 @@ class Tab:
     def run(self, code):
         """Evaluate JavaScript in the page; `app` is the page's own."""
         if code.startswith("="):
-            return self.plain(f"import('./app.js').then(async ({{ app }}) => ({code[1:]}))")
-        return self.plain(f"import('./app.js').then(async ({{ app }}) => {{ {code} }})")
+            return self.plain(f"{_APP}.then(async ({{ app }}) => ({code[1:]}))")
+        return self.plain(f"{_APP}.then(async ({{ app }}) => {{ {code} }})")
 
     def wait(self, code, patience=PATIENCE):
         """Wait until an expression is true; returns it."""
