@@ -36,6 +36,23 @@ class Makers(Catalog):
         looking = index_bar if shown(progress) else None
         return plan_of_store(self._inputs, StoreOptions.of(**asked), add_to, looking)
 
+    def estimate_store(
+        self,
+        output: str | Path,
+        *,
+        add_to: str | Path | None = None,
+        **asked: Unpack[StoreRequest],
+    ) -> Estimate:
+        """Return what `build_store` will read, write and take, as `Atlas.estimate`.
+
+        Some rows of each matrix are read, to know whether their values are made of counts.
+        """
+        from abc_dask.run.store_estimate import estimate_store
+        from abc_dask.run.store_plan import StoreOptions
+
+        path = Path(output).expanduser().absolute()
+        return estimate_store(self._inputs, StoreOptions.of(**asked), path, add_to)
+
     def build_store(
         self,
         output: str | Path,

@@ -18,6 +18,7 @@ from abc_dask.cli.opened import genes_of
 from abc_dask.cli.options import (
     annotate,
     atlas_options,
+    dry_run,
     names_option,
     normalization,
     open_atlas,
@@ -35,6 +36,10 @@ precompute_option = names_option(
     help="Keep statistics of all genes by these columns of terms, the finest one last "
     "(class,subclass,supertype,cluster).",
 )
+
+
+# What a plan depends on.
+_PLANNED = ("normalization", "layout", "block_cells", "add_to", "annotate", "precompute")
 
 
 @group(default="info")
@@ -77,6 +82,7 @@ def store() -> None:
     is_flag=True,
     help="Write the plan beside STORE for extract-part and finalize.",
 )
+@dry_run
 def build(output: str, *, yes: bool, **options: Any) -> None:
     """Make a store of all cells and genes of an atlas.
 
@@ -87,6 +93,11 @@ def build(output: str, *, yes: bool, **options: Any) -> None:
         raise UsageError("--discard removes what --fetch fetched; give both")
     if options["plan_only"] and options["fetch"]:
         raise UsageError("--plan-only needs all matrices on disk; run abc-dask fetch before")
+    if options["dry_run"]:
+        asked = {name: options[name] for name in _PLANNED}
+        found = open_atlas(options).estimate_store(output, **asked)
+        show(lambda: str(found), found.to_json)
+        return
     atlas = open_atlas(options, remote=options["fetch"], columns=options["annotate"])
     if options["plan_only"]:
         _plan_only(atlas, output, options)
@@ -107,12 +118,7 @@ def _plan_only(atlas: Atlas, output: str, options: dict[str, Any]) -> None:
     from abc_dask.base.messages import plural
     from abc_dask.run.store_array import write_store_plan
 
-    names = ("normalization", "layout", "block_cells", "add_to")
-    plan = atlas.plan_store(
-        annotate=list(options["annotate"]),
-        precompute=list(options["precompute"]),
-        **{name: options[name] for name in names},
-    )
+    plan = atlas.plan_store(**{name: options[name] for name in _PLANNED})
     path = Path(output).expanduser().absolute()
     n_blocks, todo = write_store_plan(plan, path, overwrite=options["overwrite"])
     name = shlex.quote(output)

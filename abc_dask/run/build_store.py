@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +11,15 @@ from abc_dask.base.errors import UsageError
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.row_table import Looking
 from abc_dask.run.cluster.connect import ClusterOptions, connected
+from abc_dask.run.costs import keep_rate, rate_kind
 from abc_dask.run.fetch_store import build_while_fetching
 from abc_dask.run.fetched_files import DISCARD_ALONE
 from abc_dask.run.make_store import Precompute, require_place, run_store, store_made
 from abc_dask.run.store_addition import plan_addition
 from abc_dask.run.store_plan import StoreOptions, StorePlan, plan_store
 from abc_dask.store.description import BLOCK_CELLS
-from abc_dask.store.folder import is_store
-from abc_dask.store.gene_store import open_store
+from abc_dask.store.folder import folder_of, is_store
+from abc_dask.store.gene_store import GeneStore, open_store
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -74,6 +76,7 @@ def build_store(
     columns = options.precompute
     if store_made(output, plan.digest, columns, overwrite=overwrite, progress=shown):
         return
+    began = time.perf_counter()
     with connected(output=output, **cluster) as client:
         run_store(
             plan,
@@ -83,3 +86,11 @@ def build_store(
             overwrite=overwrite,
             progress=shown,
         )
+    said = GeneStore(folder_of(output)).info.provenance
+    if not said["run"]["pieces_kept_from_earlier_run"]:
+        keep_rate(store_kind(plan), plan.bytes_to_read, time.perf_counter() - began)
+
+
+def store_kind(plan: StorePlan) -> str:
+    """Return the kind of a run that makes a store, as rates are kept."""
+    return rate_kind("store", plan.files)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,21 @@ from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.request import Request, prepare
 from abc_dask.plan.subset import plan_subset
+from abc_dask.release.cell_table import Assignment
 from abc_dask.release.manifest import FileEntry
 from abc_dask.run.costs import Rate, Room, bytes_read, free_bytes, free_text, kept_rate, rate_kind
 from abc_dask.views.overwrite import held_info, is_same
 
 # The process with its libraries and compiled loops, what a task holds beside its result (of whole
 # rows, pieces of a bounded number of values), and what is known of each row as blocks are planned.
-_PROCESS, _TASK, _ROW = 300e6, {"extract": 20e6, "cells": 180e6}, 40
+PROCESS, _TASK, ROW = 300e6, {"extract": 20e6, "cells": 180e6}, 40
 
 # Copies of its result that a task holds: as read, in order, as Arrow has it.
 _COPIES = 3
 
+
+# Bytes of a stored value and its index in a file without filters.
+_STORED = 8
 
 _NOT_KNOWN = "not known before all files are there"
 
@@ -117,12 +122,16 @@ class Estimate:
         if self.missing:
             return _NOT_KNOWN
         if self.measured is None or self.seconds is None:
-            return "not known: nothing like it was measured on this machine yet (abc-dask doctor)"
+            return self._unmeasured
         what = "a reading test" if self.measured.kind == "test" else "a run"
         return (
             f"about {self.seconds:.1f} s, an estimate: {what} of "
             f"{format_bytes(self.measured.n_bytes)} took {self.measured.seconds:.1f} s here"
         )
+
+    @property
+    def _unmeasured(self) -> str:
+        return "not known: nothing like it was measured on this machine yet (abc-dask doctor)"
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as JSON-serialisable values."""
@@ -151,7 +160,7 @@ def estimate_view(inputs: Inputs, request: Request, output: Path, format: str) -
     AbcDaskError
         As `abc_dask.plan.request.prepare`; matrices and tables that are missing are no error.
     """
-    asked = _Asked("extract", inputs, request, output, format)
+    asked = Asked("extract", inputs, request, output, format)
     if asked.missing:
         return asked.without_files()
     plan = prepare(inputs, request)
@@ -164,7 +173,7 @@ def estimate_subset(
     inputs: Inputs, request: Request, output: Path, format: str, *, in_common: bool
 ) -> Estimate:
     """Return what chosen cells with their genes will read, write and take; as `estimate_view`."""
-    asked = _Asked("cells", inputs, request, output, format)
+    asked = Asked("cells", inputs, request, output, format)
     if asked.missing:
         return asked.without_files()
     subset = plan_subset(inputs, request, in_common=in_common)
@@ -187,8 +196,10 @@ def missing_files(inputs: Inputs, request: Request) -> list[FileEntry]:
     return [entry for entry in files if not release.is_present(entry)]
 
 
-class _Asked:
+class Asked:
     """A request, and what of its files is missing."""
+
+    estimate_class: type[Estimate] = Estimate
 
     def __init__(
         self, kind: str, inputs: Inputs, request: Request, output: Path, format: str
@@ -201,20 +212,20 @@ class _Asked:
         """Return what a plan will take; `of_cell` is the bytes of a cell in a task's memory."""
         from dask.system import CPU_COUNT
 
-        rate = kept_rate(rate_kind(self.kind, plan), n_read)
+        rate = kept_rate(rate_kind(self.kind, [m.matrix for m in plan.matrices]), n_read)
         held = held_info(self.output, self.format) or {}
         n_rows = sum(matrix.matrix.n_rows for matrix in plan.matrices)
         task = _TASK[self.kind] + _COPIES * of_cell * max(
             (b.n_cells for b in plan.blocks), default=0
         )
-        return self._with(
+        return self.told(
             room,
             n_cells=plan.n_cells,
             n_genes=len(plan.genes),
             n_matrices=len(plan.matrices),
             n_blocks=len(plan.blocks),
             bytes_to_read=n_read,
-            bytes_of_memory=int(_PROCESS + CPU_COUNT * task + _ROW * n_rows),
+            bytes_of_memory=int(PROCESS + CPU_COUNT * task + ROW * n_rows),
             seconds=None if rate is None else rate.seconds_for(n_read),
             measured=rate,
             is_there=is_same(held, plan.provenance),
@@ -224,6 +235,7 @@ class _Asked:
         """Return what can be said by the tables that are there and the sizes of files."""
         inputs, request = self.inputs, self.request
         n_cells = n_matrices = n_genes = 0
+        assigned: Sequence[Assignment] = ()
         files = {entry.relative_path: entry for entry in self.missing}
         if not any(entry in inputs.tables for entry in self.missing):
             selection = inputs.choose(request.cells)
@@ -234,24 +246,29 @@ class _Asked:
             if request.genes is not None and inputs.gene_tables:
                 n_genes = len(inputs.choose_genes(request.genes).genes)
         n_annotations = len(request.annotate)
-        room = Room.of_rows("cells", n_cells, 0, n_annotations)
         if self.kind == "extract":
             room = Room.of_genes(self.format, n_cells, n_genes, n_annotations)
-        return self._with(
+        else:
+            n_stored = 0
+            if self.kind == "store":  # all that the matrices hold, by the bytes of plain files
+                n_stored = sum(a.feature_matrix.file.size for a in assigned) // _STORED
+            room = replace(Room.of_rows(self.kind, n_cells, n_stored, n_annotations), least=0)
+        return self.told(
             room,
             n_cells=n_cells,
             n_genes=n_genes,
             n_matrices=n_matrices,
             n_blocks=0,
             bytes_to_read=sum(entry.size for entry in files.values()),
-            bytes_of_memory=int(_PROCESS + _ROW * n_cells),
+            bytes_of_memory=int(PROCESS + ROW * n_cells),
             seconds=None,
             missing=tuple(entry.relative_path for entry in self.missing),
             bytes_missing=sum(entry.size for entry in self.missing),
         )
 
-    def _with(self, room: Room, **found: Any) -> Estimate:
-        return Estimate(
+    def told(self, room: Room, **found: Any) -> Estimate:
+        """Return an estimate of this request with what was found out."""
+        return self.estimate_class(
             output=self.output,
             bytes_out=room.out,
             bytes_at_once=room.at_once,

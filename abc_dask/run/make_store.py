@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,21 @@ def require_place(output: Path, *, overwrite: bool) -> None:
         refuse_existing(output, overwrite=overwrite)
 
 
+def is_made(output: Path, plan: str, precompute: Sequence[str]) -> bool:
+    """Return whether a store is there that was made by the plan of a digest."""
+    return _made(output, plan, precompute) is not None
+
+
+def _made(output: Path, plan: str, precompute: Sequence[str]) -> dict[str, Any] | None:
+    """Return what a store says of where it is from, if it was made by a plan."""
+    if is_store(output):
+        with contextlib.suppress(StoreError):
+            said = GeneStore(folder_of(output)).info.provenance
+            if (said.get("plan"), said.get("precompute")) == (plan, list(precompute)):
+                return said
+    return None
+
+
 def store_made(
     output: Path, plan: str, precompute: Sequence[str], *, overwrite: bool, progress: bool
 ) -> bool:
@@ -67,12 +82,9 @@ def store_made(
     ViewError
         If something else is there that may not be replaced.
     """
-    if not overwrite and is_store(output):
-        with contextlib.suppress(StoreError):
-            said = GeneStore(folder_of(output)).info.provenance
-            if (said.get("plan"), said.get("precompute")) == (plan, list(precompute)):
-                tell_made(output, plan, said, progress=progress)
-                return True
+    if not overwrite and (said := _made(output, plan, precompute)) is not None:
+        tell_made(output, plan, said, progress=progress)
+        return True
     require_place(output, overwrite=overwrite)
     return False
 

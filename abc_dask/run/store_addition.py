@@ -54,6 +54,16 @@ class StoreAddition(StorePlan):
     older: GeneStore = field(kw_only=True, repr=False)
     older_rows: NDArray[np.int64] = field(kw_only=True, repr=False)
 
+    @property
+    def n_before(self) -> int:
+        """Cells of the finished store."""
+        return self.older.info.n_cells
+
+    @property
+    def bytes_before(self) -> int:
+        """Bytes of it."""
+        return self.older.n_bytes
+
     def write(self, folder: Path) -> StoreWork:
         """Write down what tasks and the end of the work must know."""
         work = super().write(folder)

@@ -16,6 +16,7 @@ from abc_dask._version import FORMAT_VERSION
 from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.base.errors import ReleaseError, UsageError
 from abc_dask.base.messages import names_of
+from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import PlannedMatrix, annotations_identity
 from abc_dask.plan.request import find_annotations
@@ -112,6 +113,42 @@ class StorePlan:
     def digest(self) -> str:
         """SHA-256 of `identity`: equal plans give equal stores."""
         return digest_of(self.identity)
+
+    @property
+    def n_before(self) -> int:
+        """Cells of a finished store, which come first."""
+        return 0
+
+    @property
+    def bytes_before(self) -> int:
+        """Bytes of that store."""
+        return 0
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that the store will have."""
+        return self.n_before + sum(int(rows.wanted.sum()) for rows in self.rows)
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks that are to be packed."""
+        size = self.options.block_cells
+        return -(-self.n_cells // size) - self.n_before // size
+
+    @property
+    def n_stored(self) -> int:
+        """Stored values of its rows; an estimate where columns are stored together."""
+        return sum(rows.n_stored for rows in self.rows)
+
+    @property
+    def bytes_to_read(self) -> int:
+        """Bytes of them with their indices, decoded."""
+        return sum(rows.n_stored * rows.index.matrix.value_bytes for rows in self.rows)
+
+    @property
+    def files(self) -> list[MatrixFile]:
+        """The matrix files that are read."""
+        return [rows.index.matrix for rows in self.rows]
 
     def write(self, folder: Path) -> StoreWork:
         """Write down what tasks and the end of the work must know.

@@ -60,6 +60,13 @@ def most_genes(n_cells: int, itemsize: int) -> int:
     return max(1, BYTES // a_gene)
 
 
+def arena_bytes(n_cells: int, n_genes: int) -> int:
+    """Return about how many bytes of an arena some genes of a block take."""
+    from abc_dask.store.packing_loops import PAGE
+
+    return min(BYTES, n_genes * (-(-n_cells // 64) * 16 + 2 * PAGE))
+
+
 def memory() -> NDArray[np.uint8]:
     """Return this thread's memory; what was in it is gone."""
     found: NDArray[np.uint8] | None = getattr(_threads, "memory", None)

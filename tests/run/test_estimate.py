@@ -102,6 +102,40 @@ def test_cells_in_a_dry_run(plain_atlas, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_store_is_as_it_was_estimated(plain_atlas, tmp_path):
+    base, out = str(plain_atlas.download_base), tmp_path / "empty" / "s.zarr"
+    argv = ["store", "build", out, "--download-base", base, "--block-cells", "128"]
+    told = run_cli(*argv, "--dry-run").stdout
+    assert "time     not known: no store like it was built" in told
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+    atlas = Atlas(base)
+    found = atlas.estimate_store(out, block_cells=128)
+    assert f"read     {found.n_values:,} stored values, about" in told
+    made = atlas.build_store(out, block_cells=128)
+    info = made.info
+    assert (found.n_cells, found.n_genes) == (info.n_cells, info.n_genes)
+    assert (found.n_values, found.n_matrices) == (info.n_values, len(info.matrices))
+    assert found.n_blocks == -(-info.n_cells // 128)
+    assert 0 < found.bytes_least < made.n_bytes < found.bytes_at_once * 2
+    again = atlas.estimate_store(out, block_cells=128)
+    assert again.is_there
+    assert again.measured.kind == "store"
+    assert again.seconds == pytest.approx(again.measured.seconds)
+    assert not atlas.estimate_store(out, block_cells=64).is_there
+
+
+def test_what_is_missing_for_a_store_is_told(plain_atlas, tmp_path):
+    base, out = tmp_path / "base", tmp_path / "s.zarr"
+    shutil.copytree(plain_atlas.download_base, base)
+    missing = next(base.rglob("*TH-log2.h5ad"))
+    missing.rename(tmp_path / "kept.h5ad")
+    entry = missing.relative_to(base).as_posix()
+    found = Atlas(base).estimate_store(out)
+    assert (found.missing, found.n_values, found.seconds) == ((entry,), 0, None)
+    assert found.bytes_out > 0
+    assert "values, about" not in str(found)
+
+
 def test_work_for_which_there_is_no_room_is_refused(atlas, tmp_path, monkeypatch):
     out = tmp_path / "v.parquet"
     least = atlas.estimate(GENES, out).bytes_least

@@ -96,7 +96,11 @@ def test_a_second_atlas(releases, tmp_path):
     old = Atlas(releases / "old").build_store(tmp_path / "old.zarr", block_cells=64)
     second = written(tmp_path / "second", LABELS[1:])
     atlas = Atlas(second.download_base)
+    found = atlas.estimate_store(tmp_path / "made.zarr", add_to=old.name)
     made = atlas.build_store(tmp_path / "made.zarr", add_to=old.name)
+    assert (found.n_cells, found.n_genes) == (made.n_cells, made.n_genes)
+    assert found.n_values == made.info.n_values - old.info.n_values
+    assert found.n_blocks == -(-made.n_cells // 64) - old.n_cells // 64
     plain = Atlas(releases / "new").build_store(tmp_path / "plain.zarr", block_cells=64)
     assert genes_of(Path(made.name)) == genes_of(Path(plain.name))
     assert made.labels.equals(plain.labels)
