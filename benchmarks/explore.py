@@ -283,7 +283,8 @@ def opened(url: str, folder: Path) -> dict[str, float]:
         found["labels_ms"], found["table_ms"] = page.run(LABELS), page.run(TABLE)
         found["memory_in_the_end_mb"] = memory(browser)
         found["memory_most_mb"] = most_memory(browser, lambda: [page.run(LABELS), page.run(TABLE)])
-        page.show(url).ready().run(EVERY_PANEL)
+        page = browser.page(url).ready()  # without a cache
+        page.run(EVERY_PANEL)
         found["script_every_loaded_kb"] = page.run(SCRIPTS.format(size="decodedBodySize"))
         found["script_every_sent_kb"] = page.run(SCRIPTS.format(size="transferSize"))
     return found

@@ -15,7 +15,7 @@ from abc_dask.base.errors import UsageError
 from abc_dask.cli.command import command, echo, show_made
 from abc_dask.cli.common import is_quiet
 from abc_dask.cli.opened import names_store, refuse_view_base
-from abc_dask.cli.options import annotate, names_option, view_base, where
+from abc_dask.cli.options import names_option, view_base, where
 
 if TYPE_CHECKING:
     from abc_dask.explore.contents import Contents
@@ -30,11 +30,19 @@ MOST_UNASKED = 1000
 @command()
 @click.argument("source", metavar="VIEW|STORE")
 @names_option("--genes", metavar="GENE,...", help="Some of the genes; all by default.")
-@annotate
+@names_option(
+    "--annotate",
+    metavar="COLUMN,...",
+    help="Columns to colour and filter by; class, subclass, neurotransmitter and region by "
+    "default, where the atlas has them, and all of a store.",
+)
 @where
 @view_base
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Of this machine; a free one if not."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port to serve on; any free one by default.",
 )
 @click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
 @click.option(
@@ -62,8 +70,8 @@ def explore(
 ) -> None:
     """Show all cells in a browser: colours, filters, lasso, tables, exports.
 
-    The page is served to this machine alone until Ctrl-C; with --static it is a folder that
-    any web server can serve.
+    The page is served to this machine alone until Ctrl-C, and a browser opens it; with
+    --static it is a folder that any web server can serve. A STORE shows any of its genes.
     """
     from abc_dask.explore.build import build_folder, refuse_existing
     from abc_dask.explore.server import static_lines

@@ -25,14 +25,19 @@ if TYPE_CHECKING:
 @names_option(
     "--by",
     metavar="COLUMN,...",
-    help="Groups; neurotransmitter, class and region by default, where the atlas has them.",
+    help="Columns that make groups; neurotransmitter, class and region by default, where the "
+    "atlas has them.",
 )
-@names_option("--color", metavar="NAME,...", help="Pictures; all genes and groups by default.")
+@names_option(
+    "--color",
+    metavar="NAME,...",
+    help="Genes and columns to colour pictures by; all genes and --by by default.",
+)
 @names_option("--genes", metavar="GENE,...", help="Of a store: the genes to show.")
 @click.option(
     "--markers",
     metavar="COLUMN",
-    help="Of a store: list the first markers of each group too, by Welch's t over all its genes.",
+    help="Of a store: show the first markers of each group too, by Welch's t over all its genes.",
 )
 @click.option(
     "--explorer",
@@ -55,9 +60,10 @@ def report(
     explorer: str | None,
     **options: Any,
 ) -> None:
-    """Write one page about a view: provenance, counts, tables, pictures; it needs no network.
+    """Write one page about a view or a store's genes: pictures, tables, counts, provenance.
 
-    The explorer's folder needs a web server; the page itself does not.
+    The page is one file that needs no network and no web server; the explorer's folder
+    needs a web server.
     """
     from abc_dask.analysis.report import check_place, write_report
 

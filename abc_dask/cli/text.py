@@ -210,11 +210,14 @@ def _rate(size: float, seconds: float) -> str:
 
 def next_steps(view: Path) -> str:
     """Return the commands that look at a view."""
-    name, copy = (shlex.quote(str(path)) for path in (view, view.with_suffix(".h5ad")))
+    paths = (view, view.with_suffix(".html"), view.with_suffix(".h5ad"))
+    name, page, copy = (shlex.quote(str(path)) for path in paths)
     code = f"import pandas; print(pandas.read_parquet({str(view)!r}).describe())"
     return "\n".join(
         [
             "where to look next:",
+            f"  abc-dask explore {name}",
+            f"  abc-dask report {name} -o {page}",
             f"  abc-dask view info {name}",
             f"  abc-dask view verify {name}",
             f"  abc-dask view export {name} {copy}",

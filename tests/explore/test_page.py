@@ -85,6 +85,23 @@ def test_pixels_of_cells_have_the_colour_of_their_class(page, cells, shown_view)
         assert tuple(image[y, x]) == wanted
 
 
+def test_whose_cells_these_are_is_told_and_a_turned_phone_shows_all(page, shown_view):
+    info = shown_view.info
+    told = page.plain("document.getElementById('source').textContent")
+    assert told == f"synthetic data, {info['metadata']}, release {info['release']}"
+    for size in ((844, 390), (390, 844)):
+        page.resize(*size, touch=True)
+        page.wait(f"innerWidth === {size[0]} && Math.abs(app.stage.width - innerWidth) < 400")
+        page.wait("app.stage.camera.scale === app.stage.camera.home")
+        left, right = page.run(
+            "const m = app.meta.layout, c = app.stage.camera;"
+            "return m.x.map((x) => app.stage.width / 2 + (x - c.x) * c.scale);"
+        )
+        assert left >= 0
+        assert right <= size[0]
+    assert page.run("=app.state.camera") is None
+
+
 def test_two_genes_are_counted_against_each_other(page, cells):
     page.run("await app.colourBy(app.genes[0].key); await app.second(app.genes[1].id)")
     page.run("await app.column('t:class'); app.filter('t:class', { not: ['01 IT-ET Glut'] })")
@@ -189,9 +206,9 @@ def test_a_finger_draws_and_two_zoom(clean, url):
     first = page.run("=app.sizes.A")
     assert first > 0
     page.run("app.set({ tab: 'select' })")
-    page.wait("!!document.querySelector('[aria-label=\"A shape\"]')")
+    page.wait("!!document.querySelector('[aria-label=\"New shape\"]')")
     page.run(
-        "const c = document.querySelector('[aria-label=\"A shape\"]');"
+        "const c = document.querySelector('[aria-label=\"New shape\"]');"
         "c.value = '-'; c.dispatchEvent(new Event('change'));"
     )
     page.run("scrollTo(0, 0)")
@@ -437,7 +454,7 @@ def test_what_is_pressed_keeps_the_focus(page):
     only = "const match = (e) => e.title === 'Only 01 IT-ET Glut', nth = 0;"
     assert page.run(only + press) == [True, "01 IT-ET Glut"]
     page.run("app.set({ tab: 'select' })")
-    page.wait("!!document.querySelector('[aria-label=\"A shape\"]')")
+    page.wait("!!document.querySelector('[aria-label=\"New shape\"]')")
     every = "const match = (e) => e.textContent === 'Take all shown', nth = 1;"
     assert page.run(every + press) == [True, "Take all shown"]
     assert page.run("=app.sizes.B") == page.run("=app.model.shown")

@@ -9,7 +9,7 @@ import { boxesOf } from './geometry.js';
 import { Model } from './model.js';
 import { Stage } from './stage.js';
 import { read, write } from './state.js';
-import { number, plural } from './text.js';
+import { number, plural, source } from './text.js';
 
 const $ = (id) => document.getElementById(id);
 // Panels by the modules that make them, which are loaded when they are opened.
@@ -49,7 +49,7 @@ export class App extends Columns {
     const { meta, state } = this;
     if (state.id && state.id !== meta.identity) {
       Object.assign(state, { A: [], B: [], camera: null });
-      this.note = 'The address is of other cells: its selections and its place are left out.';
+      this.note = 'This link was made for other cells: its selections and its view are left out.';
     }
     state.id = meta.identity;
     this.model ??= new Model(meta.cells);
@@ -58,6 +58,7 @@ export class App extends Columns {
     this.stage ??= new Stage(this, this.drawing);
     document.title = `${plural(meta.cells, 'cell')} · abc_dask`;
     $('title').textContent = meta.from.split('/').at(-1);
+    $('source').textContent = source(meta.provenance);
     state.color ??= meta.terms.length ? { term: meta.terms[0].name } : null;
     this.retheme();
     await this.readFirst();
@@ -191,7 +192,7 @@ export class App extends Columns {
     box.hidden = false;
     const lost = error instanceof DataError;
     box.firstElementChild.textContent = lost
-      ? `${error.message}. If the server was stopped, start it again; where its address changed, add to it what stands behind # here.`
+      ? `${error.message}. If the server has stopped, start it again; if its address is a new one, add the part of this one from # on to it.`
       : String(error?.message ?? error);
     box.lastElementChild.replaceWith(button('Try again', () => { box.hidden = true; this.attempt(again); }));
   }

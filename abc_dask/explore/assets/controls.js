@@ -9,6 +9,15 @@ export const section = (title, ...parts) => h('fieldset', {}, h('legend', {}, ti
 export const scroll = (...parts) => h('div', { class: 'scroll', tabindex: 0 }, ...parts);
 export const csvButton = (app, label, name, make, more) => button(label, () => app.attempt(async () => save(name, await make(), 'text/csv')), more);
 
+// A table that scrolls by itself: columns' names, and rows whose first cell names them; a cell is a
+// text, a node, or a td with more to it.
+export function grid(heads, rows, caption) {
+  const of = (name, more) => (cell) => (cell instanceof HTMLTableCellElement ? cell : h(name, more, cell));
+  return scroll(h('table', { class: 'numbers' }, caption && h('caption', {}, caption),
+    h('thead', {}, h('tr', {}, ...heads.map(of('th', { scope: 'col' })))),
+    h('tbody', {}, ...rows.map(([first, ...rest]) => h('tr', {}, h('th', { scope: 'row' }, first), ...rest.map(of('td')))))));
+}
+
 export function save(name, content, type) {
   const url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
   const link = h('a', { href: url, download: name });

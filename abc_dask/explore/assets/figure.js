@@ -3,7 +3,7 @@
 import { MISSING, hex, pairColors, paper, ramp, zeroColor } from './color.js';
 import { h, s } from './dom.js';
 import { counts, keeper, noTerm } from './model.js';
-import { cut, number, short, termName, titleOf } from './text.js';
+import { cut, number, short, source, termName, titleOf } from './text.js';
 
 const STYLE = { name: {}, bar: { fill: 'none' }, drawing: { display: 'none' } };
 
@@ -45,7 +45,7 @@ export function figure(app) {
     if (color) svg.append(s('rect', { x: width + 12, y: y - 10, width: 11, height: 11, fill: color }));
     svg.append(s('text', { x: width + 30, y, 'font-size': 11 }, cut(text, 34)));
   }
-  app.words().split('; ').reverse().forEach((part, k) => svg.append(s('text', { x: width + 12, y: height - 12 - 13 * k, 'font-size': 10 }, cut(part, 38))));
+  [...app.words().split('; '), ...source(app.meta.provenance).split(', ')].filter(Boolean).reverse().forEach((part, k) => svg.append(s('text', { x: width + 12, y: height - 12 - 13 * k, 'font-size': 10 }, cut(part, 38))));
   return new XMLSerializer().serializeToString(svg);
 }
 

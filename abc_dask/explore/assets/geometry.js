@@ -4,7 +4,7 @@ export const NOWHERE = 65535;
 export const STEPS = 65534;
 export const CHUNK = 4096; // cells of a box
 const BANDS = 512;
-const TOOLS = 36; // pixels at the top, where the tools lie
+const TOOLS = 42; // pixels at the top, where the tools lie
 
 // The box around each run of cells: left, lower, right, upper; left > right where it is empty.
 export function boxesOf(places, n) {
@@ -106,11 +106,11 @@ export class Camera {
   }
 
   fit(width, height) {
-    const { x, y } = this.layout;
+    const { x, y, panels = [] } = this.layout, top = Math.max(y[1], ...panels.map((panel) => panel.y + panel.height));
     this.x = (x[0] + x[1]) / 2;
-    this.y = (y[0] + y[1]) / 2;
+    this.y = (y[0] + top) / 2;
     const room = (size, taken) => Math.max(20, size - taken - 2 * Math.min(24, size * 0.05));
-    this.home = Math.min(room(width, 0) / (x[1] - x[0]), room(height, TOOLS) / (y[1] - y[0]));
+    this.home = Math.min(room(width, 0) / (x[1] - x[0]), room(height, TOOLS) / (top - y[0]));
     this.scale = this.home;
     this.y += TOOLS / 2 / this.home;
     return this;

@@ -72,7 +72,7 @@ function terms(app, column) {
   const tools = row(present.length > 12 ? narrow : null,
     button('All', () => app.filter(column.key, null)), button('None', () => app.filter(column.key, { only: [] })),
     button('Invert', () => app.filter(column.key, filter?.only ? { not: filter.only } : { only: filter?.not ?? [] })));
-  return [tools, list, rest];
+  return [tools, note('A name shows its cells alone, a tick shows or hides them.'), list, rest];
 }
 
 function values(app, column, which) {
@@ -103,11 +103,11 @@ function values(app, column, which) {
   const range = from > to ? 'none' : `${short(stepEdge(about, from))} to ${short(stepEdge(about, to + 1))}`;
   return section(titleOf(column),
     state.second ? null : bar(app, limits),
-    h('div', { class: 'row scale' }, edit(0), h('span', {}, 'to'), edit(1), button('Reset', () => app.set({ [which]: null }))),
+    h('div', { class: 'row scale' }, h('span', {}, 'Scale'), edit(0), h('span', {}, 'to'), edit(1), button('Reset', () => app.set({ [which]: null }))),
     histogram(app, column, all, shown, stepColor(app, about, which, limits), [from, to], (a, b) => change([a, b])),
     app.sizes.A || app.sizes.B ? note('Lines: A and B above zero, each to its own height.') : null,
     h('div', { class: 'bounds' }, ...bounds),
-    note(`Shown: ${range}, in steps of ${short((about.high - about.low) / 254)}`),
+    note(`Shown: ${range}, in steps of ${short((about.high - about.low) / 254)}. Draw over the histogram, or move its ends, to show fewer cells.`),
     about.zero ? tick(`Zero: ${number(all[0])} cells`, Boolean(zero), (on) => change([, , Number(on)])) : null,
     all[255] ? tick(`No value: ${number(all[255])} cells`, Boolean(missing), (on) => change([, , , Number(on)])) : null,
     filter ? button('All values', () => app.filter(key, null)) : null);

@@ -1,6 +1,6 @@
 // Markers of A against B: asked of the process behind the page, which has the store.
 
-import { choice, csvButton, note, row, scroll } from './controls.js';
+import { choice, csvButton, grid, note, row } from './controls.js';
 import { DataError } from './data.js';
 import { button, h } from './dom.js';
 import { testOf } from './model.js';
@@ -64,18 +64,15 @@ function found(app, run) {
     note(`${number(run.cells[0])} against ${plural(run.cells[1], 'cell')}. A cell of both belongs to A.${run.absent ? ` ${plural(run.absent, 'gene')} without a value in some cells, which are in no test of them.` : ''} Note: ${run.warning}.`),
     row(csvButton(app, 'All genes as CSV', 'markers.csv', async () => (await ask(app, `${run.id}.csv`)).blob())),
     h('pre', { tabindex: 0 }, run.command),
-    ...[['higher', 'Higher in A'], ['lower', 'Lower in A']].map(([side, title]) => grid(app, run[side], title, run.of[1] ? 'in B' : 'in others')),
+    ...[['higher', 'Higher in A'], ['lower', 'Lower in A']].map(([side, title]) => best(app, run[side], title, run.of[1] ? 'in B' : 'in others')),
   ].filter(Boolean);
 }
 
-function grid(app, rows, title, others) {
+function best(app, rows, title, others) {
   const rank = rows.some((own) => own.auroc !== undefined);
-  const heads = ['score', 'log2 fold', 'p adjusted', 'in A', others, ...(rank ? ['AUROC'] : [])];
   const share = (part) => `${(100 * part).toFixed(1)} %`;
-  return scroll(h('table', { class: 'numbers' }, h('caption', {}, title),
-    h('thead', {}, h('tr', {}, ...['gene', ...heads].map((name) => h('th', { scope: 'col' }, name)))),
-    h('tbody', {}, ...rows.map((own) => h('tr', {},
-      h('th', { scope: 'row' }, button(own.symbol || own.id, () => app.colourBy(`g:${own.id}`), { class: 'term', title: `Colour by ${own.id}` })),
-      ...[short(own.score), short(own.change), own.p === null ? '' : own.p.toExponential(1), share(own.fraction), share(own.other), ...(rank ? [short(own.auroc)] : [])]
-        .map((text) => h('td', {}, text)))))));
+  return grid(['gene', 'score', 'log2 fold', 'p adjusted', 'in A', others, ...(rank ? ['AUROC'] : [])], rows.map((own) => [
+    button(own.symbol || own.id, () => app.colourBy(`g:${own.id}`), { class: 'term', title: `Colour by ${own.id}` }),
+    short(own.score), short(own.change), own.p === null ? '' : own.p.toExponential(1), share(own.fraction), share(own.other), ...(rank ? [short(own.auroc)] : []),
+  ]), title);
 }

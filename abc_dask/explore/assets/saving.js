@@ -25,11 +25,11 @@ export function panel(app) {
       button('SVG', () => save('cells.svg', figure(app), 'image/svg+xml')))),
     section('Cells that are shown', row(
       csvButton(app, `Labels of ${number(app.model.shown ?? 0)} as CSV`, 'cells-shown.csv', () => labelsCsv(app, 'shown')))),
-    section('This page as it is', note('The address holds colours, filters, selections and place.'),
-      row(button('Copy address', async (e) => { app.write(); await navigator.clipboard.writeText(location.href).then(() => { e.target.textContent = 'Copied'; }, () => {}); }),
-        button('Start anew', () => { location.hash = ''; location.reload(); }))),
+    section('Link to this view', note('The link holds colours, filters, selections and the place in the picture.'),
+      row(button('Copy link', async (e) => { app.write(); await navigator.clipboard.writeText(location.href).then(() => { e.target.textContent = 'Copied'; }, () => {}); }),
+        button('Start over', () => { location.hash = ''; location.reload(); }))),
     section('Commands', ...lines.map(([title, line]) => h('div', { class: 'command' }, h('span', {}, title), copy(line), h('pre', { tabindex: 0 }, line)))),
-    section('Where it is from', h('dl', {}, ...Object.entries({ [meta.kind]: meta.from, ...meta.provenance, 'made by': `abc_dask ${meta.abc_dask}` })
+    section('Source', h('dl', {}, ...Object.entries({ [meta.kind]: meta.from, ...meta.provenance, 'made by': `abc_dask ${meta.abc_dask}` })
       .flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, String(value))]))),
   ];
 }

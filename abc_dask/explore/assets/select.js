@@ -8,9 +8,9 @@ import { plural } from './text.js';
 
 export function panel(app) {
   const { state, sizes } = app, parts = [];
-  parts.push(note('Draw a lasso or a rectangle around cells; only cells that are shown count. Shift adds to the selection, Alt takes away.'));
-  parts.push(choice('Draw', [['A', 'selection A'], ['B', 'selection B']], app.active, (set) => { app.active = set; }));
-  parts.push(choice('A shape', [['=', 'replaces the selection'], ['+', 'adds to it'], ['-', 'takes away from it']], app.mode, (mode) => { app.mode = mode; }));
+  parts.push(note('Draw around cells with Lasso or Rectangle; only cells that are shown count. With Shift a shape adds to the selection, with Alt it takes away.'));
+  parts.push(choice('Draw into', [['A', 'selection A'], ['B', 'selection B']], app.active, (set) => { app.active = set; }));
+  parts.push(choice('New shape', [['=', 'replaces the selection'], ['+', 'adds to it'], ['-', 'takes away from it']], app.mode, (mode) => { app.mode = mode; }));
   for (const set of ['A', 'B']) {
     parts.push(h('fieldset', {}, h('legend', { class: `set-name ${set}` }, `Selection ${set}`),
       h('p', {}, plural(sizes[set] ?? 0, 'cell')),

@@ -23,13 +23,12 @@ export class Stage {
 
   resize() {
     const box = this.canvas.parentElement.getBoundingClientRect();
-    const before = this.camera.home ? [this.camera.x, this.camera.y, this.camera.scale / this.camera.home] : this.app.state.camera;
     [this.width, this.height] = [Math.max(1, box.width), Math.max(1, box.height)];
     this.ratio = Math.min(2, window.devicePixelRatio || 1);
     this.canvas.width = Math.round(this.width * this.ratio);
     this.canvas.height = Math.round(this.height * this.ratio);
     this.camera.fit(this.width, this.height);
-    if (before) this.look(before);
+    if (this.app.state.camera) this.look(this.app.state.camera);
     this.redraw();
   }
 

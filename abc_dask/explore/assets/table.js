@@ -1,7 +1,7 @@
 // Dots and table of genes by groups, for what is shown or for the selections A and B.
 
 import { hex, ramp, stepValue, zeroColor } from './color.js';
-import { choice, csvButton, note, row, rowName, scroll } from './controls.js';
+import { choice, csvButton, grid, note, row, rowName, scroll } from './controls.js';
 import { button, h, s } from './dom.js';
 import { hire } from './hire.js';
 import { cellCounts, geneStatistics, setsOf, tableBy, tableGenes } from './stats.js';
@@ -90,7 +90,7 @@ function shown(app, table) {
   return [
     note(`Of ${sets}. ${about}`),
     row(csvButton(app, 'Save as CSV', name, () => tableCsv(table))),
-    dots(app, table), ...violinsOf(app, table), grid(table),
+    dots(app, table), ...violinsOf(app, table), numbers(table),
   ];
 }
 
@@ -146,12 +146,11 @@ function dotKey(theme) {
   return svg;
 }
 
-function grid(table) {
-  const several = table.sets.length > 1;
-  const head = h('tr', {}, h('th', { scope: 'col' }, table.by), several ? h('th', { scope: 'col' }, 'set') : null, h('th', { scope: 'col' }, 'cells'),
-    ...table.genes.flatMap((g) => [h('th', { scope: 'col' }, g.title), h('th', { scope: 'col', 'aria-label': `${g.title}, share above zero` }, '> 0')]));
-  const body = table.rows.map((row) => h('tr', {}, h('th', { scope: 'row' }, termName(row.term)), several ? h('td', { class: `set-name ${row.set}` }, row.set) : null,
-    h('td', {}, number(row.cells)),
-    ...row.statistics.flatMap((o) => [h('td', { title: o.count ? String(o.mean) : 'no value' }, short(o.mean)), h('td', { title: `${number(o.count)} values` }, o.count ? `${(100 * o.fraction).toFixed(1)} %` : '')])));
-  return scroll(h('table', { class: 'numbers' }, h('thead', {}, head), h('tbody', {}, ...body)));
+function numbers({ by, genes, sets, rows }) {
+  const several = sets.length > 1;
+  const heads = [by, ...(several ? ['set'] : []), 'cells', ...genes.flatMap((g) => [g.title, h('th', { scope: 'col', 'aria-label': `${g.title}, share above zero` }, '> 0')])];
+  return grid(heads, rows.map((row) => [
+    termName(row.term), ...(several ? [h('td', { class: `set-name ${row.set}` }, row.set)] : []), number(row.cells),
+    ...row.statistics.flatMap((o) => [h('td', { title: o.count ? String(o.mean) : 'no value' }, short(o.mean)), h('td', { title: `${number(o.count)} values` }, o.count ? `${(100 * o.fraction).toFixed(1)} %` : '')]),
+  ]));
 }

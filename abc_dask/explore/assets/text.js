@@ -4,6 +4,9 @@ const GROUPS = new Intl.NumberFormat('en-US');
 export const number = (n) => GROUPS.format(n);
 export const plural = (n, noun) => `${number(n)} ${noun}${n === 1 ? '' : 's'}`;
 
+// Which data these are, in short.
+export const source = ({ metadata, release, synthetic }) => [synthetic && 'synthetic data', metadata, release && `release ${release}`].filter(Boolean).join(', ');
+
 export const termName = (term) => (term === '' ? '(empty)' : term ?? '(missing)');
 
 export const titleOf = ({ title, unit }) => (unit ? `${title} (${unit})` : title);

@@ -71,6 +71,13 @@ test('a camera goes there and back', () => {
   camera.toData(200, 100, 800, 600).forEach((v, k) => assert.ok(Math.abs(v - before[k]) < 1e-9));
 });
 
+test('all of a section is in the picture, with its name below the tools', () => {
+  const layout = { x: [0, 10], y: [0, 4], panels: [{ y: 2, height: 3 }, { y: -1, height: 3 }] };
+  const camera = new Camera(layout).fit(400, 400);
+  assert.ok(200 - (5 - camera.y) * camera.scale >= 42 + 14);
+  assert.ok(200 - (0 - camera.y) * camera.scale <= 400);
+});
+
 test('lines lose the points that say nothing', () => {
   const line = Array.from({ length: 50 }, (_, k) => [k, 2 * k]);
   assert.deepEqual(simplified(line, 0.1), [[0, 0], [49, 98]]);
