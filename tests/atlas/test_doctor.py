@@ -11,7 +11,7 @@ import pytest
 
 from abc_dask.atlas import doctor
 from abc_dask.base.errors import DownloadError
-from abc_dask.run import rates
+from abc_dask.run import costs
 from abc_dask.run.costs import kept_rate
 from tests.command_line import run_cli
 
@@ -19,7 +19,7 @@ from tests.command_line import run_cli
 @pytest.fixture(autouse=True)
 def own_rates(tmp_path, monkeypatch):
     """Rates of this test alone."""
-    monkeypatch.setattr(rates, "rates_file", lambda: tmp_path / "cache" / "rates.json")
+    monkeypatch.setattr(costs, "rates_file", lambda: tmp_path / "cache" / "rates.json")
     monkeypatch.setattr(doctor, "rates_file", lambda: tmp_path / "cache" / "rates.json")
 
 
