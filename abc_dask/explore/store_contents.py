@@ -23,7 +23,7 @@ from abc_dask.release.coordinates import SECTION, unit_of
 from abc_dask.store.gene_store import GeneStore
 
 # Columns of numbers that every store has and nobody colours by unless asked.
-_OWN = ("total", "counts_are_certain")
+_OWN = ("total", "counts_are_certain", "cell_metadata_row")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,11 @@ def store_contents(
             f"{store.name} has no columns x and y, so cells have no place on a page; "
             "make the store with these annotations"
         )
-    names = [n for n in known if n not in XY] if annotate is None else names_of(annotate)
+    if annotate is None:  # what was asked for stands before what every store has
+        asked = _asked(store)
+        names = sorted(known, key=lambda name: name not in asked)
+    else:
+        names = names_of(annotate)
     described = [_described(store, name) for name in names if name not in XY]
     if annotate is None:
         described = [a for a in described if not a.is_numeric or a.name not in _OWN]
@@ -166,6 +170,12 @@ def store_contents(
         positions=tuple(find_genes(genes_of(store), genes)),
         normalization=normalization,
     )
+
+
+def _asked(store: GeneStore) -> dict[str, dict[str, str]]:
+    """Return the atlas's colours of each annotation that the store was asked to have."""
+    described = store.info.provenance.get("annotations", [])
+    return {one["name"]: one.get("colors", {}) for one in described}
 
 
 def _is_long(value: Any) -> bool:
@@ -202,7 +212,7 @@ def _described(store: GeneStore, name: str) -> Annotation:
     terms, values = _column(store, name)
     missing = int((np.isnan(values) if terms is None else values < 0).sum())
     dtype = "float64" if terms is None else "category"
-    return Annotation(name, store.name, terms, dtype, {}, missing)
+    return Annotation(name, store.name, terms, dtype, _asked(store).get(name, {}), missing)
 
 
 def _fitting(store: GeneStore, condition: Condition, normalization: str) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from abc_dask.explore.build import build_folder
 from abc_dask.explore.contents import view_contents
 from abc_dask.explore.server import Explorer
 from tests.explore.conftest import GENES
-from tests.http_server import Server, no_ranges
+from tests.http_server import Server, no_ranges, status
 
 
 @pytest.fixture(scope="module")
@@ -429,6 +429,10 @@ def test_a_server_that_goes_and_comes_back(static, tab):
     page.run("await app.colourBy(app.genes[0].key)")
     assert "no answer for genes/0.bin" in page.plain("document.getElementById('problem').innerText")
     assert page.run("=app.state.color.term") == "class"
+    server.faults["*"] = status(404)
+    page.run("await app.colourBy(app.genes[0].key)")
+    told = page.plain("document.getElementById('problem').innerText")
+    assert "genes/0.bin: the server answers 404. The folder of the page may not be whole" in told
     server.faults["*"] = usual
     page.click("#problem button")
     page.wait("app.state.color.gene && app.current()")
@@ -436,7 +440,8 @@ def test_a_server_that_goes_and_comes_back(static, tab):
     server.faults["*"] = lambda x: x.close() if x.request.path == "exact/1.bin" else usual(x)
     page.run("app.set({ tab: 'table' })")
     page.wait("!document.getElementById('problem').hidden")
-    assert "no answer for exact/1.bin" in page.plain("document.getElementById('problem').innerText")
+    told = page.plain("document.getElementById('problem').innerText")
+    assert "no answer for exact/1.bin. If the server has stopped, start it" in told
     server.faults["*"] = usual
     page.click("#problem button")
     page.wait("!!document.querySelector('.dots')")

@@ -54,6 +54,15 @@ def test_what_is_shown_is_the_stores(built, files):
         store_contents(store, genes=["Twice"])
 
 
+def test_annotations_of_the_atlas_come_first_in_its_colours(built, monkeypatch):
+    store = open_store(built.path)
+    assert store_contents(store).annotations[0].name == "dataset_label"
+    asked = [{"name": "kind", "colors": {"a": "#010203"}}, {"name": "x", "colors": {}}]
+    monkeypatch.setitem(store.info.provenance, "annotations", asked)
+    first = store_contents(store).annotations[0]
+    assert (first.name, first.colors) == ("kind", {"a": "#010203"})
+
+
 def test_a_choice(built, files):
     store = open_store(built.path)
     gene = store_contents(store).genes[5]

@@ -2,7 +2,7 @@
 
 import { pairPalette, paper, rgb, termPalette, usualLimits, valuePalette } from './color.js';
 import { Columns } from './columns.js';
-import { DataError, Folder } from './data.js';
+import { AWAY, DataError, Folder } from './data.js';
 import { button } from './dom.js';
 import { Drawing } from './draw.js';
 import { boxesOf } from './geometry.js';
@@ -190,10 +190,11 @@ export class App extends Columns {
   fail(error, again = () => this.start()) {
     const box = $('problem');
     box.hidden = false;
-    const lost = error instanceof DataError;
-    box.firstElementChild.textContent = lost
-      ? `${error.message}. If the server has stopped, start it again; if its address is a new one, add the part of this one from # on to it.`
-      : String(error?.message ?? error);
+    const advice = error?.cause === AWAY
+      ? '. If the server has stopped, start it again; if its address is a new one, add the part of this one from # on to it.'
+      : error instanceof DataError ? '. The folder of the page may not be whole: copy it again, or make it anew.' : '';
+    box.firstElementChild.textContent = `${error?.message ?? error}${advice}`;
+    if (!this.complete) this.say('Not all cells could be read.');
     box.lastElementChild.replaceWith(button('Try again', () => { box.hidden = true; this.attempt(again); }));
   }
 

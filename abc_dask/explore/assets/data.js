@@ -1,6 +1,8 @@
 // Files of the folder: ranges, tiles, and what their bytes mean. README.md has the format.
 
+// A file that did not come, or is not what it should be; of cause AWAY where nobody answered.
 export class DataError extends Error {}
+export const AWAY = 'away';
 
 const PIECE = 65536;
 
@@ -87,13 +89,13 @@ export class Folder {
     try {
       answer = await this.get(new URL(path, this.base), { headers, cache: 'no-cache' });
     } catch {
-      throw new DataError(`no answer for ${path}`);
+      throw new DataError(`no answer for ${path}`, { cause: AWAY });
     }
     if (!answer.ok) throw new DataError(`${path}: the server answers ${answer.status}`);
     try {
       return [answer.status, new Uint8Array(await answer.arrayBuffer())];
     } catch {
-      throw new DataError(`${path} broke off`);
+      throw new DataError(`${path} broke off`, { cause: AWAY });
     }
   }
 

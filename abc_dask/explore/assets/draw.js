@@ -49,7 +49,7 @@ void main() {
 export class Drawing {
   constructor(canvas, n) {
     const gl = canvas.getContext('webgl2', { antialias: false, alpha: false, preserveDrawingBuffer: true });
-    if (!gl) throw new Error('This browser has no WebGL 2, which draws the cells.');
+    if (!gl) throw new Error('This browser offers no WebGL 2, which draws the cells: turn its hardware acceleration on, or take another browser.');
     [this.gl, this.canvas, this.n] = [gl, canvas, n];
     this.program = this.link();
     gl.useProgram(this.program);

@@ -1,7 +1,7 @@
 // Markers of A against B: asked of the process behind the page, which has the store.
 
 import { choice, csvButton, grid, note, row } from './controls.js';
-import { DataError } from './data.js';
+import { AWAY, DataError } from './data.js';
 import { button, h } from './dom.js';
 import { testOf } from './model.js';
 import { number, plural, short } from './text.js';
@@ -18,7 +18,7 @@ export function packed(flags, n) {
 
 async function ask(app, path, options = {}) {
   const answer = await fetch(new URL(`markers/${path}`, app.folder.base), { cache: 'no-store', ...options })
-    .catch(() => { throw new DataError('no answer about markers'); });
+    .catch(() => { throw new DataError('no answer about markers', { cause: AWAY }); });
   if (!answer.ok) throw new Error((await answer.text()).trim());
   return answer;
 }
@@ -73,6 +73,6 @@ function best(app, rows, title, others) {
   const share = (part) => `${(100 * part).toFixed(1)} %`;
   return grid(['gene', 'score', 'log2 fold', 'p adjusted', 'in A', others, ...(rank ? ['AUROC'] : [])], rows.map((own) => [
     button(own.symbol || own.id, () => app.colourBy(`g:${own.id}`), { class: 'term', title: `Colour by ${own.id}` }),
-    short(own.score), short(own.change), own.p === null ? '' : own.p.toExponential(1), share(own.fraction), share(own.other), ...(rank ? [short(own.auroc)] : []),
+    short(own.score), short(own.change), own.p === null ? '' : own.p === 0 ? '< 1e-300' : own.p.toExponential(1), share(own.fraction), share(own.other), ...(rank ? [short(own.auroc)] : []),
   ]), title);
 }

@@ -81,6 +81,7 @@ export function panel(app) {
 }
 
 function shown(app, table) {
+  if (!table.rows.length) return [note('No cells are shown: remove a filter.')];
   const words = { A: 'A', B: 'B', shown: 'cells that are shown' };
   const about = table.exact
     ? 'Exact: mean of all values, share of values above 0; cells without a value are left out.'

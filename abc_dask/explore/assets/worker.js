@@ -32,6 +32,6 @@ self.onmessage = async ({ data: { job, base, given } }) => {
     await JOBS[job](new Folder(base), given, (found) => postMessage({ found }));
     postMessage({ end: true });
   } catch (error) {
-    postMessage({ error: error.message });
+    postMessage({ error: error.message, cause: error.cause });
   }
 };
