@@ -107,6 +107,18 @@ def positive_zeros(data: Any) -> None:
 
 
 @compiled
+def count_used(planes: Any) -> Any:
+    """Return how many planes there are up to the last one with a bit set."""
+    for p in range(len(planes) - 1, -1, -1):
+        seen = np.uint64(0)
+        for w in range(planes.shape[1]):
+            seen |= planes[p, w]
+        if seen != 0:
+            return p + 1
+    return 0
+
+
+@compiled
 def find_live(planes: Any, live: Any) -> Any:
     """Write the numbers of the planes with a bit set; return how many are below 8, and all."""
     n_low = n_live = 0
