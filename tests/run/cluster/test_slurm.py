@@ -22,13 +22,6 @@ GENES = ["Tac2", "Slc17a7"]
 MANY, FEW = 2000, 30_000  # block sizes: some 600 blocks, some seconds on two cores; 36 blocks
 
 
-@pytest.fixture(scope="session")
-def private_slurm():
-    with s.private_slurm() as conf:
-        os.environ["SLURM_CONF"] = conf
-        yield conf
-
-
 @pytest.fixture(autouse=True)
 def quiet_queue(private_slurm):
     """No job before, none after, all nodes and the partition up."""
