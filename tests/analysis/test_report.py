@@ -274,12 +274,13 @@ def test_markers_of_a_store_and_a_link_to_the_explorer(plain_atlas, view, tmp_pa
     run_cli(*words)
     found = Page((tmp_path / "m.html").read_text("utf-8"))
     (table,) = [t for t in found.tables if t[0][0] == "group"]
-    expected = built.markers("class", method="t", missing="drop").to_pandas(top=5)
+    marked = built.markers("class", method="t", missing="drop")
+    expected = marked.to_pandas(top=5)
     expected = expected[expected["scores"].notna()]
     assert [row[:2] for row in table[1:]] == expected[["group", "gene_symbol"]].to_numpy().tolist()
     assert [row[5] for row in table[1:]] == [f"{v:.1%}" for v in expected["pct_nz_group"]]
     # dots: the best genes that fit, in all groups
-    every = built.markers("class", method="t", missing="drop").to_pandas()
+    every = marked.to_pandas()
     said = {f"{r.group}, {r.gene_symbol}: mean {r.mean_group:.3f}, {r.pct_nz_group:.1%} above 0"
             for r in every.itertuples()}  # fmt: skip
     dots = [text for text in found.texts if ": mean " in text and ", Tac2" not in text]
