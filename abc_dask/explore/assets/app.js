@@ -6,7 +6,7 @@ import { AWAY, DataError, Folder } from './data.js';
 import { button } from './dom.js';
 import { Drawing } from './draw.js';
 import { boxesOf } from './geometry.js';
-import { Model } from './model.js';
+import { Model, counted } from './model.js';
 import { Stage } from './stage.js';
 import { read, write } from './state.js';
 import { number, plural, source } from './text.js';
@@ -21,12 +21,6 @@ const pairCodes = (one, two) => {
   const both = new Uint16Array(one);
   for (let i = 0; i < both.length; i++) both[i] |= two[i] << 8;
   return both;
-};
-
-const stepCounts = (codes) => {
-  const counted = new Uint32Array(256);
-  for (let i = 0; i < codes.length; i++) counted[codes[i]]++;
-  return counted;
 };
 
 export class App extends Columns {
@@ -138,7 +132,7 @@ export class App extends Columns {
   limits(which) {
     const column = which === 'limits' ? this.current() : this.other();
     if (this.state[which]) return this.state[which];
-    column.steps ??= stepCounts(column.codes);
+    column.steps ??= counted(column.codes, this.model.flags, 'all');
     return usualLimits(column.about, column.steps);
   }
 
@@ -251,7 +245,7 @@ export class App extends Columns {
 
   // Cells of a term that is pointed at are larger and above all, where a picture is quick.
   highlight(code) {
-    if (code === (this.lit ?? -1) || this.stage.cost > 100) return;
+    if (code === (this.lit ?? -1) || (code >= 0 && this.stage.cost > 100)) return;
     this.lit = code;
     this.stage.redraw();
   }

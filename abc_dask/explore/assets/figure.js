@@ -1,8 +1,10 @@
 // The picture with its legend, as SVG and PNG.
 
-import { MISSING, hex, pairColors, paper, ramp, zeroColor } from './color.js';
+import { MISSING, hex, paper, ramp, zeroColor } from './color.js';
 import { h, s } from './dom.js';
-import { counts, keeper, noTerm } from './model.js';
+import { entriesOf } from './legend.js';
+import { counts, keeper } from './model.js';
+import { pairKinds } from './pair.js';
 import { cut, number, short, source, termName, titleOf } from './text.js';
 
 const STYLE = { name: {}, bar: { fill: 'none' }, drawing: { display: 'none' } };
@@ -64,15 +66,14 @@ function figureRows(app, most = 24) {
   if (column.kind === 'term') {
     const filter = state.filters[column.key];
     const { shown } = counts(column, app.model.out, filter, app.model.n);
-    const rows = [...column.terms.map((term, code) => [term, column.colors[code], shown[code]]), [null, MISSING[theme], shown[noTerm(column.width)]]]
-      .filter(([term, , n]) => n && keeper(filter)(term));
+    const rows = entriesOf(column, theme).map(([term, code, color]) => [term, color, shown[code]]).filter(([term, , n]) => n && keeper(filter)(term));
     const few = rows.length > most ? [...rows].sort((a, b) => b[2] - a[2]).slice(0, most) : rows;
     const kept = rows.filter((r) => few.includes(r)).map(([name, color, n]) => [color, `${termName(name)} (${number(n)})`]);
     return rows.length > most ? [...kept, [null, `and ${rows.length - most} more`]] : kept;
   }
   if (state.second && app.other()) {
-    const [a, b, both] = pairColors(theme);
-    return [[a, `${column.name} alone`], [b, `${app.other().name} alone`], [both, 'both'], [zeroColor(theme), 'neither']];
+    const without = column.about.missing || app.other().about.missing;
+    return pairKinds(column, app.other(), theme).slice(0, without ? 5 : 4);
   }
   const limits = app.limits('limits');
   const rows = [1, 0.75, 0.5, 0.25, 0].map((p) => [hex(ramp(p, theme)), short(limits[0] + p * (limits[1] - limits[0]))]);

@@ -36,14 +36,14 @@ function slider(app) {
   return input;
 }
 
+// Terms, and behind them what stands for a missing one, with their codes and colours.
+export const entriesOf = ({ terms, colors, width }, theme) => [...terms.map((term, code) => [term, code, colors[code]]), [null, noTerm(width), MISSING[theme]]];
+
 function terms(app, column) {
   const filter = app.state.filters[column.key];
   const { all, shown } = counts(column, app.model.out, filter, app.model.n);
   const kept = keeper(filter);
-  const entries = column.terms.map((term, code) => [term, code, column.colors[code]]);
-  const gap = noTerm(column.width);
-  if (all[gap]) entries.push([null, gap, MISSING[app.theme]]);
-  const present = entries.filter(([, code]) => all[code]);
+  const present = entriesOf(column, app.theme).filter(([, code]) => all[code]);
   const narrow = h('input', { type: 'search', placeholder: 'Narrow the list', 'aria-label': 'Narrow the list of terms' });
   const list = h('ul', { class: 'terms' });
   const rest = h('p', { class: 'faint' });

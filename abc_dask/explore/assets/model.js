@@ -3,8 +3,8 @@
 import { cellsWithin } from './geometry.js';
 
 export const HIDDEN = 1, IN_A = 2, IN_B = 4;
-// Flags that are looked at, and what they are, for cells of A, of B, or that are shown.
-export const testOf = (set) => ({ A: [IN_A, IN_A], B: [IN_B, IN_B] })[set] ?? [HIDDEN, 0];
+// Flags that are looked at, and what they are, for cells of A, of B, all of them, or that are shown.
+export const testOf = (set) => ({ A: [IN_A, IN_A], B: [IN_B, IN_B], all: [0, 0] })[set] ?? [HIDDEN, 0];
 
 export const noTerm = (width) => (width === 1 ? 255 : 65535);
 

@@ -23,9 +23,14 @@ export function pairCounts(one, two, out) {
   return { found, squares };
 }
 
+// Colours of the kinds of cells, what they are called, and their rank in counts.
+export function pairKinds(one, two, theme) {
+  const [first, second, both] = pairColors(theme);
+  return [[first, `${one.name} alone`, 1], [second, `${two.name} alone`, 2], [both, 'both', 3], [zeroColor(theme), 'neither', 0], [MISSING[theme], 'no value', 4]];
+}
+
 export function pair(app, one, two) {
-  const { theme } = app, { found, squares } = pairCounts(one, two, app.model.out), [first, second, both] = pairColors(theme);
-  const rows = [[first, `${one.name} alone`, 1], [second, `${two.name} alone`, 2], [both, 'both', 3], [zeroColor(theme), 'neither', 0], [MISSING[theme], 'no value', 4]];
+  const { theme } = app, { found, squares } = pairCounts(one, two, app.model.out), rows = pairKinds(one, two, theme);
   const range = ({ title, about }) => `${title}, ${about.zero ? 'zero, then ' : ''}${short(about.low)} to ${short(about.high)}`;
   return [
     h('ul', { class: 'terms pair' }, ...rows.filter(([, , k]) => k < 4 || found[k]).map(([color, text, k]) => h('li', {},

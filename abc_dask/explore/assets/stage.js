@@ -28,12 +28,11 @@ export class Stage {
     this.canvas.width = Math.round(this.width * this.ratio);
     this.canvas.height = Math.round(this.height * this.ratio);
     this.camera.fit(this.width, this.height);
-    if (this.app.state.camera) this.look(this.app.state.camera);
+    if (this.app.state.camera) {
+      const [x, y, zoom] = this.app.state.camera;
+      Object.assign(this.camera, { x, y, scale: zoom * this.camera.home });
+    }
     this.redraw();
-  }
-
-  look([x, y, zoom]) {
-    Object.assign(this.camera, { x, y, scale: zoom * this.camera.home });
   }
 
   get size() {
