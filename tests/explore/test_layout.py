@@ -75,6 +75,7 @@ def test_sections_lie_side_by_side_at_one_scale():
     made = lay_out(x, y, (codes, ("s0", "s1", "unused", "s3")))
     assert [p.name for p in made.panels] == ["s0", "s1", "s3"]
     assert [p.cells for p in made.panels] == [50, 50, 50]
+    assert [made.describe(unit)["unit"] for unit in ("mm", None)] == ["mm", ""]
     assert made.n_nowhere == 50
     places = np.empty_like(made.places)
     places[made.order] = made.places

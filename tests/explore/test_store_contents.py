@@ -63,6 +63,13 @@ def test_annotations_of_the_atlas_come_first_in_its_colours(built, monkeypatch):
     assert (first.name, first.colors) == ("kind", {"a": "#010203"})
 
 
+def test_the_unit_of_places_is_known_of_the_atlas_alone(built, monkeypatch):
+    store = open_store(built.path)
+    assert store_contents(store).unit == "mm"
+    monkeypatch.setitem(store.info.provenance, "atlas", {"h5ad": ["cells.h5ad"]})
+    assert store_contents(store).unit is None
+
+
 def test_a_choice(built, files):
     store = open_store(built.path)
     gene = store_contents(store).genes[5]
