@@ -201,28 +201,37 @@ def _write_small(mask: Any, low: Any, high: Any, first: Any, small: Any, n: Any)
 
 
 @compiled
-def moments_of(sums: Any, lanes: int, held: Any, found: Any, above: Any, above_one: Any) -> bool:
-    """Compute sum, mean and sum of squared differences from it by group, and count values.
+def moments_of(sums: Any, lanes: int, held: Any, found: Any, above: Any, are_exact: Any) -> None:
+    """Compute sum, mean and sum of squared differences from it by gene and group; count values.
 
     A group's pivot is one of its n values, so that the sum of squares about it is at most 1 + n
     times that about the mean, and usually twice.
 
     Parameters
     ----------
-    sums : array of float64, shape (n_groups * lanes or more, SUMS)
-    held : array of int64, shape (n_groups,)
+    sums : array of float64, shape (n_genes, n_groups * lanes or more, SUMS)
+    lanes : int
+    held : array of int64, shape (n_genes or more, n_groups)
         Values of each group, zeros among them.
-    found : array of float64, shape (3, n_groups)
+    found : array of float64, shape (n_genes or more, 3, n_groups)
         NaN in a group without a value.
-    above, above_one : arrays of int64, shape (n_groups,)
+    above : array of int64, shape (n_genes or more, 2, n_groups)
         Values above 0, and above 1.
-
-    Returns
-    -------
-    bool
+    are_exact : array of bool, shape (n_genes or more,)
         False if the pivot of some group lay so far from all others that its differences are not
-        exact: its values must be looked at again.
+        exact: the gene's values must be looked at again.
     """
+    for gene in range(len(sums)):
+        are_exact[gene] = _moments_of_one(
+            sums[gene], lanes, held[gene], found[gene], above[gene, 0], above[gene, 1]
+        )
+
+
+@compiled
+def _moments_of_one(
+    sums: Any, lanes: int, held: Any, found: Any, above: Any, above_one: Any
+) -> bool:
+    """Do it for one gene; return whether its sums are exact."""
     whole = sums.view(np.int64)
     are_exact = True
     for g in range(len(held)):

@@ -6,16 +6,15 @@ all cells does not fit there.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
 from abc_dask.analysis import count_loops as loops
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
-from abc_dask.analysis.gene_values import GeneReader, GeneValues, opened
+from abc_dask.analysis.gene_values import GeneReader, GeneValues, once, opened
 from abc_dask.analysis.precomputed import COUNTS, SummedGene
 from abc_dask.store.counts import log2_values
 from abc_dask.store.gene_store import GeneStore
@@ -35,8 +34,6 @@ _SUM_BYTES = 64 << 20
 # Up to so many groups each has several sums.
 _FEW_GROUPS = 16
 _LANES = 8
-
-_LOCK = threading.Lock()
 
 
 def are_counts_known(store: GeneStore, normalization: str) -> bool:
@@ -65,19 +62,6 @@ class CellRecords:
     least: float
     known: loops.Known = field(repr=False)
 
-    @classmethod
-    def of(
-        cls,
-        path: str,
-        digest: str,
-        grouping: Grouping,
-        apart: tuple[int, ...] | None,
-        normalization: str,
-    ) -> CellRecords:
-        """Look them up, once a process; 16 bytes a cell."""
-        with _LOCK:  # threads would all do it
-            return _records_of(path, digest, grouping, apart, normalization)
-
     def have(self, names: Collection[str]) -> bool:
         """Tell whether some of `COUNTS` come with the sums, or are of all values above 0."""
         limits = {name: count for count, name in COUNTS.items()}
@@ -88,17 +72,16 @@ class CellRecords:
         )
 
 
-@lru_cache(maxsize=2)
-def _records_of(
+@once
+def cell_records(
     path: str,
     digest: str,
     grouping: Grouping,
     apart: tuple[int, ...] | None,
     normalization: str,
 ) -> CellRecords:
-    store, groups = opened(path, digest, grouping)
-    if apart is not None:
-        groups = groups.merged(apart)
+    """Look up what is known of a store's cells, once a process; 16 bytes a cell."""
+    store, groups = opened(path, digest, grouping, apart)
     n_groups, is_log2 = len(groups.cells), normalization == "log2"
     records = np.empty((store.n_cells, loops.RECORD), np.uint32)
     values = records.view(np.float32)
@@ -144,8 +127,13 @@ class CountSums:
         self._rest = np.empty(store.n_cells % self._block, dtype)
         self._found = memory(most + len(self._rest))
         shape = ((self.n_groups + 1) * self._known.lanes, loops.SUMS)
-        n_sums = max(1, min(len(self._genes), _SUM_BYTES // (8 * shape[0] * shape[1])))
+        n_bytes = 8 * (shape[0] * shape[1] + 6 * self.n_groups)
+        n_sums = max(1, min(len(self._genes), _SUM_BYTES // n_bytes))
         self._sums = np.empty((n_sums, *shape))
+        self._held = np.empty((n_sums, self.n_groups), np.int64)
+        self._moments = np.empty((n_sums, 3, self.n_groups))
+        self._above = np.empty((n_sums, len(_COUNTS), self.n_groups), np.int64)
+        self._are_exact = np.empty(n_sums, np.bool_)
         self._ranks: dict[int, int] = {}
 
     def read(self, gene: int) -> SummedGene | GeneValues:
@@ -162,14 +150,12 @@ class CountSums:
             return self._values.read(gene)
         if gene not in self._ranks:
             self._sum_up(self._together(gene))
-        held = self._all.groups.held(self._store.axes.absent[gene])
-        found = np.empty((3, self.n_groups))
-        above, above_one = np.empty((2, self.n_groups), np.int64)
-        sums = self._sums[self._ranks[gene]]
-        if not loops.moments_of(sums, self._known.lanes, held, found, above, above_one):
+        rank = self._ranks[gene]
+        if not self._are_exact[rank]:
             return self._values.read(gene)
+        above, above_one = self._above[rank]
         counts = {name: above_one if name == "gt1" else above for name in self._names}
-        return SummedGene(held, found, counts)
+        return SummedGene(self._held[rank], self._moments[rank], counts)
 
     def _is_patched(self, gene: int) -> bool:
         return self._store.info.n_patches > 0 and len(self._store.axes.patches(gene)[0]) > 0
@@ -193,6 +179,7 @@ class CountSums:
 
     def _sum_up(self, genes: Sequence[GeneBlocks]) -> None:
         """Sum up some genes, all of them in some cells before the next cells."""
+        self._count_held(list(self._ranks))
         self._sums[: len(genes)] = 0
         for first in range(0, max(self._whole, 1), self._step):
             stop = min(first + self._step, self._whole)
@@ -204,6 +191,17 @@ class CountSums:
                 if n:
                     log2_values(own.counts[:n], own.totals[:n], own.values[:n])
                     loops.add_values(n, self._known, own, sums)
+        loops.moments_of(
+            self._sums[: len(genes)], self._known.lanes, self._held, self._moments, self._above,
+            self._are_exact,
+        )  # fmt: skip
+
+    def _count_held(self, genes: Sequence[int]) -> None:
+        """Count the values that each group has of some genes."""
+        absent, groups = self._store.axes.absent[genes], self._all.groups
+        self._held[: len(genes)] = groups.cells
+        for rank in np.flatnonzero(absent.any(axis=1)):
+            self._held[rank] = groups.held(absent[rank])
 
 
 def memory(n_cells: int) -> loops.Found:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask.analysis.cell_groups import CellGroups, Grouping
-from abc_dask.analysis.count_sums import CellRecords, CountSums, are_counts_known
+from abc_dask.analysis.count_sums import CountSums, are_counts_known, cell_records
 from abc_dask.analysis.gene_values import GeneReader, opened, opened_store
 from abc_dask.analysis.precomputed import SummedReader, is_precomputed, summed_groups
 from abc_dask.base.errors import UsageError
@@ -135,13 +135,13 @@ def _reader(task: GeneTask) -> GeneReader | CountSums | SummedReader:
         groups = summed_groups(task.store, task.digest, task.grouping)
         groups = groups if apart is None else groups.merged(apart)
         return SummedReader(store, groups, task.genes, needs or ())
-    store, groups = opened(task.store, task.digest, task.grouping)
+    cells = task.store, task.digest, task.grouping, apart
+    store, groups = opened(*cells)
     store = store.in_runs(task.genes)
     if needs is not None and are_counts_known(store, task.normalization):
-        records = CellRecords.of(task.store, task.digest, task.grouping, apart, task.normalization)
+        records = cell_records(*cells, task.normalization)
         if records.have(needs):
             return CountSums(store, records, task.genes, needs)
-    groups = groups if apart is None else groups.merged(apart)
     return GeneReader(store, groups, task.normalization)
 
 

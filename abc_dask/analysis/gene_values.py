@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from functools import cached_property, lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,20 @@ _SAMPLE = 64
 # Columns of `loops.SUMS` that count values above a limit.
 _SUMMED = {0.0: 4, 1.0: 5}
 
-_LOCK = threading.Lock()
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def once(make: _Function) -> _Function:
+    """Keep the last two results of a function; threads wait for the one that makes a result."""
+    kept, lock = lru_cache(maxsize=2)(make), threading.Lock()
+
+    @wraps(make)
+    def found(*arguments: Any) -> Any:
+        with lock:
+            return kept(*arguments)
+
+    found.cache_clear = kept.cache_clear  # type: ignore[attr-defined]
+    return found  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -87,19 +101,30 @@ class Moments(NamedTuple):
     squares: NDArray[np.float64]
 
 
-def opened(path: str, digest: str, grouping: Grouping) -> tuple[GeneStore, CellGroups]:
+def opened(
+    path: str, digest: str, grouping: Grouping, apart: tuple[int, ...] | None = None
+) -> tuple[GeneStore, CellGroups]:
     """Open a store and put its cells into groups, once a process.
+
+    Parameters
+    ----------
+    path, digest : str
+    grouping : Grouping
+    apart : tuple of int, optional
+        Groups that are needed one by one, all others being one behind them.
 
     Raises
     ------
     StoreError
         If it is not the store of this digest.
     """
-    with _LOCK:  # threads would all do it
-        return opened_store(path, digest), _grouped(path, digest, grouping)
+    store = opened_store(path, digest)
+    if apart is None:
+        return store, _grouped(path, digest, grouping)
+    return store, _merged(path, digest, grouping, apart)
 
 
-@lru_cache(maxsize=2)
+@once
 def opened_store(path: str, digest: str) -> GeneStore:
     """Open a store, once a process; errors as `opened`."""
     store: GeneStore = open_store(path)
@@ -111,9 +136,14 @@ def opened_store(path: str, digest: str) -> GeneStore:
     return store
 
 
-@lru_cache(maxsize=2)
+@once
 def _grouped(path: str, digest: str, grouping: Grouping) -> CellGroups:
     return groups_of(opened_store(path, digest), grouping)
+
+
+@once
+def _merged(path: str, digest: str, grouping: Grouping, apart: tuple[int, ...]) -> CellGroups:
+    return _grouped(path, digest, grouping).merged(apart)
 
 
 class GeneReader:
