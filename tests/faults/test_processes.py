@@ -216,7 +216,7 @@ def test_a_scheduler_that_dies(job, tmp_path, undisturbed):
         INJECTED["scheduler killed"] += 1
         outcome = ended(process)
     assert outcome.code == 1
-    assert "run the command again" in outcome.error
+    assert "the same command completes the work" in outcome.error
     assert (Staging.beside(output).folder / PARTS).is_dir()
     assert ended(abc_dask(*job.to(output))).code == 0
     require_equal(output, undisturbed.content)
