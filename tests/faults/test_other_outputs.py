@@ -14,6 +14,7 @@ import anndata
 import pytest
 
 from abc_dask import Atlas, open_view
+from tests.variants import few_of
 
 from .conftest import BLOCK, GENES, Undisturbed
 from .drivers import Outcome, Zygote, age_temporaries, n_receipts, require_ended, require_equal
@@ -45,6 +46,8 @@ COMMANDS = {
 }
 # what is there is left as it is where the request is the same, a picture is replaced
 DONE = ("extract.h5ad", "cells.h5ad", "cells.zarr", "store.zarr", "picture.png")
+# one of each way of writing, and of each format
+WRITERS = ("cells.h5ad", "export.csv", "export.parquet", "table.csv", "store.zarr", "page.html")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +123,14 @@ def command(request, tiny, view, store) -> tuple[str, tuple[object, ...]]:
     return request.param, tuple(stands_for.get(w, w) for w in COMMANDS[request.param])
 
 
-@pytest.mark.parametrize(("act", "most"), [("kill", 2), ("ENOSPC", 1)])
+@pytest.mark.parametrize(
+    ("act", "most", "command"),
+    [
+        *(("kill", 2, name) for name in COMMANDS),
+        *few_of([("ENOSPC", 1, name) for name in COMMANDS], *(("ENOSPC", 1, n) for n in WRITERS)),
+    ],
+    indirect=["command"],
+)
 def test_some_steps(warm, command, tmp_path, act, most):
     name, argv = command
     made_with(warm, argv, name, tmp_path, act, most)

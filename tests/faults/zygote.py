@@ -51,17 +51,29 @@ def _wait(child: int, seconds: float) -> int | str:
 def warm_up() -> None:
     """Load what every command would load for itself; no thread is started by that."""
     import anndata  # noqa: F401
+    import dask.dataframe  # noqa: F401
     import distributed  # noqa: F401
+    import matplotlib.backends.backend_agg  # noqa: F401
     import zarr.codecs  # noqa: F401
 
+    import abc_dask.analysis.plots.figures
+    import abc_dask.analysis.report.page
     import abc_dask.atlas
+    import abc_dask.cli.cells
     import abc_dask.cli.extract
+    import abc_dask.cli.report
+    import abc_dask.cli.store
+    import abc_dask.cli.summarize
     import abc_dask.cli.text
     import abc_dask.cli.view
     import abc_dask.matrix.search_loops
+    import abc_dask.run.build_store
     import abc_dask.run.cluster.local
     import abc_dask.run.extraction
-    import abc_dask.run.fetching  # noqa: F401
+    import abc_dask.run.fetching
+    import abc_dask.run.make_store
+    import abc_dask.run.store_export
+    import abc_dask.run.subset  # noqa: F401
 
     from .judge import warm_up as read_some
     from .mutations import write_base
