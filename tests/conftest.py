@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from abc_dask import Atlas
-from abc_dask.testing import Quirks, SyntheticAtlas, write_atlas
+from abc_dask.testing import SyntheticAtlas
 from tests.compiling import compile_once
+from tests.plain_and_odd import write_odd, write_plain
 
 # Values are written to disk and read back: an example may take as long as it needs.
 settings.register_profile(
@@ -69,7 +70,6 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-MATRICES = ["WMB-10XMulti", "WMB-10Xv2-TH", "WMB-10Xv3-CB", "WMB-10Xv3-MB"]
 
 
 @pytest.fixture(scope="session")
@@ -93,9 +93,7 @@ def real_extract(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def plain_atlas(tmp_path_factory: pytest.TempPathFactory) -> SyntheticAtlas:
     """Four matrices of the real layout, 400 genes, some hundred cells; both normalizations."""
-    return write_atlas(
-        tmp_path_factory.mktemp("plain") / "base", scale=0.002, n_genes=400, matrices=MATRICES
-    )
+    return write_plain(tmp_path_factory.mktemp("plain") / "base", scale=0.002, n_genes=400)
 
 
 @pytest.fixture(scope="module")
@@ -107,31 +105,7 @@ def atlas(plain_atlas: SyntheticAtlas) -> Atlas:
 @pytest.fixture(scope="session")
 def odd_atlas(tmp_path_factory: pytest.TempPathFactory) -> SyntheticAtlas:
     """The same with what other releases and other writers do."""
-    return write_atlas(
-        tmp_path_factory.mktemp("odd") / "base",
-        scale=0.002,
-        n_genes=400,
-        seed=1,
-        matrices=MATRICES,
-        normalizations=("log2",),
-        compression="gzip",
-        quirks=Quirks(
-            shuffled_genes=True,
-            missing_genes={"WMB-10Xv2-TH": ["Tac2", "Slc6a5"], "WMB-10Xv3-MB": ["Slc17a7"]},
-            missing_cells=7,
-            unlisted_share=0.05,
-            shuffled_rows=True,
-            integer_labels=True,
-            unsorted_indices=True,
-            duplicate_entries=True,
-            explicit_zeros=0.05,
-            nan_values=3,
-            inf_values=3,
-            index_dtype="int64",
-            indptr_dtype="int64",
-            no_dataset_label=True,
-        ),
-    )
+    return write_odd(tmp_path_factory.mktemp("odd") / "base", scale=0.002, n_genes=400)
 
 
 @pytest.fixture(autouse=True, scope="session")
