@@ -92,8 +92,8 @@ def real_extract(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def plain_atlas(tmp_path_factory: pytest.TempPathFactory) -> SyntheticAtlas:
-    """Four matrices of the real layout, 400 genes, some hundred cells; both normalizations."""
-    return write_plain(tmp_path_factory.mktemp("plain") / "base", scale=0.002, n_genes=400)
+    """Four matrices of the real layout, 200 genes, some hundred cells; both normalizations."""
+    return write_plain(tmp_path_factory.mktemp("plain") / "base", scale=0.002, n_genes=200)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def atlas(plain_atlas: SyntheticAtlas) -> Atlas:
 @pytest.fixture(scope="session")
 def odd_atlas(tmp_path_factory: pytest.TempPathFactory) -> SyntheticAtlas:
     """The same with what other releases and other writers do."""
-    return write_odd(tmp_path_factory.mktemp("odd") / "base", scale=0.002, n_genes=400)
+    return write_odd(tmp_path_factory.mktemp("odd") / "base", scale=0.002, n_genes=200)
 
 
 @pytest.fixture(autouse=True, scope="session")

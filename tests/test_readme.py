@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-import sys
+import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import abc_dask
 from abc_dask.testing import write_atlas
+from tests.faults.drivers import zygote
 from tests.http_server import Server
 from tests.small_release import contents_under
 
@@ -28,25 +28,6 @@ PAGES = [*READMES, "CHANGELOG.md", ".github/CONTRIBUTING.md"]
 BLOCK = re.compile(r"^```(.*)\n((?s:.*?))^```$", re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()[^)\s]+(?=\))")
 KINDS = {"sh", "python"}
-
-# One process a README: what takes long is the import of the libraries, not the commands.
-RUNNER = """
-import json, shlex, sys
-from abc_dask.cli import cli
-
-for kind, text in json.load(sys.stdin):
-    print(text, file=sys.stderr)
-    if kind == "python":
-        exec(compile(text, "README", "exec"), {})
-        continue
-    for line in text.splitlines():
-        program, *words = shlex.split(line, comments=True)
-        assert program == "abc-dask", line
-        try:
-            cli(words, prog_name=program)
-        except SystemExit as end:
-            assert not end.code, f"exit code {end.code}: {line}"
-"""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -112,25 +93,35 @@ def demo(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """What takes long is the import of the libraries, not the commands."""
+    with zygote(tmp_path_factory.mktemp("warm")) as one:
+        yield one
+
+
+def parts(kind: str, text: str) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Yield each command's words, or no words and Python's text."""
+    if kind == "python":
+        yield [], {"python": text}
+        return
+    for line in text.splitlines():
+        program, *words = shlex.split(line, comments=True)
+        assert program == "abc-dask", line
+        yield words, {}
+
+
 @pytest.mark.xdist_group("readme")  # one worker makes the demo, once
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", RUNNING)
-def test_commands_and_code_run(page, demo, tmp_path):
+def test_commands_and_code_run(page, demo, warm, tmp_path):
     """In a folder with the demo, every command and every line of Python works, in this order."""
     (tmp_path / "abc-dask-demo").symlink_to(demo)
     (tmp_path / "cluster").symlink_to(ROOT / "cluster")
     python = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": python.rstrip(os.pathsep)}
+    env = {"PYTHONPATH": python.rstrip(os.pathsep)}
     code = [(kind, text) for kind, text in blocks(page) if kind in KINDS]
     with Server(files=contents_under(demo / "atlas")) as server:  # in place of the public bucket
         env["DASK_ABC_DASK__BASE_URL"] = server.url
-        done = subprocess.run(
-            [sys.executable, "-c", RUNNER],
-            input=json.dumps(code),
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
+        for words, more in (part for kind, text in code for part in parts(kind, text)):
+            done = warm.run(*words, cwd=str(tmp_path), env=env, **more)
+            assert done.code == 0, (words, more, done.err)

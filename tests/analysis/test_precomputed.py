@@ -151,7 +151,7 @@ def test_a_run_that_stopped_goes_on(plain_store, kept, tmp_path, monkeypatch):
     done = []
 
     def once(self, gene):
-        if gene == 200:
+        if gene == 150:
             raise StoreError("not now")
         done.append(gene)
         return real(self, gene)

@@ -27,7 +27,7 @@ def views(odd_atlas, tmp_path_factory):
     """The same cells in every format, in many blocks; some values are missing, some infinite."""
     folder = tmp_path_factory.mktemp("formats")
     atlas = Atlas(odd_atlas.download_base)
-    view = atlas.extract(GENES, folder / "v.parquet", annotate=BY[:1], block_size="200 kB")
+    view = atlas.extract(GENES, folder / "v.parquet", annotate=BY[:1], block_size="100 kB")
     others = [open_view(view.export(folder / name)) for name in ("v.zarr", "v.csv")]
     return {one.format: one for one in (view, *others)}
 

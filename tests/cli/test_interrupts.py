@@ -83,7 +83,7 @@ def handlers_of_before():
 
 
 class At:
-    """Counts calls in the main thread, and sends an interrupt at one of them.
+    """Counts calls of the thread that it is the profiler of, and sends an interrupt at one.
 
     Before the command watches for signals, and afterwards, they end its process at once.
     """
@@ -92,11 +92,7 @@ class At:
         self.number, self.calls = number, 0
 
     def __call__(self, frame, event, _):
-        if (
-            event == "call"
-            and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-            and threading.current_thread() is threading.main_thread()
-        ):
+        if event == "call" and signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             self.calls += 1
             if self.calls == self.number:
                 sys.setprofile(None)
@@ -110,15 +106,19 @@ def with_places(word, places):
     return word
 
 
-def run(words, number=0):
-    at = At(number)
+def run(words, at=None):
     with handlers_of_before():
         sys.setprofile(at)
         try:
-            result = CliRunner().invoke(cli, words)
+            return CliRunner().invoke(cli, words)
         finally:
             sys.setprofile(None)
-    return result, at.calls
+
+
+def counted(words):
+    """Run to the end, and count the calls."""
+    at = At()
+    return run(words, at), at.calls
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
@@ -135,18 +135,18 @@ def test_an_interrupt_at_any_moment(made, tmp_path, name, times):
 
     with dask.config.set({"abc-dask.cache-directory": str(kept)}):
         fresh()
-        whole, n_calls = run(words)
+        whole, n_calls = counted(words)
         assert whole.exit_code == 0, whole.output
         files = {path.name for path in out.iterdir()}
         choose = random.Random(name)
         for _ in range(times):
             fresh()
-            stopped, _ = run(words, choose.randrange(n_calls) + 1)
+            stopped = run(words, At(choose.randrange(n_calls) + 1))
             while stopped.exit_code == 0:  # what was made ready before is not made again
                 fresh()
-                _, n_calls = run(words)
+                _, n_calls = counted(words)
                 fresh()
-                stopped, _ = run(words, choose.randrange(n_calls) + 1)
+                stopped = run(words, At(choose.randrange(n_calls) + 1))
             assert stopped.exit_code == 130, stopped.output
             said = [line for line in stopped.stderr.splitlines() if "error" in line]
             assert said == [
@@ -155,7 +155,7 @@ def test_an_interrupt_at_any_moment(made, tmp_path, name, times):
             assert "Traceback" not in stopped.output
             left = {path.name.removesuffix(".partial") for path in out.iterdir()}
             assert left <= files
-        again, _ = run(words)
+        again = run(words)
         assert again.exit_code == 0, again.output
         assert {path.name for path in out.iterdir()} == files
 
@@ -170,7 +170,7 @@ def test_an_interrupt_where_a_lock_is_taken_back(made, monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Atlas, "search_genes", interrupted)
-    result, _ = run(["genes", "Tac", "--download-base", str(made["BASE"])])
+    result = run(["genes", "Tac", "--download-base", str(made["BASE"])])
     assert "release unlocked lock" not in result.output
     assert result.stderr.startswith("abc-dask: error: interrupted")
     assert result.exit_code == 130

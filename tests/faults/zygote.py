@@ -7,11 +7,13 @@ line on stdout. A request is run in a forked child, in a session of its own, as
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -84,7 +86,7 @@ def warm_up() -> None:
 
 
 def become(request: dict[str, Any]) -> None:
-    """Turn a forked child into the command, its output in files."""
+    """Turn a forked child into the command, or run Python's text; its output in files."""
     os.setsid()
     for number, name in ((1, "out"), (2, "err")):
         descriptor = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -99,6 +101,15 @@ def become(request: dict[str, Any]) -> None:
         from .injection import install
 
         install(**request["fault"])
+    if "cwd" in request:
+        os.chdir(request["cwd"])
+    if "python" in request:
+        exec(compile(request["python"], "text", "exec"), {})
+        # as the command ends: to take modules apart takes longer than most texts
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(0)
     from abc_dask.cli import main
 
     sys.argv = ["abc-dask", *request["argv"]]

@@ -32,7 +32,7 @@ def table(plain_atlas):
 def test_where_gives_the_rows_that_pandas_chooses(plain_atlas, table, tmp_path, format):
     atlas = Atlas(plain_atlas.download_base)
     view = atlas.extract(
-        GENES, tmp_path / f"v.{format}", where=WHERE, annotate=["class"], block_size="100 kB"
+        GENES, tmp_path / f"v.{format}", where=WHERE, annotate=["class"], block_size="50 kB"
     )
     chosen = table.query(WHERE, engine="python")
     expected = expected_table(plain_atlas, GENES)
@@ -46,14 +46,14 @@ def test_where_gives_the_rows_that_pandas_chooses(plain_atlas, table, tmp_path, 
 
 def test_matrices_and_blocks_without_a_chosen_cell_are_left_alone(plain_atlas, table, tmp_path):
     atlas = Atlas(plain_atlas.download_base)
-    everything = atlas.plan(GENES, block_size="100 kB")
-    some = atlas.plan(GENES, block_size="100 kB", where="region_of_interest_acronym == 'CB'")
+    everything = atlas.plan(GENES, block_size="50 kB")
+    some = atlas.plan(GENES, block_size="50 kB", where="region_of_interest_acronym == 'CB'")
     assert [m.feature_matrix_label for m in some.matrices] == ["WMB-10Xv3-CB"]
     assert some.n_cells == some.matrices[0].n_found < everything.n_cells
     assert some.cell_selection != everything.cell_selection
     rare = f"x > {table['x'].quantile(0.98)}"
-    few = atlas.extract(GENES, tmp_path / "few.parquet", where=rare, block_size="100 kB")
-    full = atlas.extract(GENES, tmp_path / "full.parquet", block_size="100 kB")
+    few = atlas.extract(GENES, tmp_path / "few.parquet", where=rare, block_size="50 kB")
+    full = atlas.extract(GENES, tmp_path / "full.parquet", block_size="50 kB")
     assert 0 < few.n_cells < full.n_cells / 10
     assert few.info["run"]["bytes_read"] < full.info["run"]["bytes_read"]
     assert few.info["counts"]["blocks"] < full.info["counts"]["blocks"]
@@ -85,7 +85,7 @@ def test_cells_from_a_file(plain_atlas, table, tmp_path, name):
     with pytest.raises(UsageError, match=r"1 of the \d+ cells listed in .*'unknown, really'; corr"):
         atlas.plan(GENES, cells=file)
     view = atlas.extract(
-        GENES, tmp_path / "v.parquet", cells=file, skip_unknown=True, block_size="100 kB"
+        GENES, tmp_path / "v.parquet", cells=file, skip_unknown=True, block_size="50 kB"
     )
     expected = expected_table(plain_atlas, GENES)
     assert_same(view.to_pandas(), expected[expected.index.isin(listed["cell_label"])])

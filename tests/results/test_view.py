@@ -40,7 +40,7 @@ def views(odd_atlas, tmp_path_factory):
     folder = tmp_path_factory.mktemp("views")
     atlas = Atlas(odd_atlas.download_base)
     return {
-        format: atlas.extract(REFERENCE_GENES, folder / f"genes.{format}", block_size="100 kB")
+        format: atlas.extract(REFERENCE_GENES, folder / f"genes.{format}", block_size="40 kB")
         for format in FORMATS
     }
 

@@ -98,7 +98,7 @@ def test_what_is_missing_is_told(plain_atlas, tmp_path):
 def test_cells_in_a_dry_run(plain_atlas, tmp_path):
     argv = ["cells", "--where", "x > 0", "--download-base", str(plain_atlas.download_base)]
     done = run_cli(*argv, "-o", tmp_path / "s.zarr", "--dry-run")
-    assert "genes    400" in done.stdout
+    assert "genes    200" in done.stdout
     assert not list(tmp_path.iterdir())
 
 

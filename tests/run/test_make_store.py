@@ -102,7 +102,7 @@ def test_a_run_that_stopped_goes_on(atlas, made, tmp_path, monkeypatch):
 
     for name in ("pack_block", "assemble_shard"):
         monkeypatch.setattr(store_tasks, name, sometimes(name))
-    blocks, shards = range(3), range(4)  # of 512 cells; of 128 genes
+    blocks, shards = range(3), range(2)  # of 512 cells; of 128 genes
     while not output.exists():
         try:
             atlas.build_store(

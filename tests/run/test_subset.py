@@ -66,7 +66,7 @@ def test_equals_anndata(plain_atlas, tmp_path, format, normalization):
         where=WHERE,
         normalization=normalization,
         annotate=["class", "neurotransmitter", "x"],
-        block_size="300 kB",
+        block_size="100 kB",
     )
     got = made.to_anndata()
     labels = chosen_labels(plain_atlas)
@@ -91,13 +91,13 @@ def test_other_gene_orders_and_genes_that_are_absent(odd_atlas, tmp_path, format
     """Genes in another order in each matrix, some absent: NaN, and stored, never zero."""
     atlas = Atlas(odd_atlas.download_base)
     labels = list(pd.read_csv(odd_atlas.cell_metadata, dtype=str)["cell_label"][::3])
-    made = atlas.subset(tmp_path / f"x.{format}", cells=labels, block_size="300 kB")
+    made = atlas.subset(tmp_path / f"x.{format}", cells=labels, block_size="100 kB")
     got = made.to_anndata()
     assert_sliced(got, odd_atlas, set(labels))
     assert made.info["counts"]["genes_absent_somewhere"] == 3
     assert sorted(got.var["matrices_without"].unique()) == [0, 1]
     shared = atlas.subset(
-        tmp_path / f"y.{format}", cells=labels, block_size="300 kB", genes_in_common=True
+        tmp_path / f"y.{format}", cells=labels, block_size="100 kB", genes_in_common=True
     )
     assert shared.n_genes == made.n_genes - 3
     assert shared.info["counts"]["genes_not_in_common"] == 3
@@ -135,14 +135,14 @@ def test_a_run_that_broke_off_goes_on(plain_atlas, tmp_path, monkeypatch):
             raise ViewError("no room")
         return whole(self, task, staging, plan)
 
-    options = {"where": WHERE, "block_size": "300 kB", "threads_per_worker": 1}
+    options = {"where": WHERE, "block_size": "100 kB", "threads_per_worker": 1}
     with monkeypatch.context() as patch:
         patch.setattr(MakeRows, "__call__", fails)
         with pytest.raises(ViewError, match="no room"):
             atlas.subset(out, **options)
     assert not out.exists()
     with pytest.raises(ViewError, match="holds the unfinished view of another request"):
-        atlas.subset(out, where="x > 4", block_size="300 kB")
+        atlas.subset(out, where="x > 4", block_size="100 kB")
     made = atlas.subset(out, **options)
     assert made.info["run"]["blocks_kept_from_earlier_run"] > 0
     assert_sliced(made.to_anndata(), plain_atlas, chosen_labels(plain_atlas))

@@ -26,7 +26,7 @@ def views(plain_atlas, tmp_path_factory):
     folder = tmp_path_factory.mktemp("handover")
     atlas = Atlas(plain_atlas.download_base)
     return {
-        format: atlas.extract(GENES, folder / f"genes.{format}", block_size="100 kB")
+        format: atlas.extract(GENES, folder / f"genes.{format}", block_size="40 kB")
         for format in FORMATS
     }
 

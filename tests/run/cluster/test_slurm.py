@@ -19,7 +19,7 @@ from tests.oracle import assert_same, expected_table
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 GENES = ["Tac2", "Slc17a7"]
-MANY, FEW = 2000, 30_000  # block sizes: some 600 blocks, some seconds on two cores; 36 blocks
+MANY, FEW = 1500, 20_000  # block sizes: some 550 blocks, some seconds on two cores; 36 blocks
 
 
 @pytest.fixture(autouse=True)
