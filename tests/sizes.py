@@ -109,7 +109,7 @@ LEFT = {
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.blocks._LABEL_BYTES
         plan.blocks.MOST_BLOCKS atlas.atlas._MANY_COLUMNS plan.subset._NAN_BYTES
         release.column_types._EXACT release.column_types._LONG store.description._FEW_CELLS
-        store.counts_loops._SOME_CELLS views.parquet_view._STEP
+        run.estimate._STORED store.counts_loops._SOME_CELLS views.parquet_view._STEP
     """,
     "jobs of a batch system that are asked for or looked at in one call": """
         run.cluster.guard._BATCH run.cluster.jobs._BATCH

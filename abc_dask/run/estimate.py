@@ -29,7 +29,6 @@ PROCESS, _TASK, ROW = 300e6, {"extract": 20e6, "cells": 180e6}, 40
 # Copies of its result that a task holds: as read, in order, as Arrow has it.
 _COPIES = 3
 
-
 # Bytes of a stored value and its index in a file without filters.
 _STORED = 8
 
