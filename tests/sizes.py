@@ -107,7 +107,8 @@ LEFT = {
         analysis.store_loops.SUMS analysis.gene_values._SAMPLE analysis.group_tests._FEW
         matrix.index._HEAD matrix.hdf5._HEAP_LEAST matrix.hdf5._REFERENCE
         matrix.kernels.SEARCH_COST matrix.kernels._EXACT plan.blocks._LABEL_BYTES
-        plan.blocks.MOST_BLOCKS atlas.atlas._MANY_COLUMNS plan.subset._NAN_BYTES
+        plan.blocks.MOST_BLOCKS run.estimate._STORED atlas.atlas._MANY_COLUMNS
+        plan.subset._NAN_BYTES
         release.column_types._EXACT release.column_types._LONG store.description._FEW_CELLS
         run.estimate._STORED store.counts_loops._SOME_CELLS views.parquet_view._STEP
     """,

@@ -326,7 +326,8 @@ class _InBatches:
         with self._lock:
             self._entered += 1
             if self._entered == 1:
-                how = {"codec_pipeline.batch_size": SHARD_GENES}
+                # no limit to what is decoded at once: it is one after the other all the same
+                how = {"codec_pipeline.batch_size": SHARD_GENES, "async.concurrency": None}
                 self._settings.enter_context(zarr.config.set(how))
 
     def __exit__(self, *_error: object) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import struct
 import threading
-from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -39,54 +38,69 @@ MAX_BYTES = (1 << 31) - (1 << 20)
 
 LEVEL = 1
 
-# Zeros at a block's end from which on they are a frame of their own, of some 20 bytes.
-_MANY_ZEROS = 4096
+# A short block of so many bytes is compressed without Blosc, which makes a compressor for each.
+_FEW_BYTES = 4096
+
+# Bytes of a block of a Zstandard frame, at most.
+_MOST_ZEROS = 128 << 10
 
 
-def pack_planes(planes: NDArray[np.uint64]) -> bytes:
-    """Compress the values of one whole block, whose bits are shuffled already.
+def pack_planes(planes: NDArray[np.uint64], n_used: int) -> bytes:
+    """Compress the values of one block, whose bits are shuffled already.
 
     Parameters
     ----------
-    planes : array of uint64
+    planes : array of uint64, shape (bits of a value, n_words)
         Their bit planes; contiguous.
+    n_used : int
+        Planes that are looked at, one at least; those behind are taken to be zero.
 
     Returns
     -------
     bytes
         The block as it stands in a frame.
     """
-    stream = _compressed(planes)
+    stream: bytes = _compressor().compress(planes[:n_used])
+    if n_used < len(planes):
+        stream = _with_zeros(stream, planes.nbytes, planes[n_used:].nbytes)
     if len(stream) >= planes.nbytes:  # as Blosc has it, stored as it is
+        planes[n_used:] = 0
         stream = planes.tobytes()
     return _LENGTH.pack(len(stream)) + stream
 
 
-def _compressed(planes: NDArray[Any]) -> bytes:
-    """Compress planes; those above the highest one that is not zero are a Zstandard frame alone.
+def _with_zeros(stream: bytes, n_bytes: int, n_zeros: int) -> bytes:
+    """Return a Zstandard frame of what another one holds, and of zeros behind it.
 
-    Zstandard copies zeros piece by piece where they follow on something else: half of all blocks'
-    time.
+    Zeros are a block of one byte and its number, which is written and read at once: behind the
+    last plane that has bits they are most of a block. The frame is a magic number, a header with
+    `n_bytes`, and blocks, whose three bytes of header say whether it is the last one, its kind
+    and its size (RFC 8878).
     """
-    from abc_dask.store.plane_loops import count_used
+    described = stream[4]
+    is_single, n_size = described >> 5 & 1, described >> 6
+    begin = 5 + (not is_single) + (is_single if n_size == 0 else 1 << n_size)
+    blocks, at = bytearray(stream[begin:]), 0
+    while not blocks[at] & 1:
+        at += _bytes_of(blocks, at)
+    blocks[at] &= 0xFE  # no longer the last one
+    for done in range(0, n_zeros, _MOST_ZEROS):
+        n = min(_MOST_ZEROS, n_zeros - done)
+        is_last = done + n == n_zeros
+        blocks += (n << 3 | 1 << 1 | is_last).to_bytes(3, "little") + b"\0"
+    if n_bytes < 256:
+        head = bytes([0x20, n_bytes])
+    elif n_bytes < 65_536 + 256:
+        head = b"\x60" + struct.pack("<H", n_bytes - 256)
+    else:
+        head = b"\xa0" + struct.pack("<I", n_bytes)
+    return stream[:4] + head + bytes(blocks)
 
-    used = count_used(planes) if planes.ndim == 2 else len(planes)
-    zeros = planes[used:].nbytes
-    if zeros < _MANY_ZEROS:
-        used, zeros = len(planes), 0
-    stream: bytes = _compressor().compress(planes[:used]) if used else b""
-    return stream + _frame_of_zeros(zeros) if zeros else stream
 
-
-@cache
-def _frame_of_zeros(n_bytes: int) -> bytes:
-    """Return a frame of zeros, all but some in a block that says how many they are."""
-    import zstandard
-
-    made = zstandard.ZstdCompressor(LEVEL).compressobj(size=n_bytes)
-    some = made.compress(bytes(8)) + made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-    frame: bytes = some + made.compress(bytes(n_bytes - 8)) + made.flush()
-    return frame
+def _bytes_of(blocks: bytearray, at: int) -> int:
+    """Return the bytes of a block of a Zstandard frame with its header."""
+    said = int.from_bytes(blocks[at : at + 3], "little")
+    return 3 + (1 if said >> 1 & 3 == 1 else said >> 3)
 
 
 _threads = threading.local()
@@ -145,8 +159,13 @@ def pack_block(values: NDArray[Any], block_bytes: int) -> bytes:
     size = values.itemsize
     if values.nbytes == block_bytes:
         planes = np.empty((8 * size, len(values) // 64), np.uint64)
-        to_planes(values.view(f"u{size}"), planes)
-        return pack_planes(planes)
+        n_used = to_planes(values.view(f"u{size}"), planes)
+        return pack_planes(planes, n_used)
+    if len(values) % 8 and values.nbytes <= _FEW_BYTES:
+        # Blosc does not shuffle these bits
+        stream: bytes = _compressor().compress(values)
+        stream = stream if len(stream) < values.nbytes else values.tobytes()
+        return _LENGTH.pack(len(stream)) + stream
     # how the bits of a short block are shuffled is Blosc's own matter
     frame: bytes = _compress(values, block_bytes)
     if not frame[2] & _STORED:

@@ -142,6 +142,7 @@ class _Packing:
         self.late = np.zeros((0, 3), np.int64)
         self.counts, self.odd = np.zeros(0, np.uint32), np.zeros((0, 3), np.int64)
         self.planes, self.nothing = np.zeros((0, 0, 0), np.uint64), b""
+        self.used = np.zeros(_TOGETHER, np.int64)
 
     @property
     def is_counts(self) -> bool:
@@ -274,12 +275,17 @@ class _Packing:
         absent = self._absent(arena.low, arena.high)
         is_whole = self.task.n_cells == self.task.block_cells
         make = self._planes if self.is_counts and is_whole and not self.task.older else self._dense
+        sizes: list[int] = []
         for first in range(arena.low, arena.high, _TOGETHER):
             genes = range(first, min(first + _TOGETHER, arena.high))
-            here = late[(late[:, 0] >= genes.start) & (late[:, 0] < genes.stop)]
-            for gene, block in zip(genes, make(arena, genes, here, absent), strict=True):
-                file.write(block)
-                self.ends[gene] = (self.ends[gene - 1] if gene else 0) + len(block)
+            here = late
+            if len(late):
+                here = late[(late[:, 0] >= genes.start) & (late[:, 0] < genes.stop)]
+            blocks = make(arena, genes, here, absent)
+            file.write(b"".join(blocks))
+            sizes += map(len, blocks)
+        before = self.ends[arena.low - 1] if arena.low else 0
+        self.ends[arena.low : arena.high] = before + np.cumsum(sizes)
 
     def _planes(
         self, arena: Arena, genes: range, late: NDArray[np.int64], _absent: list[_Absent]
@@ -291,26 +297,28 @@ class _Packing:
         if not len(self.planes):
             shape = (_TOGETHER, 8 * self.dtype.itemsize, self.task.block_cells // 64)
             self.planes = np.empty(shape, np.uint64)
-        planes, here = self.planes[: len(genes)], slice(genes.start, genes.stop)
+        planes, used = self.planes[: len(genes)], self.used[: len(genes)]
+        here = slice(genes.start, genes.stop)
         largest = take_planes(
             genes.start - arena.low, arena.bits, arena.heads, arena.pages, arena.links, planes,
-            self.present[here],
+            used, self.present[here],
         )  # fmt: skip
         for gene, cell, count in late.tolist():
+            k = gene - genes.start
             self.present[gene] += 1
             largest = max(largest, count)
-            for bit in range(planes.shape[1]):
-                planes[gene - genes.start, bit, cell >> 6] |= np.uint64(
-                    (count >> bit & 1) << (cell & 63)
-                )
+            planes[k, used[k] :] = 0
+            used[k] = max(int(used[k]), min(count.bit_length(), planes.shape[1]))
+            for bit in range(used[k]):
+                planes[k, bit, cell >> 6] |= np.uint64((count >> bit & 1) << (cell & 63))
         self._require_width(largest)
-        weigh_rows(planes.reshape(len(genes), -1), self.sums[here])
+        weigh_rows(planes, used, self.sums[here])
         found = []
-        for gene, own in zip(genes, planes, strict=True):
-            if self.present[gene]:
-                found.append(pack_planes(own))
+        for own, n_used, n in zip(planes, used.tolist(), self.present[here].tolist(), strict=True):
+            if n:
+                found.append(pack_planes(own, n_used))
             else:
-                self.nothing = self.nothing or pack_planes(own)
+                self.nothing = self.nothing or pack_planes(own, n_used)
                 found.append(self.nothing)
         return found
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from abc_dask.matrix.compiled import compiled, ones, trailing_zeros
+from abc_dask.store.plane_loops import planes_of
 
 # Values of a page; unsigned numbers are not looked at for being negative.
 PAGE = 256
@@ -188,7 +189,7 @@ def take(first: int, bits: Any, heads: Any, pages: Any, links: Any, out: Any) ->
 
 @compiled
 def take_planes(
-    first: int, bits: Any, heads: Any, pages: Any, links: Any, planes: Any, present: Any
+    first: int, bits: Any, heads: Any, pages: Any, links: Any, planes: Any, used: Any, present: Any
 ) -> Any:
     """Write the bit planes of counts of genes `first` and after.
 
@@ -198,6 +199,8 @@ def take_planes(
     bits, heads, pages, links : arrays
     planes : array of uint64, shape (genes, bits of a value, words)
         Receives a bit of each cell, the lowest first.
+    used : array of int64, shape (genes,)
+        Receives how many planes were written: those behind are zero, and left as they were.
     present : array of int64, shape (genes,)
         Receives how many cells have a count.
 
@@ -210,14 +213,15 @@ def take_planes(
     largest, one = np.uint64(0), np.uint64(1)
     for k in range(len(planes)):
         at, here, of_gene = np.uint64(heads[first + k]) * _PAGE, planes[k], bits[:, first + k]
-        here[2:] = 0
-        n = np.uint64(0)
+        here[2:8] = 0
+        n, all_bits, n_clean = np.uint64(0), np.uint64(0), 8
         for w in range(n_words):
             p0, p1 = of_gene[w, 0], of_gene[w, 1]
             n += ones(p0 | p1)
             left = p0 & p1
             p0 ^= left
             p1 ^= left
+            all_bits |= np.uint64(p0 != 0) | np.uint64(p1 != 0) << one
             if left == 0:
                 here[0, w] = p0
                 here[1, w] = p1
@@ -229,6 +233,7 @@ def take_planes(
                 left &= left - one
                 item, at = _next(at, pages, links)
                 largest = max(largest, item)
+                all_bits |= item
                 p0 |= (item & one) << c
                 p1 |= (item >> np.uint64(1) & one) << c
                 p2 |= (item >> np.uint64(2) & one) << c
@@ -238,7 +243,10 @@ def take_planes(
                 p6 |= (item >> np.uint64(6) & one) << c
                 p7 |= (item >> np.uint64(7) & one) << c
                 if item > 255:
-                    for b in range(8, n_planes):
+                    n_needed = planes_of(item, n_planes)
+                    here[n_clean:n_needed] = 0
+                    n_clean = max(n_clean, n_needed)
+                    for b in range(8, n_needed):
                         here[b, w] |= (item >> np.uint64(b) & one) << c
             here[0, w] = p0
             here[1, w] = p1
@@ -248,6 +256,7 @@ def take_planes(
             here[5, w] = p5
             here[6, w] = p6
             here[7, w] = p7
+        used[k] = planes_of(all_bits, n_planes)
         present[k] = n
     return largest
 

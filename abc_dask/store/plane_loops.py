@@ -19,28 +19,40 @@ _TILE = 16
 
 
 @compiled
-def to_planes(values: Any, planes: Any) -> None:
-    """Write the bit planes of some values.
+def to_planes(values: Any, planes: Any) -> int:
+    """Write the bit planes of some values, up to the highest bit that one of them has.
 
     Parameters
     ----------
     values : array of unsigned integers, shape (n_words * 64,)
         Contiguous.
     planes : array of uint64, shape (bits of a value, n_words)
+
+    Returns
+    -------
+    int
+        Planes that were written, one at least; those behind are zero, and left as they were.
     """
     n_words = planes.shape[1]
     used = np.uint64(0)
     for at in range(n_words * 64):
         used |= np.uint64(values[at])
-    n_used = 0
-    while n_used < len(planes) and used >> np.uint64(n_used):
-        n_used += 1
-    planes[n_used:] = 0
+    n_used = planes_of(used, len(planes))
     for first in range(0, n_words, _TILE):
         for bit in range(n_used):
             plane = planes[bit]
             for w in range(first, min(first + _TILE, n_words)):
                 plane[w] = bits_of(values, w << 6, bit)
+    return n_used
+
+
+@compiled
+def planes_of(bits: Any, most: int) -> int:
+    """Return how many planes hold values whose bits these are together; one at least."""
+    n = 1
+    while n < most and bits >> np.uint64(n):
+        n += 1
+    return n
 
 
 @compiled
@@ -62,30 +74,39 @@ def weigh_column(values: Any, block: int, planes: Any, sums: Any) -> None:
         own = values[number * block : (number + 1) * block]
         n_words = len(own) // 64
         here = planes[: n_planes * n_words]
-        to_planes(own, here.reshape((n_planes, n_words)))
-        sums[number] = weigh(here)
+        n_used = to_planes(own, here.reshape((n_planes, n_words)))
+        sums[number] = weigh(here, n_used * n_words)
 
 
 @compiled
-def weigh_rows(words: Any, out: Any) -> None:
-    """Write `weigh` of each row."""
+def weigh_rows(planes: Any, used: Any, out: Any) -> None:
+    """Write `weigh` of the planes of each gene, of which the first `used` are not zero."""
+    n_words = planes.shape[2]
     for k in range(len(out)):
-        out[k] = weigh(words[k])
+        out[k] = weigh(planes[k].reshape(-1), used[k] * n_words)
 
 
 @compiled
-def weigh(words: Any) -> Any:
+def weigh(words: Any, n_used: int) -> Any:
     """Return a sum that tells words from others, and from the same ones moved or exchanged.
 
     Parameters
     ----------
     words : array of uint64, shape (n,)
+    n_used : int
+        Words that are looked at; those behind are taken to be zero.
     """
-    total = np.uint64(0)
-    for i in range(len(words)):
-        mixed = (words[i] + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        total += (mixed ^ (mixed >> np.uint64(29))) * np.uint64(2 * i + 1)
-    return total
+    total, first, n = np.uint64(0), np.uint64(n_used), np.uint64(len(words))
+    for i in range(n_used):
+        total += mix(words[i]) * np.uint64(2 * i + 1)
+    return total + mix(np.uint64(0)) * (n * n - first * first)  # the odd numbers from first to n
+
+
+@compiled
+def mix(word: Any) -> Any:
+    """Return a word whose bits depend on all lower ones of another."""
+    mixed = (word + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    return mixed ^ (mixed >> np.uint64(29))
 
 
 @compiled
@@ -104,18 +125,6 @@ def positive_zeros(data: Any) -> None:
     for i in range(len(data)):
         if data[i] == 0:
             data[i] = 0
-
-
-@compiled
-def count_used(planes: Any) -> Any:
-    """Return how many planes there are up to the last one with a bit set."""
-    for p in range(len(planes) - 1, -1, -1):
-        seen = np.uint64(0)
-        for w in range(planes.shape[1]):
-            seen |= planes[p, w]
-        if seen != 0:
-            return p + 1
-    return 0
 
 
 @compiled
