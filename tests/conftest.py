@@ -7,9 +7,11 @@ import shutil
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from xdist.scheduler import LoadGroupScheduling
 
 from abc_dask import Atlas
 from abc_dask.testing import SyntheticAtlas
@@ -43,6 +45,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """One more than cores: one worker mostly waits, for Slurm's jobs or for what never answers."""
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 3
+
+
+class _ByModule(LoadGroupScheduling):
+    """Hand out whole modules, and groups: what the tests of a module share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return nodeid.partition("::")[0] if scope == nodeid else scope
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupScheduling | None:
+    """Few modules hold nearly all slow tests: then each test is handed out for itself."""
+    if config.getoption("--run-slow"):
+        return None
+    config.option.loadscopereorder = False  # groups first, as they are sorted below
+    return _ByModule(config, log)
 
 
 @pytest.hookimpl(trylast=True)

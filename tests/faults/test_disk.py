@@ -22,7 +22,6 @@ from .drivers import (
     INJECTED,
     Job,
     Outcome,
-    command,
     opened,
     require_absent,
     require_equal,
@@ -196,7 +195,7 @@ READS = {
 
 @pytest.mark.parametrize("error", ["EIO", pytest.param("ESTALE", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", few_of(READS, "manifest", "matrix", "kept rows"))
-def test_a_disk_that_does_not_answer(tiny, tmp_path, undisturbed, name, error):
+def test_a_disk_that_does_not_answer(warm, tiny, tmp_path, undisturbed, name, error):
     """Python, Arrow, HDF5 or the loops read: one line that names the file, and says why."""
     base = Path(shutil.copytree(tiny.download_base, tmp_path / "base"))
     shutil.rmtree(base / ".abc_dask", ignore_errors=True)
@@ -215,7 +214,7 @@ def test_a_disk_that_does_not_answer(tiny, tmp_path, undisturbed, name, error):
     assert os.strerror(getattr(errno, error)) in outcome.error
     assert path.exists()
     require_absent(output)
-    assert command(*job.to(output)).code == 0
+    assert warm.run(*job.to(output)).code == 0
     require_equal(output, undisturbed.content)
 
 

@@ -19,6 +19,7 @@ from abc_dask.run.extraction import run
 from abc_dask.run.part import make_part
 from abc_dask.testing import REFERENCE_GENES, write_atlas
 from tests.oracle import assert_same, expected_table
+from tests.variants import few_of
 
 
 def test_active_client_is_used_and_left_open(atlas, plain_atlas, tmp_path):
@@ -206,7 +207,7 @@ print(json.dumps({"bare": bare, "peak": peak[0], "blocks": len(plan.blocks)}))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="proportional set size is Linux's")
-@pytest.mark.parametrize("scale", [0.02, 0.1])
+@pytest.mark.parametrize("scale", few_of([0.02, 0.1], 0.1))
 def test_memory_is_bounded_by_the_block_not_by_the_matrix(tmp_path, scale):
     """Ten genes at the default block size, matrices of 0.25 and 1.3 GB: under 600 MB more."""
     made = write_atlas(
