@@ -60,6 +60,12 @@ def test_blocks_say_what_they_are(page):
     assert {kind for kind, _ in blocks(page)} <= known
 
 
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub names them."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     path = ROOT / page
@@ -67,10 +73,12 @@ def test_links_lead_somewhere(page):
         pytest.skip("a source distribution has no .github")
     for link in LINK.findall(path.read_text("utf-8")):
         if not link.startswith("https://"):
-            target = path.parent / link
+            file, _, heading = link.partition("#")
+            target = path.parent / file
             # a source distribution has no .github
             assert target.exists() or ".github" in link, link
             assert target.resolve().is_relative_to(ROOT)
+            assert not heading or heading in headings(target), link
 
 
 def test_a_package_index_sees_no_relative_link():
