@@ -15,7 +15,7 @@ from abc_dask.analysis.cell_groups import CellGroups, group_names
 from abc_dask.analysis.gene_tasks import GeneResults
 from abc_dask.base.errors import UsageError
 from abc_dask.base.messages import enumerate_names
-from abc_dask.views.anndata_store import AnnDataStore, new_store
+from abc_dask.views.anndata_store import DENSE, AnnDataStore, new_store
 from abc_dask.views.description import CELLS as MARK
 from abc_dask.views.parquet_view import SCHEMA_KEY
 
@@ -111,8 +111,7 @@ class GroupTable:
         shape = (len(self.obs), len(self.var))
         chunks = (min(_CHUNK[0], shape[0]), min(_CHUNK[1], shape[1]))
         dtype = next(block.dtype for _, block in self._blocks(name))
-        array = store.array(group, key, shape, dtype, chunks=chunks, shards=chunks)
-        array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        array = store.array(group, key, shape, dtype, chunks=chunks, shards=chunks, marks=DENSE)
         for genes, block in self._blocks(name):
             array[:, genes] = block
 

@@ -16,6 +16,9 @@ STORE_VERSION = 1
 # Where the description lies.
 DESCRIPTION = "uns/abc_dask"
 
+# How AnnData marks a dense array.
+DENSE = {"encoding-type": "array", "encoding-version": "0.2.0"}
+
 # Genes of a shard.
 SHARD_GENES = 128
 

@@ -20,6 +20,7 @@ from abc_dask.disk.files import fsync_directory, fsync_file
 from abc_dask.store.assemble import Gathered, Shard
 from abc_dask.store.blosc import LEVEL, MAX_BYTES
 from abc_dask.store.description import (
+    DENSE,
     SHARD_GENES,
     STORE_VERSION,
     StoreInfo,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 _LABELS = 1 << 18
 
 ENCODING = {"encoding-type": "anndata", "encoding-version": "0.1.0"}
-
-_ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def create_values(
         store / "X",
         shape=shape,
         dtype=dtype,
-        attributes=_ARRAY,
+        attributes=DENSE,
         chunks=(n_cells, 1),
         shards=(n_cells, SHARD_GENES) if layout == "sharded" else None,
         compressors=[blosc, Crc32cCodec()],
@@ -104,7 +103,7 @@ def has_values(store: Path) -> bool:
         described = json.loads((store / "X" / "zarr.json").read_bytes())
     except (OSError, ValueError):
         return False
-    return bool(described.get("attributes") == _ARRAY)
+    return bool(described.get("attributes") == DENSE)
 
 
 def write_metadata(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from abc_dask.base.errors import StoreError
 from abc_dask.store.arrays import Arrays, as_numpy
-from abc_dask.store.description import StoreInfo
+from abc_dask.store.description import DENSE, StoreInfo
 
 # Counts of values, by the names that statistics have. The last one is what cell_type_mapper
 # calls ge1.
@@ -177,11 +177,11 @@ def _write(
         path,
         shape=shape,
         dtype=dtype,
+        attributes=DENSE,
         chunks=(min(together, shape[0]), shape[1]),
         compressors=[blosc, Crc32cCodec()],
         overwrite=True,
     )
-    array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
     first = 0
     for block in _joined(blocks, together):
         array[first : first + len(block)] = block.astype(dtype)

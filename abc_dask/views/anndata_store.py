@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 _GROUPS = ("layers", "obsm", "obsp", "varm", "varp")
+
+
+# How AnnData marks a dense array, and a text.
+DENSE = {"encoding-type": "array", "encoding-version": "0.2.0"}
+_TEXT = {"encoding-type": "string", "encoding-version": "0.2.0"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class AnnDataStore:
         *,
         chunks: tuple[int, ...],
         shards: tuple[int, ...],
+        marks: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
         """Create an array to be filled.
 
@@ -52,15 +59,20 @@ class AnnDataStore:
         dtype : numpy.dtype
         chunks, shards : tuple of int
             Their shapes; an h5ad file has no shards.
+        marks : mapping
+            Its attributes: `DENSE`, where it is an element of its own.
         """
         fill = np.nan if dtype.kind == "f" else 0  # a lost chunk must not read as values
         options = self.packing | {"chunks": chunks}
         if self.format == "zarr":
-            options |= {"shards": shards, "fill_value": fill}
+            options |= {"shards": shards, "fill_value": fill, "attributes": dict(marks)}
             return group.create_array(name, shape=shape, dtype=dtype, **options)
         if not all(shape):  # HDF5 has no chunks of nothing
-            return group.create_dataset(name, shape=shape, dtype=dtype)
-        return group.create_dataset(name, shape=shape, dtype=dtype, fillvalue=fill, **options)
+            made = group.create_dataset(name, shape=shape, dtype=dtype)
+        else:
+            made = group.create_dataset(name, shape=shape, dtype=dtype, fillvalue=fill, **options)
+        made.attrs.update(marks)
+        return made
 
     def write(self, *, texts: dict[str, str], **elements: Any) -> None:
         """Write obs, var, uns and the like, and the texts of uns.
@@ -85,8 +97,9 @@ class AnnDataStore:
 
     def _write_text(self, name: str, text: str) -> None:
         """Write a text in AnnData's encoding; its own way takes 500 times the text in memory."""
-        array = self.root["uns"].create_array(name, shape=(), dtype=np.dtypes.StringDType())
-        array.attrs.update({"encoding-type": "string", "encoding-version": "0.2.0"})
+        array = self.root["uns"].create_array(
+            name, shape=(), dtype=np.dtypes.StringDType(), attributes=_TEXT
+        )
         array[...] = text
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abc_dask.base.columns import CELL_LABEL, GENE_IDENTIFIER
-from abc_dask.views.anndata_store import AnnDataStore, new_store
+from abc_dask.views.anndata_store import DENSE, AnnDataStore, new_store
 from abc_dask.views.content import Written
 from abc_dask.views.description import provenance_of
 from abc_dask.views.parquet_view import ContentDigest
@@ -85,8 +85,9 @@ def write_view(store: AnnDataStore, reader: Reader, info: dict[str, Any]) -> Wri
     """Write a view into a new AnnData; X dense, cells x genes."""
     chunks, shards = grid_of(reader.n_cells, len(reader.columns))
     shape = (reader.n_cells, len(reader.columns))
-    array = store.array(store.root, "X", shape, reader.dtype, chunks=chunks, shards=shards)
-    array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    array = store.array(
+        store.root, "X", shape, reader.dtype, chunks=chunks, shards=shards, marks=DENSE
+    )
     # whole shards, so that none is packed twice
     n_chunks = max(1, -(-reader.n_cells // chunks[0]) * (shards[1] // chunks[1]))
     step = shards[1] * max(1, _CHUNKS_AT_ONCE // n_chunks)
