@@ -255,20 +255,24 @@ def contest(name: str, ours: str, theirs: str, arguments: list[Any], rounds: int
     for who, own in runs.items():
         middle = sorted(own, key=lambda one: one["seconds"])[len(own) // 2]
         print(f"{name}, {who}: {said(middle)}")
-    whole = sorted(
-        (b["seconds"] + b.get("reading", 0)) / a["seconds"]
-        for a, b in zip(*runs.values(), strict=True)
-    )
     memory = max(r["peak_mb"] for r in runs["scanpy"]) / max(
         r["peak_mb"] for r in runs["this package"]
     )
+    reading = [b.get("reading", 0) for b in runs["scanpy"]]
+    whole = sorted(
+        (b["seconds"] + more) / a["seconds"]
+        for a, b, more in zip(*runs.values(), reading, strict=True)
+    )
     print(
-        f"{name}: scanpy takes {statistics.median(ratios):.1f} times as long "
-        f"({ratios[0]:.1f} to {ratios[-1]:.1f}), {statistics.median(whole):.1f} times with reading "
-        f"({whole[0]:.1f} to {whole[-1]:.1f}), and {memory:.1f} times the memory; "
-        f"largest differences: {apart}"
+        f"{name}: scanpy takes {median_of(ratios)} times as long, "
+        + (f"{median_of(whole)} times with reading, " if any(reading) else "")
+        + f"and {memory:.1f} times the memory; largest differences: {apart}"
     )
     return {"runs": runs, "ratios": ratios, "whole": whole, "memory": memory, "apart": apart}
+
+
+def median_of(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
 
 
 def run(code: str, arguments: list[Any], out: Path) -> dict[str, Any]:
