@@ -76,10 +76,14 @@ def warm_up() -> None:
     import abc_dask.run.make_store
     import abc_dask.run.store_export
     import abc_dask.run.subset  # noqa: F401
+    from abc_dask._version import build
+    from abc_dask.base.config import setting
 
     from .judge import warm_up as read_some
     from .mutations import write_base
 
+    build()  # it and the settings are read once a process
+    setting("block-size")
     with tempfile.TemporaryDirectory() as folder:
         for stored in ("plain", "gzip+shuffle"):
             read_some(write_base(Path(folder) / "warm.h5ad", stored), Path(folder))
