@@ -147,11 +147,14 @@ def commands(options: argparse.Namespace) -> dict[str, Any]:
 
 def command(tree: Path, atlas: Path, store: Path, n_workers: int) -> dict[str, float]:
     """Run one command by the code of a checkout, and look at what it took and made."""
+    tree, atlas, store = tree.absolute(), atlas.absolute(), store.absolute()
     words = f"-m abc_dask store build {store} --download-base {atlas} --quiet --overwrite"
     more = f" --workers {n_workers} --threads-per-worker 1"
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *(words + more).split()], env=os.environ | {"PYTHONPATH": str(tree)}
+        [sys.executable, *(words + more).split()],
+        env=os.environ | {"PYTHONPATH": str(tree)},
+        cwd=tree,  # where Python looks first
     )
     _, status, usage = os.wait4(process.pid, 0)  # what its children took is in it
     seconds = time.perf_counter() - began
