@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -16,7 +18,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def compiled(function: _Function, **options: Any) -> _Function:
     """Compile on first call, the machine code kept on disk where a folder can be written.
 
-    Further options are those of `numba.njit`.
+    It is compiled anew when any loop of the package has changed: Numba looks at the function's own
+    file, and not at those of the loops that it calls. Further options are those of `numba.njit`.
     """
     try:
         quick: Any = numba.njit(nogil=True, cache=True, **options)(function)
@@ -25,8 +28,19 @@ def compiled(function: _Function, **options: Any) -> _Function:
     else:
         files = quick._cache  # noqa: SLF001 - Numba has no setting for this
         files.save_overload = _if_there_is_room(files.save_overload)
+        index = files._cache_file  # noqa: SLF001
+        index._source_stamp = (index._source_stamp, state_of_loops())  # noqa: SLF001
     kept: _Function = quick
     return kept
+
+
+@cache
+def state_of_loops() -> tuple[tuple[str, int, int], ...]:
+    """Return name, size and time of the last change of each file of loops, and of this one."""
+    package = Path(__file__).parents[1]
+    files = [Path(__file__), *sorted(package.glob("*/*loops.py"))]
+    found = [(file, file.stat()) for file in files if file.is_file()]
+    return tuple((file.name, status.st_size, status.st_mtime_ns) for file, status in found)
 
 
 def _if_there_is_room(save: Callable[..., None]) -> Callable[..., None]:
