@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from abc_dask.base.errors import AbcDaskError, DownloadError
-from abc_dask.disk.failures import cannot_write as disk_cannot_write
 from abc_dask.disk.files import ABANDONED, sweep, temporary_name
+from abc_dask.disk.files import cannot_write as disk_cannot_write
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

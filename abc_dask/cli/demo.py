@@ -15,7 +15,7 @@ from abc_dask.base.messages import format_bytes, plural
 from abc_dask.cli.command import command, echo, show
 from abc_dask.cli.common import is_quiet, wants_json
 from abc_dask.cli.text import extraction_text, matrices_text, next_steps
-from abc_dask.disk.failures import cannot_write
+from abc_dask.disk.files import cannot_write
 
 if TYPE_CHECKING:
     from abc_dask.atlas import Atlas

@@ -11,8 +11,7 @@ from abc_dask.analysis.group_table import TABLES, format_of_table, write_frames
 from abc_dask.analysis.summary import Summary
 from abc_dask.base.errors import PathError
 from abc_dask.base.messages import enumerate_names, plural, text_table
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import replacing, sweep
+from abc_dask.disk.files import cannot_write, replacing, sweep
 from abc_dask.views.overwrite import refuse_existing
 
 _NO_TERM = "(missing)"

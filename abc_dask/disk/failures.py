@@ -1,4 +1,4 @@
-"""What the system refused: in words that say what to do, and tried again where that may help."""
+"""What the system did not read: in words that say what to do, and tried again where that helps."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from abc_dask.base.errors import (
     DamagedFileError,
     ResourceError,
     UnavailableFileError,
-    ViewError,
 )
+
+T = TypeVar("T")
 
 # What says nothing of the file itself: a disk or a server that did not answer, or lost track of it.
 _NO_ANSWER = {
@@ -33,15 +34,6 @@ _NO_ANSWER = {
 _NO_MEANS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
 
 _LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOLCK}
-
-# What to do where a file cannot be written.
-_FORBIDDEN = dict.fromkeys(
-    (errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder that you may write to"
-)
-_FULL = dict.fromkeys(
-    (errno.ENOSPC, errno.EDQUOT), "make room and run the same command again; what is done is kept"
-)
-_TOO_LONG = {errno.ENAMETOOLONG: "the file system takes no name this long; choose a shorter one"}
 
 
 def unreadable(path: str | Path, error: Exception) -> AbcDaskError | None:
@@ -87,42 +79,6 @@ def cannot_read(path: str | Path, error: OSError) -> AbcDaskError:
     """Return what to raise where the system did not open a file, or not read it."""
     said = f"{path} cannot be read: {error.strerror}"
     return unreadable(path, error) or DamagedFileError(said)
-
-
-def cannot_write(
-    path: str | Path,
-    error: OSError,
-    kind: type[AbcDaskError] = ViewError,
-    advice: str = "",
-) -> AbcDaskError:
-    """Return what to raise where a file or folder cannot be written.
-
-    Parameters
-    ----------
-    path : path
-        What was to be written. Where the system's error names another file, such as one
-        inside of this folder, the message has both.
-    error : OSError
-    kind : type
-        Type of the error to raise.
-    advice : str
-        What to do; by default what the system's own error suggests.
-    """
-    named = error.filename if isinstance(error.filename, str | Path) else path
-    where = "" if _is_hidden(named) or str(named) == str(path) else f"{named}: "
-    reason = " ".join(str(error.strerror or error).split())
-    known = (_FORBIDDEN | _FULL | _TOO_LONG).get(error.errno or 0)
-    advice = advice or known or "run the same command again when that is mended"
-    return kind(f"{path} cannot be written: {where}{reason}; {advice}")
-
-
-def _is_hidden(path: str | Path) -> bool:
-    """Tell a temporary file of ours, of whose name nobody has heard."""
-    name = Path(path).name
-    return name.startswith(".") and name.endswith(".tmp")
-
-
-T = TypeVar("T")
 
 
 def patiently(act: Callable[[], T]) -> T:

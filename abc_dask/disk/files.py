@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from abc_dask.base.errors import (
+    AbcDaskError,
     DamagedFileError,
     MissingFileError,
     UsageError,
+    ViewError,
 )
 from abc_dask.disk.failures import cannot_read
 
@@ -36,6 +38,42 @@ ABANDONED = 86_400.0
 
 # Names are cut here, so that a temporary one fits where the final one does.
 _LONGEST_STEM = 120
+
+# What to do where a file cannot be written.
+_FORBIDDEN = dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder that you may write to"
+)
+_FULL = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT), "make room and run the same command again; what is done is kept"
+)
+_TOO_LONG = {errno.ENAMETOOLONG: "the file system takes no name this long; choose a shorter one"}
+
+
+def cannot_write(
+    path: str | Path,
+    error: OSError,
+    kind: type[AbcDaskError] = ViewError,
+    advice: str = "",
+) -> AbcDaskError:
+    """Return what to raise where a file or folder cannot be written.
+
+    Parameters
+    ----------
+    path : path
+        What was to be written. Where the system's error names another file, such as one
+        inside of this folder, the message has both.
+    error : OSError
+    kind : type
+        Type of the error to raise.
+    advice : str
+        What to do; by default what the system's own error suggests.
+    """
+    named = error.filename if isinstance(error.filename, str | Path) else path
+    where = "" if is_temporary(Path(named).name) or str(named) == str(path) else f"{named}: "
+    reason = " ".join(str(error.strerror or error).split())
+    known = (_FORBIDDEN | _FULL | _TOO_LONG).get(error.errno or 0)
+    advice = advice or known or "run the same command again when that is mended"
+    return kind(f"{path} cannot be written: {where}{reason}; {advice}")
 
 
 def require_utf8(path: str | Path) -> None:

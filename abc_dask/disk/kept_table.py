@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 from abc_dask.base.errors import CacheError, ReleaseError
 from abc_dask.base.records import loads
 from abc_dask.disk.checked_parquet import SealError, is_sealed, opened_sealed, seal
-from abc_dask.disk.failures import cannot_write, patiently, unreadable
-from abc_dask.disk.files import is_trusted, replacing, sweep
+from abc_dask.disk.failures import patiently, unreadable
+from abc_dask.disk.files import cannot_write, is_trusted, replacing, sweep
 
 T = TypeVar("T")
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from abc_dask.base.columns import CELL_LABEL
 from abc_dask.base.errors import UsageError, ViewError
 from abc_dask.base.messages import enumerate_names
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import replacing
+from abc_dask.disk.files import cannot_write, replacing
 from abc_dask.disk.kept_table import read_cached, read_cached_rows, write_cached
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.row_table import selection_digest

@@ -16,8 +16,7 @@ from abc_dask._version import FORMAT_VERSION, __version__, build
 from abc_dask.base.errors import PathError, ReleaseError, ViewError
 from abc_dask.base.messages import echo
 from abc_dask.base.progress import Progress
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import require_utf8
+from abc_dask.disk.files import cannot_write, require_utf8
 from abc_dask.disk.kept_table import read_cached
 from abc_dask.plan.blocks import RowBlock
 from abc_dask.plan.plan import Plan, plan_to_json

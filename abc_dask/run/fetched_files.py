@@ -8,8 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from abc_dask.base.errors import AbcDaskError, ViewError
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import Fingerprint, write_whole
+from abc_dask.disk.files import Fingerprint, cannot_write, write_whole
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 

@@ -25,8 +25,7 @@ from abc_dask.acquire.fetch import fetch, fetch_each
 from abc_dask.acquire.progress import FetchProgress
 from abc_dask.base.errors import AbcDaskError, GeneError, ReleaseError, TableError
 from abc_dask.base.messages import plural
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import remove, write_whole
+from abc_dask.disk.files import cannot_write, remove, write_whole
 from abc_dask.plan.inputs import Inputs
 from abc_dask.plan.plan import annotations_identity
 from abc_dask.plan.request import (

@@ -24,8 +24,7 @@ from abc_dask._version import __version__
 from abc_dask.base.errors import StoreError, ViewError
 from abc_dask.base.progress import Progress
 from abc_dask.base.records import dumps, loads
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import remove, write_whole
+from abc_dask.disk.files import cannot_write, remove, write_whole
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.run.extraction import now, tell_made
 from abc_dask.run.part import find_receipts

@@ -18,7 +18,7 @@ from abc_dask._version import __version__
 from abc_dask.base.errors import UsageError
 from abc_dask.base.messages import enumerate_names, plural
 from abc_dask.base.progress import Progress
-from abc_dask.disk.failures import cannot_write
+from abc_dask.disk.files import cannot_write
 from abc_dask.store.gene_store import GeneStore
 from abc_dask.store.precomputed import Groups, Precomputed
 from abc_dask.views.overwrite import refuse_existing

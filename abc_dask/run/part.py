@@ -19,8 +19,7 @@ from typing import Any, Protocol, TypeVar
 from abc_dask._version import build
 from abc_dask.base.columns import DATASET_LABEL, FEATURE_MATRIX_LABEL
 from abc_dask.base.errors import ViewError
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import Fingerprint, sha256, write_by, write_whole
+from abc_dask.disk.files import Fingerprint, cannot_write, sha256, write_by, write_whole
 from abc_dask.plan.blocks import RowBlock
 from abc_dask.plan.plan import Plan
 from abc_dask.run.read_block import BlockTask, Partition, read_block

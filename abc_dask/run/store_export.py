@@ -16,7 +16,7 @@ from abc_dask.base.columns import CELL_LABEL
 from abc_dask.base.errors import StoreError, UsageError
 from abc_dask.base.messages import plural
 from abc_dask.base.progress import Progress
-from abc_dask.disk.failures import cannot_write
+from abc_dask.disk.files import cannot_write
 from abc_dask.store.gene_store import GeneStore
 from abc_dask.views.anndata_store import AnnDataStore, new_store
 from abc_dask.views.description import CELLS

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from abc_dask.base.columns import GENE_IDENTIFIER, GENE_SYMBOL
 from abc_dask.base.errors import ReleaseError
 from abc_dask.base.messages import enumerate_names, html_table, plural
-from abc_dask.disk.failures import cannot_write, patiently
+from abc_dask.disk.failures import patiently
+from abc_dask.disk.files import cannot_write
 from abc_dask.plan.subset import Genes, SubsetPlan
 from abc_dask.release.annotation import is_missing
 from abc_dask.run.costs import Room

@@ -7,8 +7,7 @@ from pathlib import Path
 from abc_dask.base.errors import PathError, UsageError, ViewError
 from abc_dask.base.messages import enumerate_names
 from abc_dask.base.progress import Progress, shown
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import write_whole
+from abc_dask.disk.files import cannot_write, write_whole
 from abc_dask.release.release import list_releases
 
 CELLS, SECTIONS = "cells", "sections"

@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from abc_dask.base.errors import PathError, ViewError
 from abc_dask.disk.checked_parquet import read_seal
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import sha256, write_by, write_whole
+from abc_dask.disk.files import cannot_write, sha256, write_by, write_whole
 from abc_dask.views.content import Written
 from abc_dask.views.description import (
     ORDER,

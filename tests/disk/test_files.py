@@ -13,9 +13,9 @@ import pytest
 
 from abc_dask.base.errors import DamagedFileError, MissingFileError, ReleaseError, ViewError
 from abc_dask.disk import files
-from abc_dask.disk.failures import cannot_write
 from abc_dask.disk.files import (
     Fingerprint,
+    cannot_write,
     is_temporary,
     remove,
     replace_tree,

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from abc_dask.base.errors import PathError, UsageError
 from abc_dask.base.extras import install_line
 from abc_dask.base.messages import enumerate_names
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import replacing, sweep
+from abc_dask.disk.files import cannot_write, replacing, sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -38,8 +38,7 @@ from abc_dask.analysis.summary import Summary, check_request
 from abc_dask.base.errors import AbcDaskError, UsageError
 from abc_dask.base.messages import enumerate_names, names_of, nearest, plural
 from abc_dask.base.progress import Progress
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import sweep, write_whole
+from abc_dask.disk.files import cannot_write, sweep, write_whole
 from abc_dask.release.coordinates import SECTION, unit_of
 from abc_dask.release.release import SYNTHETIC, origin_of, release_text
 from abc_dask.views.joined import joined_reader

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abc_dask.base.errors import ClusterError
-from abc_dask.disk.failures import cannot_write
-from abc_dask.disk.files import require_utf8
+from abc_dask.disk.files import cannot_write, require_utf8
 
 if TYPE_CHECKING:
     from distributed.security import Security

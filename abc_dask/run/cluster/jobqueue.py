@@ -23,7 +23,7 @@ from abc_dask.base.config import setting
 from abc_dask.base.errors import ClusterError, UsageError
 from abc_dask.base.extras import install_line
 from abc_dask.base.messages import enumerate_names, quoted
-from abc_dask.disk.failures import cannot_write
+from abc_dask.disk.files import cannot_write
 from abc_dask.run.cluster.credentials import read_credentials, write_credentials
 from abc_dask.run.cluster.queues import (
     CLUSTERS,
