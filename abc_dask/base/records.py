@@ -13,12 +13,13 @@ import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from operator import is_
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_PLAIN = (str, int, float, bool, types.NoneType)
+_PLAIN = frozenset((str, int, float, bool, types.NoneType))
 
 
 def dumps(record: Any) -> bytes:
@@ -68,6 +69,8 @@ def to_json(record: Any) -> Any:
         fields = dataclasses.fields(record)
         return {field.name: to_json(getattr(record, field.name)) for field in fields}
     if isinstance(record, tuple | list):
+        if all(type(one) in _PLAIN for one in record):
+            return list(record)
         return [to_json(one) for one in record]
     if isinstance(record, Mapping):
         if not all(isinstance(key, str) for key in record):
@@ -160,6 +163,8 @@ def _read_items(origin: Any, arguments: tuple[Any, ...], value: Any, path: str) 
             raise _unexpected(value, path, f"a list of {len(kinds)}")
     else:
         kinds = arguments[:1] * len(value)
+    if set(kinds) <= _PLAIN and all(map(is_, map(type, value), kinds)):  # most lists are long
+        return value if origin is list else tuple(value)
     pairs = enumerate(zip(kinds, value, strict=True))
     items = [_read(kind, one, f"{path}[{k}]") for k, (kind, one) in pairs]
     return items if origin is list else tuple(items)

@@ -29,7 +29,14 @@ from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.run.extraction import now, tell_made
 from abc_dask.run.part import find_receipts
 from abc_dask.run.store_plan import StorePlan
-from abc_dask.run.store_tasks import SUFFIX, StoreTask, is_done, make_piece, pack_task
+from abc_dask.run.store_tasks import (
+    SUFFIX,
+    StoreTask,
+    is_done,
+    make_piece,
+    pack_task,
+    tasks_of_shards,
+)
 from abc_dask.run.store_work import StoreWork
 from abc_dask.run.tasks import run_tasks
 from abc_dask.store.assemble import OLDER_GENES, Shard, gather
@@ -265,12 +272,26 @@ class Making:
         return self._run(run, blocks, Progress(n_cells, "pack", unit="cell", enabled=show))
 
     def assemble(self, run: Runner, *, show: bool) -> int:
-        """Put all shards together; return how many were there before."""
+        """Put all shards together; return how many tasks of them were done before."""
         work, kept = self.work, self._kept
-        paths = self._block_paths
-        todo = shard_tasks(
-            paths,
-            len(kept),
+        if not has_values(self._store):
+            shape = (work.n_cells, len(kept))
+            create_values(
+                self._store, shape, self.values, block_cells=work.block_cells, layout=work.layout
+            )
+        self._require_blocks()
+        gather(self._block_paths, work.block_cells, self._folder, kept)
+        if work.older is not None:
+            np.save(self._folder / OLDER_GENES, work.older.positions()[kept])
+        bar = Progress(len(kept), "put together", unit="gene", enabled=show)
+        return self._run(run, self._shards, bar)
+
+    @cached_property
+    def _shards(self) -> list[StoreTask]:
+        work = self.work
+        shards = shard_tasks(
+            self._block_paths,
+            len(self._kept),
             self.values,
             block_cells=work.block_cells,
             n_cells=work.n_cells,
@@ -279,22 +300,7 @@ class Making:
             store=self._store,
             older=work.older,
         )
-        n_blocks = -(-work.n_cells // work.block_cells)
-        shards = [
-            StoreTask(n_blocks + one.number, "shard", f"{self._store} shard {one.number}", one)
-            for one in todo
-        ]
-        if not has_values(self._store):
-            shape = (work.n_cells, len(kept))
-            create_values(
-                self._store, shape, self.values, block_cells=work.block_cells, layout=work.layout
-            )
-        self._require_blocks()
-        gather(paths, work.block_cells, self._folder, kept)
-        if work.older is not None:
-            np.save(self._folder / OLDER_GENES, work.older.positions()[kept])
-        bar = Progress(len(kept), "put together", unit="gene", enabled=show)
-        return self._run(run, shards, bar)
+        return tasks_of_shards(shards, -(-work.n_cells // work.block_cells))
 
     @cached_property
     def _kept(self) -> NDArray[np.int64]:
@@ -361,8 +367,8 @@ class Making:
                 "run": run,
             },
         )
-        names = self._folder.glob(f"*{SUFFIX['shard']}")
-        shards = [loads(Shard, path.read_bytes()) for path in names]
+        made = [(self._folder / task.part).read_bytes() for task in self._shards]
+        shards = [shard for some in made for shard in loads(tuple[Shard, ...], some)]
         try:
             for left in store.iterdir():  # by a run that was stopped behind the genes
                 if left.name != "X":
@@ -374,7 +380,7 @@ class Making:
                 genes=work.genes(self.staging.folder / MATRICES).iloc[genes],
                 absent=work.absent()[genes],
                 gathered=gathered,
-                shards=sorted(shards, key=lambda shard: shard.number),
+                shards=shards,
             )
             if work.precompute:
                 name = hashlib.sha256(json.dumps(work.precompute).encode()).hexdigest()[:16]

@@ -1,10 +1,13 @@
-"""The tasks of a store: a block to pack, a shard to put together; each leaves a receipt."""
+"""The tasks of a store: a block to pack, shards to put together; each leaves a receipt."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from abc_dask.base.records import dumps, loads
 from abc_dask.disk.files import sha256
@@ -15,28 +18,32 @@ from abc_dask.store.tasks import PackTask, Segment
 from abc_dask.views.staging import PARTS
 
 # What a task of each kind leaves in the folder of parts.
-SUFFIX = {"pack": ".block", "shard": ".shard.json"}
+SUFFIX = {"pack": ".block", "shards": ".shards.json"}
+
+# Bytes, when decoded, of the shards that a task puts together, and how many those are at most:
+# what a task costs beside its work is as much as that of a small shard.
+_SHARD_BYTES, _MOST_SHARDS = 256 << 20, 8
 
 
 @dataclass(frozen=True)
 class StoreTask:
-    """A block to pack, or a shard to put together.
+    """A block to pack, or shards to put together.
 
     Attributes
     ----------
     number : int
         What its receipt is named after: shards come behind the blocks.
     kind : str
-        ``pack`` or ``shard``.
+        ``pack`` or ``shards``.
     where : str
         What messages call it.
-    work : PackTask or ShardTask
+    work : PackTask or tuple of ShardTask
     """
 
     number: int
     kind: str
     where: str
-    work: PackTask | ShardTask
+    work: PackTask | tuple[ShardTask, ...]
 
     @property
     def label(self) -> str:
@@ -46,12 +53,12 @@ class StoreTask:
     @property
     def unit(self) -> str:
         """What messages call one."""
-        return "block" if self.kind == "pack" else "shard"
+        return "block" if self.kind == "pack" else "task"
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The matrix files of a block; a shard is made of what lies in the folder of the store."""
-        if isinstance(self.work, ShardTask):
+        """The matrix files of a block; shards are made of what lies in the folder of the store."""
+        if not isinstance(self.work, PackTask):
             return ()
         return tuple(dict.fromkeys(segment.matrix.path for segment in self.work.segments))
 
@@ -67,12 +74,14 @@ class StoreTask:
 
     @property
     def amount(self) -> int:
-        """What progress counts when it is done: cells of a block, genes of a shard."""
-        return self.work.n_cells if isinstance(self.work, PackTask) else len(self.work.genes)
+        """What progress counts when it is done: cells of a block, genes of shards."""
+        if isinstance(self.work, PackTask):
+            return self.work.n_cells
+        return sum(len(shard.genes) for shard in self.work)
 
 
 def make_piece(task: StoreTask, staging: str, plan: str) -> Receipt:
-    """Pack one block, or put one shard together; the delayed task of `store build`.
+    """Pack one block, or put some shards together; the delayed task of `store build`.
 
     Parameters
     ----------
@@ -96,7 +105,7 @@ def make_piece(task: StoreTask, staging: str, plan: str) -> Receipt:
         if isinstance(task.work, PackTask):
             pack_block(task.work, path)
         else:
-            path.write_bytes(dumps(assemble_shard(task.work)))
+            path.write_bytes(dumps([assemble_shard(shard) for shard in task.work]))
         return {"rows": task.amount}
 
     return with_receipt(task, staging, plan, task.part, write)
@@ -109,6 +118,30 @@ def pack_task(task: PackTask) -> StoreTask:
     if last is not first:
         where += f", and so on to {last.matrix.path} row {last.stop:,}"
     return StoreTask(task.number, "pack", where, task)
+
+
+def tasks_of_shards(shards: Sequence[ShardTask], n_blocks: int) -> list[StoreTask]:
+    """Return the tasks that put shards together, several small ones at a time.
+
+    Parameters
+    ----------
+    shards : sequence of ShardTask
+        All, in order.
+    n_blocks : int
+        Blocks of the store, whose receipts come before.
+    """
+    whole = shards[0].n_cells * len(shards[0].genes) * np.dtype(shards[0].dtype).itemsize
+    step = min(max(1, _SHARD_BYTES // whole), _MOST_SHARDS)
+    groups = [tuple(shards[k : k + step]) for k in range(0, len(shards), step)]
+    return [
+        StoreTask(
+            n_blocks + number,
+            "shards",
+            f"{group[0].store} shards {group[0].number} to {group[-1].number}",
+            group,
+        )
+        for number, group in enumerate(groups)
+    ]
 
 
 def _is_there(task: ShardTask, shard: Shard) -> bool:
@@ -134,6 +167,7 @@ def is_done(task: StoreTask, receipt: Receipt, staging: Path) -> bool:
         return receipt.name == task.part
     try:
         content = (staging / PARTS / receipt.name).read_bytes()
-        return _is_there(task.work, loads(Shard, content))
+        shards = loads(tuple[Shard, ...], content)
+        return all(_is_there(*both) for both in zip(task.work, shards, strict=True))
     except (OSError, ValueError):
         return False

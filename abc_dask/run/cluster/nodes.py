@@ -8,6 +8,7 @@ listens is what the nodes speak with each other.
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 from typing import Any
 
@@ -37,6 +38,11 @@ class _KeptWorker(PrivateWorker):
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         super().__init__(*arguments, **options)
+
+    async def close(self, *arguments: Any, **options: Any) -> Any:
+        """Close, without a last search through all modules for what nobody refers to."""
+        gc.freeze()
+        return await super().close(*arguments, **options)
 
 
 class PrivateNanny(Nanny):
