@@ -53,6 +53,8 @@ LOWERED = {
     "run.read_rows._PIECE": 64,
     "run.store_export._CHUNK": 16,
     "run.store_export._SHARD": 64,
+    "run.store_tasks._MOST_SHARDS": 2,
+    "run.store_tasks._SHARD_BYTES": 1 << 20,
     "run.tasks._WINDOW": 2,
     "views.as_anndata.CHUNK_CELLS": 16,
     "views.as_anndata.CHUNK_VALUES": 32,

@@ -12,9 +12,9 @@ import numpy as np
 from abc_dask.base.records import dumps, loads
 from abc_dask.disk.files import sha256
 from abc_dask.run.part import Receipt, with_receipt
-from abc_dask.store.assemble import Shard, ShardTask, assemble_shard
+from abc_dask.store.assemble import Shard, assemble_shard
 from abc_dask.store.packing import pack_block
-from abc_dask.store.tasks import PackTask, Segment
+from abc_dask.store.tasks import PackTask, Segment, ShardTask
 from abc_dask.views.staging import PARTS
 
 # What a task of each kind leaves in the folder of parts.
@@ -22,7 +22,8 @@ SUFFIX = {"pack": ".block", "shards": ".shards.json"}
 
 # Bytes, when decoded, of the shards that a task puts together, and how many those are at most:
 # what a task costs beside its work is as much as that of a small shard.
-_SHARD_BYTES, _MOST_SHARDS = 256 << 20, 8
+_SHARD_BYTES = 256 << 20
+_MOST_SHARDS = 8
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import struct
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,10 @@ from abc_dask.disk.numpy_file import load_array
 from abc_dask.store.block_file import Packed
 from abc_dask.store.blosc import frame_of
 from abc_dask.store.description import SHARD_GENES
-from abc_dask.store.tasks import Begun
+from abc_dask.store.tasks import ShardTask
 
 # What the index of a shard says of a chunk that is not there.
 _NOTHING = (1 << 64) - 1
-
-# Bytes of genes that are read back at once.
-_READ_BACK = 4 << 20
 
 _STARTS, _ENDS, _SUMS = "starts.npy", "ends.npy", "sums.npy"
 
@@ -105,54 +99,6 @@ def gather(
 
 
 @dataclass(frozen=True)
-class ShardTask:
-    """Some genes of a store that are put together by one task.
-
-    Attributes
-    ----------
-    number : int
-        Shard: genes from ``number * SHARD_GENES``.
-    n_genes : int
-        Genes of the store.
-    n_cells, block_cells : int
-    dtype : str
-    layout : str
-        ``sharded`` or ``objects``.
-    blocks : tuple of str
-        Paths of the files of all blocks.
-    folder : str
-        Where `gather` wrote.
-    store : str
-        The unfinished store; its X has metadata already.
-    older : Begun, optional
-        Store whose whole blocks come before those of the files; ``older.npy`` in the folder
-        says which of its genes each gene is.
-    """
-
-    number: int
-    n_genes: int
-    n_cells: int
-    block_cells: int
-    dtype: str
-    layout: str
-    blocks: tuple[str, ...]
-    folder: str
-    store: str
-    older: Begun | None = None
-
-    @property
-    def genes(self) -> range:
-        """Genes of this shard."""
-        first = self.number * SHARD_GENES
-        return range(first, min(first + SHARD_GENES, self.n_genes))
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of a whole block when decoded."""
-        return self.block_cells * np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True)
 class Shard:
     """What is known of finished genes.
 
@@ -180,6 +126,8 @@ def assemble_shard(task: ShardTask) -> Shard:
     StoreError
         If what zarr-python reads is not what the blocks were made of.
     """
+    from abc_dask.store.read_back import read_back
+
     chunks = _chunks(task)
     sizes = [len(chunk) for chunk in chunks]
     checksums = [struct.unpack("<I", chunk[-4:])[0] for chunk in chunks]
@@ -204,7 +152,8 @@ def assemble_shard(task: ShardTask) -> Shard:
                 digest.update(chunk)
         sha256 = digest.hexdigest()
     del chunks
-    _read_back(task)
+    sums = load_array(Path(task.folder) / _SUMS)[:, task.genes.start : task.genes.stop]
+    read_back(task, sums, _older_genes(task))
     return Shard(task.number, sha256, tuple(offsets), tuple(sizes), tuple(checksums))
 
 
@@ -258,105 +207,3 @@ def _shard_index(offsets: list[int], sizes: list[int]) -> bytes:
     index[: len(sizes), 0] = offsets
     index[: len(sizes), 1] = sizes
     return with_checksum(index.tobytes())
-
-
-def _read_back(task: ShardTask) -> None:
-    """Compare what zarr-python reads with what the blocks were made of."""
-    with _in_batches, asyncio.Runner(loop_factory=_Here) as runner:
-        runner.run(_compare(task))
-
-
-async def _open_written(task: ShardTask) -> Any:
-    """Open X with the files of a shard as they are on disk now, each read once."""
-    import zarr
-
-    numbers = list(task.genes) if task.layout == "objects" else [task.number]
-    memory, make = zarr.storage.MemoryStore(), zarr.core.buffer.default_buffer_prototype().buffer
-    for name in ("zarr.json", *(f"c/0/{number}" for number in numbers)):
-        content = (Path(task.store) / "X" / name).read_bytes()
-        await memory.set(name, make.from_bytes(content))
-    opened = await zarr.api.asynchronous.open_array(store=memory)
-    # genes one after the other in memory, as they are in the file
-    return zarr.AsyncArray(opened.metadata, opened.store_path, config={"order": "F"})
-
-
-async def _compare(task: ShardTask) -> None:
-    from abc_dask.store.plane_loops import weigh_column
-
-    array = await _open_written(task)
-    sums = load_array(Path(task.folder) / _SUMS)[:, task.genes.start : task.genes.stop]
-    genes, older_genes = task.genes, _older_genes(task)
-    begin = 0 if task.older is None else task.older.n_whole * task.block_cells
-    itemsize = array.dtype.itemsize
-    planes = np.empty(task.block_cells * itemsize // 8, np.uint64)
-    n_whole, n_rest = divmod(task.n_cells - begin, task.block_cells)
-    rest = np.zeros(-(-n_rest // 64) * 64, f"u{itemsize}")
-    found = np.empty(n_whole + (n_rest > 0), np.uint64)
-    step = max(1, _READ_BACK // (task.n_cells * itemsize))
-    for low in range(genes.start, genes.stop, step):
-        columns = await array.getitem((slice(None), slice(low, min(low + step, genes.stop))))
-        for gene, values in enumerate(np.asarray(columns).T, low):
-            if task.older is not None:
-                expected = task.older.whole(older_genes[gene - genes.start])
-                if values[:begin].tobytes() != expected.tobytes():
-                    raise _other_values(task, gene, 0)
-            bits = np.ascontiguousarray(values).view(rest.dtype)
-            rest[:n_rest] = bits[task.n_cells - n_rest :]
-            whole = bits[begin : task.n_cells - n_rest]
-            weigh_column(whole, task.block_cells, planes, found[:n_whole])
-            weigh_column(rest, task.block_cells, planes, found[n_whole:])
-            wrong = np.flatnonzero(found != sums[:, gene - genes.start])
-            if len(wrong):
-                raise _other_values(task, gene, begin + int(wrong[0]) * task.block_cells)
-
-
-class _InBatches:
-    """While it is entered, by any thread, zarr-python decodes the genes of a shard together.
-
-    One at a time, its own work would be half of all.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._entered = threading.Lock(), 0
-        self._settings = contextlib.ExitStack()
-
-    def __enter__(self) -> None:
-        import zarr
-
-        with self._lock:
-            self._entered += 1
-            if self._entered == 1:
-                # no limit to what is decoded at once: it is one after the other all the same
-                how = {"codec_pipeline.batch_size": SHARD_GENES, "async.concurrency": None}
-                self._settings.enter_context(zarr.config.set(how))
-
-    def __exit__(self, *_error: object) -> None:
-        with self._lock:
-            self._entered -= 1
-            if not self._entered:
-                self._settings.close()
-
-
-_in_batches = _InBatches()
-
-
-class _Here(asyncio.SelectorEventLoop):
-    """Does at once, in its own thread, what is meant for another one: zarr-python's decoding."""
-
-    def run_in_executor(  # type: ignore[override]  # of any arguments
-        self, _executor: Any, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
-        """Call the function, whatever the executor."""
-        future = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
-            future.set_exception(error)
-        return future
-
-
-def _other_values(task: ShardTask, gene: int, at: int) -> StoreError:
-    return StoreError(
-        f"{task.store}: gene {gene:,} reads back with other values in cells {at:,} and after; "
-        "look at the disk and run the command again"
-    )

@@ -18,12 +18,12 @@ from abc_dask.base.errors import StoreError
 from abc_dask.matrix.h5ad import MatrixFile, read_indptr
 from abc_dask.matrix.index import value_dtype
 from abc_dask.matrix.row_reader import RowRange
-from abc_dask.store.assemble import Gathered, ShardTask, assemble_shard, gather
+from abc_dask.store.assemble import Gathered, assemble_shard, gather
 from abc_dask.store.description import BLOCK_CELLS, LAYOUTS, SHARD_GENES, StoreInfo, StoreMatrix
 from abc_dask.store.layout import Cells, create_values, write_metadata
 from abc_dask.store.packing import WideCountsError, pack_block
 from abc_dask.store.rows import read_rows
-from abc_dask.store.tasks import Begun, Segment, Values, blocks_of
+from abc_dask.store.tasks import Begun, Segment, ShardTask, Values, blocks_of
 
 if TYPE_CHECKING:
     import pandas as pd

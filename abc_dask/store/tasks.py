@@ -1,4 +1,4 @@
-"""Which rows of which files make which block of a store: pure, small, picklable."""
+"""Which rows make which block of a store, which blocks which shard: pure, small, picklable."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from abc_dask.disk.numpy_file import load_array
 from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.matrix.row_reader import RowRange
+from abc_dask.store.description import SHARD_GENES
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,54 @@ class PackTask:
     values: Values
     segments: tuple[Segment, ...] = field(repr=False)
     older: Begun | None = None
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Some genes of a store that are put together by one task.
+
+    Attributes
+    ----------
+    number : int
+        Shard: genes from ``number * SHARD_GENES``.
+    n_genes : int
+        Genes of the store.
+    n_cells, block_cells : int
+    dtype : str
+    layout : str
+        ``sharded`` or ``objects``.
+    blocks : tuple of str
+        Paths of the files of all blocks.
+    folder : str
+        Where `gather` wrote.
+    store : str
+        The unfinished store; its X has metadata already.
+    older : Begun, optional
+        Store whose whole blocks come before those of the files; ``older.npy`` in the folder
+        says which of its genes each gene is.
+    """
+
+    number: int
+    n_genes: int
+    n_cells: int
+    block_cells: int
+    dtype: str
+    layout: str
+    blocks: tuple[str, ...]
+    folder: str
+    store: str
+    older: Begun | None = None
+
+    @property
+    def genes(self) -> range:
+        """Genes of this shard."""
+        first = self.number * SHARD_GENES
+        return range(first, min(first + SHARD_GENES, self.n_genes))
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a whole block when decoded."""
+        return self.block_cells * np.dtype(self.dtype).itemsize
 
 
 def blocks_of(
