@@ -109,8 +109,7 @@ def test_other_threads_have_their_own_pipeline(tmp_path):
     with read_back._handing_over, read_back._handing_over:
         zarr.save_array(tmp_path / "a.zarr", np.arange(1000).reshape(10, 100))
         array = zarr.open_array(tmp_path / "a.zarr")
-        assert isinstance(array.async_array.codec_pipeline, read_back._HandOver)
+        assert isinstance(array._async_array.codec_pipeline, read_back._HandOver)
         np.testing.assert_array_equal(array[3:5], np.arange(300, 500).reshape(2, 100))
-    assert not isinstance(
-        zarr.open_array(tmp_path / "a.zarr").async_array.codec_pipeline, read_back._HandOver
-    )
+    array = zarr.open_array(tmp_path / "a.zarr")
+    assert not isinstance(array._async_array.codec_pipeline, read_back._HandOver)

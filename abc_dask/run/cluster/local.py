@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import ctypes
 import multiprocessing
 import sys
 import threading
@@ -35,8 +36,12 @@ _STARTING = 5.0
 
 
 # Dask has worker processes return each freed piece of memory at once, and then a task that uses
-# much of it again and again spends half of its time on new pages. They may keep so many bytes.
+# much of it again and again spends half of its time on new pages. They may keep so many bytes,
+# those to which glibc raises both limits by itself, sooner or later.
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": 64 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
+
+# The same for a process that runs: numbers of `mallopt` in malloc.h.
+_MALLOPT = {-1: 64 << 20, -3: 32 << 20}
 
 
 class PrivateCluster(LocalCluster):
@@ -90,6 +95,7 @@ class PrivateCluster(LocalCluster):
         for name, value in _MALLOC.items():
             settings[f"distributed.nanny.pre-spawn-environ.{name}"] = value
         if memory_limit is None:
+            _keep_freed_memory()
             # threads of one process do not die alone, so each may hold tasks in reserve,
             # and does not wait for the scheduler between two of them
             settings["distributed.scheduler.worker-saturation"] = float("inf")
@@ -125,6 +131,14 @@ class PrivateCluster(LocalCluster):
     async def _start(self) -> None:
         self.scheduler_spec["cls"] = self._scheduler_class
         await super()._start()
+
+
+def _keep_freed_memory() -> None:
+    """Set `_MALLOPT`; another C library than glibc has no such limits."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in _MALLOPT.items():
+            mallopt(parameter, value)
 
 
 def require_main_guard() -> None:
