@@ -76,6 +76,7 @@ def build_store(
     columns = options.precompute
     if store_made(output, plan.digest, columns, overwrite=overwrite, progress=shown):
         return
+    plan.room.require(output, progress=shown)
     began = time.perf_counter()
     with connected(output=output, **cluster) as client:
         run_store(

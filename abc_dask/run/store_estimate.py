@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +105,9 @@ def _of_plan(plan: StorePlan, asked: Asked) -> Estimate:
 
 
 def _room(plan: StorePlan) -> Room:
-    """Return what a store takes; that of the cells it begins with is there as it is."""
-    room = Room.of_rows("store", plan.n_cells, plan.n_stored, len(plan.annotations))
+    """Return what a store takes, whatever its values are."""
     values = values_of(plan.files, plan.options.normalization)
-    if values.kind == "floats":  # which hardly become smaller
-        n_bytes = plan.n_stored * np.dtype(values.dtype).itemsize
-        room = Room(n_bytes, 2 * n_bytes, 0)
-    return replace(room, out=room.out + plan.bytes_before, at_once=room.at_once + plan.bytes_before)
+    if values.kind == "counts":
+        return plan.room
+    n_bytes = plan.n_stored * np.dtype(values.dtype).itemsize  # which hardly become smaller
+    return Room(n_bytes + plan.bytes_before, 2 * n_bytes + plan.bytes_before, 0)

@@ -25,6 +25,7 @@ from abc_dask.plan.subset import all_genes
 from abc_dask.release.annotation import Annotation
 from abc_dask.release.coordinates import XY, coordinates_of
 from abc_dask.release.gene_names import Gene
+from abc_dask.run.costs import Room
 from abc_dask.run.store_work import StoreWork, save_genes, take_matrix
 from abc_dask.store.build import require_layout
 from abc_dask.store.description import BLOCK_CELLS, STORE_VERSION, even_blocks
@@ -149,6 +150,18 @@ class StorePlan:
     def files(self) -> list[MatrixFile]:
         """The matrix files that are read."""
         return [rows.index.matrix for rows in self.rows]
+
+    @property
+    def room(self) -> Room:
+        """What it takes on disk, if values are counts."""
+        room = Room.of_rows("store", self.n_cells, self.n_stored, len(self.annotations))
+        # of a dense matrix nobody knows how many values are zeros
+        n_sparse = sum(r.n_stored for r in self.rows if r.index.matrix.layout != "dense")
+        return Room(
+            room.out + self.bytes_before,
+            room.at_once + self.bytes_before,
+            room.least * n_sparse // max(1, self.n_stored),
+        )
 
     def write(self, folder: Path) -> StoreWork:
         """Write down what tasks and the end of the work must know.

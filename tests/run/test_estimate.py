@@ -146,6 +146,7 @@ def test_work_for_which_there_is_no_room_is_refused(atlas, tmp_path, monkeypatch
     for make in (
         lambda: atlas.extract(GENES, out),
         lambda: atlas.subset(tmp_path / "s.h5ad", where="x > 0"),
+        lambda: atlas.build_store(tmp_path / "s.zarr"),
     ):
         with pytest.raises(ViewError, match=said):
             make()
