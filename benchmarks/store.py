@@ -13,10 +13,10 @@ timed in a process of its own, with two threads, the first call not counted; mem
 process had. Over HTTP, each answer comes `--latency` seconds late.
 
 With `--atlas`, whole commands are measured instead: `abc-dask store build` of an atlas on this disk
-with one worker process of one thread, with two, and with `--before` the same by another checkout,
-one after the other, round after round. CPU time is that of all processes, imports and loops
-kept from earlier runs included, memory that of the largest process. Seconds tell something on
-an idle machine alone.
+with one worker process of one thread, with two, with one thread in the command's own process, with
+two, and with `--before` the first by another checkout, one after the other, round after round. CPU
+time is that of all processes, imports and loops kept from earlier runs included, memory that of the
+largest process. Seconds tell something on an idle machine alone.
 
 Prints the figures; appends one JSON row to `--results`.
 """
@@ -117,42 +117,55 @@ def main() -> None:
 
 
 def commands(options: argparse.Namespace) -> dict[str, Any]:
-    """Build a store by one and by two worker processes, and by another checkout."""
+    """Build a store by one and by two workers, by one and two threads, and by another checkout."""
     here = Path(__file__).parents[1]
-    ways = {"one worker": (here, 1), "two workers": (here, 2)}
+    processes, threads = "--threads-per-worker 1 --workers {}", "--threads-per-worker {}"
+    ways = {
+        "one worker": (here, processes.format(1)),
+        "two workers": (here, processes.format(2)),
+        "one thread": (here, threads.format(1)),
+        "two threads": (here, threads.format(2)),
+    }
     if options.before:
-        ways["one worker, before"] = (options.before, 1)
+        ways["one worker, before"] = (options.before, processes.format(1))
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    files = sorted(options.atlas.rglob("*-log2.h5ad"))
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
-        prepare_page_cache(sorted(options.atlas.rglob("*-log2.h5ad")), cold=False)
         for number in range(options.rounds + 1):
-            for name, (tree, n_workers) in ways.items():
-                run = command(tree, options.atlas, Path(scratch) / "store.zarr", n_workers)
+            for name, (tree, more) in ways.items():
+                prepare_page_cache(files, cold=False)
+                run = command(tree, options.atlas, Path(scratch) / "store.zarr", more)
                 if number:  # the first one compiles loops and keeps tables
                     runs[name].append(run)
-    print(f"{'':20} {'s':>7} {'s of CPU':>9} {'M values/s of CPU':>18} {'peak MB':>8}")
+    print(f"{'':20} {'s':>18} {'s of CPU':>18} {'M values/s of CPU':>18} {'peak MB':>8}")
     for name, own in runs.items():
-        best = {key: min(run[key] for run in own) for key in own[0]}
-        rate = best["values"] / best["cpu"] / 1e6
-        print(f"{name:20} {best['seconds']:7.1f} {best['cpu']:9.1f} {rate:18.1f} {best['MB']:8.0f}")
-    for key, base in (("seconds", "two workers"), ("cpu", "one worker")):
-        pairs = {name: zip(own, runs[base], strict=True) for name, own in runs.items()}
-        ratios = {name: sorted(a[key] / b[key] for a, b in pair) for name, pair in pairs.items()}
-        print(
-            f"{key}, times those of {base}:",
-            {n: [round(r, 2) for r in v] for n, v in ratios.items()},
-        )
+        rates = [{"rate": run["values"] / run["cpu"] / 1e6} for run in own]
+        spread = [_spread(own, "seconds"), _spread(own, "cpu"), _spread(rates, "rate")]
+        print(f"{name:20} {' '.join(f'{text:>18}' for text in spread)} {own[0]['MB']:8.0f}")
+    for key, name, base in (
+        ("seconds", "one worker", "two workers"),
+        ("seconds", "one thread", "two threads"),
+        ("cpu", "one worker, before", "one worker"),
+    ):
+        if name in runs:
+            pairs = zip(runs[name], runs[base], strict=True)
+            ratios = sorted(round(a[key] / b[key], 2) for a, b in pairs)
+            print(f"{key} of {name}, times those of {base}:", ratios)
     return {"atlas": str(options.atlas), "runs": runs}
 
 
-def command(tree: Path, atlas: Path, store: Path, n_workers: int) -> dict[str, float]:
+def _spread(runs: list[dict[str, float]], key: str) -> str:
+    found = sorted(run[key] for run in runs)
+    return f"{found[len(found) // 2]:.1f} ({found[0]:.1f}-{found[-1]:.1f})"
+
+
+def command(tree: Path, atlas: Path, store: Path, more: str) -> dict[str, float]:
     """Run one command by the code of a checkout, and look at what it took and made."""
     tree, atlas, store = tree.absolute(), atlas.absolute(), store.absolute()
-    words = f"-m abc_dask store build {store} --download-base {atlas} --quiet --overwrite"
-    more = f" --workers {n_workers} --threads-per-worker 1"
+    words = f"-m abc_dask store build {store} --download-base {atlas} --quiet --overwrite {more}"
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *(words + more).split()],
+        [sys.executable, *words.split()],
         env=os.environ | {"PYTHONPATH": str(tree)},
         cwd=tree,  # where Python looks first
     )
