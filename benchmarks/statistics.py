@@ -222,8 +222,11 @@ def main() -> None:
         ),
         UNLIKE: (MARKERS.replace("METHOD", "t"), RANK.replace("METHOD", "wilcoxon"), few),
     }  # fmt: skip
+    wanted = options.only.split(",") if options.only else list(contests)
+    if unknown := set(wanted) - set(contests):
+        parser.error(f"{min(unknown)!r} is none of {', '.join(map(repr, contests))}")
     for name, (ours, theirs, step) in contests.items():
-        if options.only and name not in options.only.split(","):
+        if name not in wanted:
             continue
         arguments = [options.store, options.by, group]
         row[name] = contest(name, ours, theirs, [*arguments, step], options.rounds)

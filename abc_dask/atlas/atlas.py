@@ -9,13 +9,12 @@ from threading import Thread
 from typing import TYPE_CHECKING, Unpack
 
 from abc_dask.atlas.makers import Makers, index_bar
-from abc_dask.base.errors import UsageError
 from abc_dask.base.progress import shown
 from abc_dask.matrix.kernels import load_loops
 from abc_dask.plan.plan import Plan
 from abc_dask.plan.request import Request, RequestOptions, prepare
 from abc_dask.results.view import View, open_result
-from abc_dask.run.fetched_files import DISCARD_ALONE
+from abc_dask.run.fetched_files import require_fetch
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -244,8 +243,7 @@ class Atlas(Makers):
         from abc_dask.run.costs import keep_run
         from abc_dask.run.extraction import check_output, made_before, run
 
-        if discard and not fetch:
-            raise UsageError(DISCARD_ALONE)
+        require_fetch(discard=discard, fetch=fetch)
         path, format = check_output(output, format, overwrite=overwrite, may_be_made=True)
         request = Request.of(
             genes,

@@ -96,6 +96,8 @@ def extract(
     GENE is a symbol or an identifier; columns come in the order asked. If the command
     ends early, the same command completes the work.
     """
+    from abc_dask.run.fetched_files import require_fetch
+
     cluster = {name: options.pop(name) for name in NAMES}
     if options["print_job_script"]:
         from abc_dask.run.cluster.connect import job_script
@@ -105,8 +107,7 @@ def extract(
     asked = asked_genes(genes, genes_file)
     if not asked:
         raise UsageError("no gene is given; name symbols or identifiers, or pass --genes-file")
-    if options["discard"] and not options["fetch"]:
-        raise UsageError("--discard removes what --fetch fetched; give both")
+    require_fetch(discard=options["discard"], fetch=options["fetch"])
     if options["store"] is not None and _means_store(options, cluster):
         _from_store(asked, output, options, cluster)
         return

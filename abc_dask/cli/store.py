@@ -88,9 +88,10 @@ def build(output: str, *, yes: bool, **options: Any) -> None:
 
     If the command ends early, the same command completes the work.
     """
+    from abc_dask.run.fetched_files import require_fetch
+
     names = ("normalization", "layout", "block_cells", "overwrite", "fetch", "discard", "add_to")
-    if options["discard"] and not options["fetch"]:
-        raise UsageError("--discard removes what --fetch fetched; give both")
+    require_fetch(discard=options["discard"], fetch=options["fetch"])
     if options["plan_only"] and options["fetch"]:
         raise UsageError("--plan-only needs all matrices on disk; run abc-dask fetch before")
     if options["dry_run"]:

@@ -13,7 +13,7 @@ from abc_dask.plan.row_table import Looking
 from abc_dask.run.cluster.connect import ClusterOptions, connected
 from abc_dask.run.costs import keep_rate, rate_kind
 from abc_dask.run.fetch_store import build_while_fetching
-from abc_dask.run.fetched_files import DISCARD_ALONE
+from abc_dask.run.fetched_files import require_fetch
 from abc_dask.run.make_store import Precompute, require_place, run_store, store_made
 from abc_dask.run.store_addition import plan_addition
 from abc_dask.run.store_plan import StoreOptions, StorePlan, plan_store
@@ -53,8 +53,7 @@ def build_store(
 
     `precompute` returns what adds statistics, on a client.
     """
-    if discard and not fetch:
-        raise UsageError(DISCARD_ALONE)
+    require_fetch(discard=discard, fetch=fetch)
     if fetch and add_to is not None:
         raise UsageError("what is added to a store must be on disk; fetch it before")
     if not is_store(output):  # whether that is of the same request is known once there is a plan

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from abc_dask.base.errors import AbcDaskError, ViewError
+from abc_dask.base.errors import AbcDaskError, UsageError, ViewError
 from abc_dask.disk.files import Fingerprint, cannot_write, write_whole
 from abc_dask.release.manifest import FileEntry
 from abc_dask.release.release import Release
 
-# Said where files are to be removed that were not to be fetched.
-DISCARD_ALONE = "--discard removes files that were fetched; pass --fetch as well"
+
+def require_fetch(*, discard: bool, fetch: bool) -> None:
+    """Raise `UsageError` where files are to be removed that are not to be fetched."""
+    if discard and not fetch:
+        raise UsageError("--discard removes what --fetch fetched; give both")
 
 
 class FetchedFiles:

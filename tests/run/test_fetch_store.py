@@ -222,7 +222,7 @@ def test_what_shows_late(tmp_path, quirk):
 
 def test_refusals(server, tmp_path):
     atlas = Atlas.remote(tmp_path / "base")
-    with pytest.raises(UsageError, match="pass fetch=True"):
+    with pytest.raises(UsageError, match="discard=True removes what fetch=True fetched"):
         atlas.build_store(tmp_path / "s.zarr", discard=True)
     with pytest.raises(StoreError, match="layout 'flat'"):
         atlas.build_store(tmp_path / "s.zarr", fetch=True, layout="flat")

@@ -224,9 +224,7 @@ def test_odd_matrices(tmp_path):
 
 def test_refusals(server, plain_atlas, tmp_path, served):
     atlas = Atlas.remote(tmp_path / "base")
-    with pytest.raises(
-        UsageError, match="discard=True removes files that were fetched; pass fetch=True"
-    ):
+    with pytest.raises(UsageError, match="discard=True removes what fetch=True fetched; give both"):
         atlas.extract(["Tac2"], tmp_path / "v", discard=True)
     with pytest.raises(GeneError, match="gene 'Tca2' is unknown; nearest: Tac2"):
         atlas.extract(["Tca2"], tmp_path / "v", fetch=True)
