@@ -53,7 +53,7 @@ def read_back(task: ShardTask, sums: NDArray[np.uint64], older_genes: list[int])
         runner.run(_hand_over(task, weighing))
     try:
         _read_plainly(task, weighing)
-    except StoreError:
+    except (StoreError, MemoryError):
         raise
     except Exception as error:
         said = " ".join(str(error).split())[:200]
@@ -152,7 +152,7 @@ async def _hand_over(task: ShardTask, weighing: _Weighing) -> None:
         for low in range(task.genes.start, task.genes.stop, step):
             _threads.take = lambda gene, values, low=low: weighing.take(low + gene, values)
             await array.getitem((slice(None), slice(low, min(low + step, task.genes.stop))))
-    except StoreError:
+    except (StoreError, MemoryError):
         raise
     except Exception as error:
         raise _NotHandedOverError from error
