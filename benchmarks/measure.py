@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import datetime as dt
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +36,9 @@ PACKAGES = (
     "pyarrow",
 )
 
+# Of <linux/prctl.h>.
+_PR_SET_CHILD_SUBREAPER = 36
+
 
 @dataclass(frozen=True)
 class Run:
@@ -50,6 +56,7 @@ class Run:
 
 def run_command(command: Sequence[str | Path], interval: float = 0.02) -> Run:
     """Run a command to its end, sampling the memory of all its processes."""
+    own = adopting()
     began, before = time.perf_counter(), _cpu_of_children()
     with subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -75,9 +82,42 @@ def run_command(command: Sequence[str | Path], interval: float = 0.02) -> Run:
         output, errors = process.communicate()
         seconds = time.perf_counter() - began
         watcher.join()
+    usage_of_orphans(own)
     if process.returncode:
         raise SystemExit(f"{command[0]} failed with {process.returncode}: {errors[-2000:]}")
     return Run(seconds, peak[0], output, _cpu_of_children() - before)
+
+
+def adopting() -> set[int]:
+    """Become the parent of processes that lose theirs, where Linux is; return who are there.
+
+    Worker processes of a command may be those of a process that ends a moment after it, and what
+    they took counts for it only when somebody has waited for that one.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    return {child.pid for child in psutil.Process().children()}
+
+
+@contextlib.contextmanager
+def confined(cores: int) -> Iterator[None]:
+    """Confine what is started to some cores, where the system can."""
+    here = psutil.Process()
+    if not hasattr(here, "cpu_affinity"):
+        yield
+        return
+    every = here.cpu_affinity()
+    here.cpu_affinity(every[:cores])
+    try:
+        yield
+    finally:
+        here.cpu_affinity(every)
+
+
+def usage_of_orphans(own: set[int]) -> list[resource.struct_rusage]:
+    """Wait for the processes that a command left behind, and return what they took."""
+    left = [child.pid for child in psutil.Process().children() if child.pid not in own]
+    return [os.wait4(pid, 0)[2] for pid in left]
 
 
 def _cpu_of_children() -> float:

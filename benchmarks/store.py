@@ -13,8 +13,9 @@ timed in a process of its own, with two threads, the first call not counted; mem
 process had. Over HTTP, each answer comes `--latency` seconds late.
 
 With `--atlas`, whole commands are measured instead: `abc-dask store build` of an atlas on this disk
-with one worker process of one thread, with two, with one thread in the command's own process, with
-two, and with `--before` the first by another checkout, one after the other, round after round. CPU
+with one worker process of one thread, the whole command confined to one core and to two, with two
+workers on two cores, with one thread in the command's own process on one core, with two on two, and
+with `--before` one worker by another checkout; one after the other, round after round. CPU
 time is that of all processes, imports and loops kept from earlier runs included, memory that of the
 largest process. Seconds tell something on an idle machine alone.
 
@@ -48,7 +49,14 @@ from abc_dask.store.layout import Cells, create_values, write_metadata
 from abc_dask.store.packing import pack_block
 from abc_dask.store.tasks import blocks_of
 from abc_dask.testing import REFERENCE_IDENTIFIERS
-from benchmarks.measure import atlas_at, prepare_page_cache, write_row
+from benchmarks.measure import (
+    adopting,
+    atlas_at,
+    confined,
+    prepare_page_cache,
+    usage_of_orphans,
+    write_row,
+)
 
 GENES = 256
 
@@ -121,20 +129,23 @@ def commands(options: argparse.Namespace) -> dict[str, Any]:
     here = Path(__file__).parents[1]
     processes, threads = "--threads-per-worker 1 --workers {}", "--threads-per-worker {}"
     ways = {
-        "one worker": (here, processes.format(1)),
-        "two workers": (here, processes.format(2)),
-        "one thread": (here, threads.format(1)),
-        "two threads": (here, threads.format(2)),
+        "one core, one worker": (here, processes.format(1), 1),
+        "one worker": (here, processes.format(1), 2),
+        "two workers": (here, processes.format(2), 2),
+        "one core, one thread": (here, threads.format(1), 1),
+        "two threads": (here, threads.format(2), 2),
     }
     if options.before:
-        ways["one worker, before"] = (options.before, processes.format(1))
+        ways["one worker, before"] = (options.before, processes.format(1), 2)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     files = sorted(options.atlas.rglob("*-log2.h5ad"))
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         for number in range(options.rounds + 1):
-            for name, (tree, more) in ways.items():
+            for name, (tree, more, cores) in ways.items():
                 prepare_page_cache(files, cold=False)
-                run = command(tree, options.atlas, Path(scratch) / "store.zarr", more)
+                store = Path(scratch) / "store.zarr"
+                run = command(tree, options.atlas, store, more, cores)
+                shutil.rmtree(store)
                 if number:  # the first one compiles loops and keeps tables
                     runs[name].append(run)
     print(f"{'':20} {'s':>18} {'s of CPU':>18} {'M values/s of CPU':>18} {'peak MB':>8}")
@@ -143,8 +154,9 @@ def commands(options: argparse.Namespace) -> dict[str, Any]:
         spread = [_spread(own, "seconds"), _spread(own, "cpu"), _spread(rates, "rate")]
         print(f"{name:20} {' '.join(f'{text:>18}' for text in spread)} {own[0]['MB']:8.0f}")
     for key, name, base in (
+        ("seconds", "one core, one worker", "two workers"),
         ("seconds", "one worker", "two workers"),
-        ("seconds", "one thread", "two threads"),
+        ("seconds", "one core, one thread", "two threads"),
         ("cpu", "one worker, before", "one worker"),
     ):
         if name in runs:
@@ -159,25 +171,28 @@ def _spread(runs: list[dict[str, float]], key: str) -> str:
     return f"{found[len(found) // 2]:.1f} ({found[0]:.1f}-{found[-1]:.1f})"
 
 
-def command(tree: Path, atlas: Path, store: Path, more: str) -> dict[str, float]:
+def command(tree: Path, atlas: Path, store: Path, more: str, cores: int) -> dict[str, float]:
     """Run one command by the code of a checkout, and look at what it took and made."""
     tree, atlas, store = tree.absolute(), atlas.absolute(), store.absolute()
-    words = f"-m abc_dask store build {store} --download-base {atlas} --quiet --overwrite {more}"
+    words = f"-m abc_dask store build {store} --download-base {atlas} --quiet {more}"
+    own = adopting()
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *words.split()],
-        env=os.environ | {"PYTHONPATH": str(tree)},
-        cwd=tree,  # where Python looks first
-    )
+    with confined(cores):
+        process = subprocess.Popen(
+            [sys.executable, *words.split()],
+            env=os.environ | {"PYTHONPATH": str(tree)},
+            cwd=tree,  # where Python looks first
+        )
     _, status, usage = os.wait4(process.pid, 0)  # what its children took is in it
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
+    usages = [usage, *usage_of_orphans(own)]
     if status:
         raise SystemExit(f"{tree}: {words} failed")
     return {
         "seconds": seconds,
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "MB": usage.ru_maxrss / 1e3,
+        "cpu": sum(one.ru_utime + one.ru_stime for one in usages),
+        "MB": max(one.ru_maxrss for one in usages) / 1e3,
         "values": open_store(store).info.n_values,
     }
 

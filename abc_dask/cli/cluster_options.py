@@ -65,3 +65,19 @@ NAMES = (
     "wait_for_workers",
     "dashboard",
 )
+
+
+# With these, a command that could start workers starts none.
+_WITHOUT_WORKERS = ("scheduler", "dry_run", "plan_only", "print_job_script")
+
+
+def load_workers(context: click.Context) -> None:
+    """Begin to load what worker processes need, where the command will surely start some."""
+    given = context.params
+    here = given.get("cluster", "") in {None, "local"}  # a command without clusters has none
+    if not here or any(given.get(name) for name in _WITHOUT_WORKERS):
+        return
+    if given["workers"] or given["memory_limit"]:
+        from abc_dask.run.cluster.forked import loading_workers
+
+        context.with_resource(loading_workers())

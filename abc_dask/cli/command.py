@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from abc_dask.base import messages
 from abc_dask.base.messages import quoted
+from abc_dask.cli.cluster_options import load_workers
 from abc_dask.cli.common import common_options, is_quiet, log_text, wants_json
 from abc_dask.cli.complete import add_completion
 from abc_dask.cli.parameters import PairOption
@@ -51,6 +52,11 @@ class Command(click.Command):
                 name = " / ".join(parameter.opts)
                 raise click.UsageError(f"Option {name} is given twice; give it once.", ctx=ctx)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; worker processes begin to load meanwhile, where it will start some."""
+        load_workers(ctx)
+        return super().invoke(ctx)
 
     def _without_last_option(self, args: list[str]) -> list[str]:
         """Return a line without the option whose value is being typed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,12 +60,16 @@ def build_store(
     if not is_store(output):  # whether that is of the same request is known once there is a plan
         require_place(output, overwrite=overwrite)
     shown = looking is not None
+
+    def connect() -> AbstractContextManager[Client]:
+        return connected(output=output, **cluster)
+
     if fetch:
         build_while_fetching(
             inputs,
             options.with_blocks_of(BLOCK_CELLS),
             output,
-            lambda: connected(output=output, **cluster),
+            connect,
             precompute=precompute,
             overwrite=overwrite,
             discard=discard,
@@ -77,15 +82,7 @@ def build_store(
         return
     plan.room.require(output, progress=shown)
     began = time.perf_counter()
-    with connected(output=output, **cluster) as client:
-        run_store(
-            plan,
-            output,
-            client,
-            precompute=precompute(client),
-            overwrite=overwrite,
-            progress=shown,
-        )
+    run_store(plan, output, connect, precompute=precompute, overwrite=overwrite, progress=shown)
     said = GeneStore(folder_of(output)).info.provenance
     if not said["run"]["pieces_kept_from_earlier_run"]:
         keep_rate(store_kind(plan), plan.bytes_to_read, time.perf_counter() - began)

@@ -12,9 +12,11 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,19 +33,21 @@ from abc_dask.run.part import find_receipts
 from abc_dask.run.store_plan import StorePlan
 from abc_dask.run.store_tasks import (
     SUFFIX,
+    LookTask,
     StoreTask,
     is_done,
+    look,
     make_piece,
     pack_task,
     tasks_of_shards,
 )
 from abc_dask.run.store_work import StoreWork
-from abc_dask.run.tasks import run_tasks
+from abc_dask.run.tasks import jobs_of, run_tasks
 from abc_dask.store.assemble import OLDER_GENES, Shard, gather
-from abc_dask.store.build import described, shard_tasks, values_of
+from abc_dask.store.build import described, shard_tasks, values_as_seen, values_of
 from abc_dask.store.folder import folder_of, is_store
 from abc_dask.store.gene_store import GeneStore
-from abc_dask.store.layout import Cells, create_values, has_values, write_metadata
+from abc_dask.store.layout import Cells, create_values, has_values, load_writers, write_metadata
 from abc_dask.store.older import Older
 from abc_dask.store.packing import WideCountsError
 from abc_dask.store.tasks import Values, blocks_of
@@ -105,9 +109,9 @@ Runner = Callable[[Sequence[StoreTask], str, Progress], None]
 def run_store(
     plan: StorePlan,
     output: Path,
-    client: Client,
+    connect: Callable[[], AbstractContextManager[Client]],
     *,
-    precompute: Precompute,
+    precompute: Callable[[Client], Precompute],
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -118,10 +122,11 @@ def run_store(
     plan : StorePlan
     output : Path
         Where the store will be.
-    client : distributed.Client
-        Where tasks run; output and inputs must lie where its workers see them.
+    connect : callable
+        Returns a context with the `distributed.Client` where tasks run; output and inputs must
+        lie where its workers see them.
     precompute : callable
-        Adds statistics where the plan asks for them.
+        Returns what adds statistics where the plan asks for them, on a client.
     overwrite : bool
         Replace a finished store at `output`, or another request's unfinished one.
     progress : bool
@@ -143,18 +148,22 @@ def run_store(
     with staging.locked():
         require_place(output, overwrite=overwrite)
         work = begin_store(plan, staging, overwrite=overwrite)
-        while True:
-            held = [matrix.planned.matrix for matrix in work.matrices]
-            values = values_held(held, work.normalization, staging, work.older)
-            making = Making(work, values, staging)
-            try:
-                kept = making.pack(on_cluster(client, staging), show=progress)
-                break
-            except WideCountsError as error:
-                require_alone(work, error)
-                start_again(values, staging)
-        kept += making.assemble(on_cluster(client, staging), show=progress)
-        making.finish(precompute, kept=kept, seconds=time.perf_counter() - began)
+        held = [matrix.planned.matrix for matrix in work.matrices]
+        with connect() as client:
+            see, run = partial(_seen_by, client, work.digest), on_cluster(client, staging)
+            while True:
+                values = values_held(held, work.normalization, staging, work.older, see=see)
+                making = Making(work, values, staging)
+                Thread(target=load_writers, daemon=True).start()
+                try:
+                    kept = making.pack(run, show=progress)
+                    break
+                except WideCountsError as error:
+                    require_alone(work, error)
+                    start_again(values, staging)
+            kept += making.assemble(run, show=progress)
+            seconds = time.perf_counter() - began
+            making.finish(precompute(client), kept=kept, seconds=seconds)
     return output
 
 
@@ -184,8 +193,25 @@ def on_cluster(client: Client, staging: Staging) -> Runner:
     return run
 
 
+def _seen_by(
+    client: Client, digest: str, matrices: Sequence[MatrixFile], normalization: str
+) -> Values:
+    """Look at some rows of every matrix, as `values_of`, by workers that are there anyway."""
+    if jobs_of(client) is not None:  # jobs end with the tasks that they were asked for
+        return values_of(matrices, normalization)
+    todo = [LookTask(k, matrix, normalization) for k, matrix in enumerate(matrices)]
+    bar = Progress(len(todo), "look", unit="matrix", enabled=False)
+    found = run_tasks(look, todo, "", digest, client, progress=bar)
+    return values_as_seen(matrices, normalization, [found[task.number] for task in todo])
+
+
 def values_held(
-    matrices: Sequence[MatrixFile], normalization: str, staging: Staging, older: Older | None = None
+    matrices: Sequence[MatrixFile],
+    normalization: str,
+    staging: Staging,
+    older: Older | None = None,
+    *,
+    see: Callable[[Sequence[MatrixFile], str], Values] = values_of,
 ) -> Values:
     """Return what the store holds: as an earlier run found, or as some rows show.
 
@@ -198,7 +224,7 @@ def values_held(
     try:
         return loads(Values, path.read_bytes())
     except (OSError, ValueError):
-        values = values_of(matrices, normalization)
+        values = see(matrices, normalization)
         if older is not None:
             values = _as_before(values, older.store)
         write_whole(path, dumps(values))

@@ -52,10 +52,6 @@ T = TypeVar("T")
 Work = Callable[[Any, str, str], Any]
 
 # Errors that can be pickled and say enough.
-Errors = tuple[type[Exception], ...]
-_PASSED: Errors = (AbcDaskError, MemoryError)
-
-# Errors that can be pickled and say enough.
 _PASSED = (AbcDaskError, MemoryError)
 
 

@@ -66,14 +66,21 @@ def values_of(matrices: Sequence[MatrixFile], normalization: str) -> Values:
 
     Counts up to 65,535 are expected; `WideCountsError` tells of larger ones.
     """
-    kinds = [_are_counts(matrix, normalization) for matrix in matrices]
+    kinds = [are_counts(matrix, normalization) for matrix in matrices]
+    return values_as_seen(matrices, normalization, kinds)
+
+
+def values_as_seen(
+    matrices: Sequence[MatrixFile], normalization: str, kinds: Sequence[bool]
+) -> Values:
+    """Return what values are, where it is known of every matrix whether they are made of counts."""
     dtype = np.result_type(*(value_dtype(np.dtype(matrix.dtype)) for matrix in matrices))
     if kinds and all(kinds):
         return Values("counts", "uint16", normalization, dtype.name)
     return Values("floats", dtype.name, normalization, dtype.name)
 
 
-def _are_counts(matrix: MatrixFile, normalization: str) -> bool:
+def are_counts(matrix: MatrixFile, normalization: str) -> bool:
     """Tell whether nearly all values of some rows are made of counts."""
     from abc_dask.store.counts_loops import count_fits, find_total
 

@@ -55,6 +55,12 @@ class Cells:
     annotations: Mapping[str, Any]
 
 
+def load_writers() -> None:
+    """Import what tables are written with: half a second that a thread may spend before."""
+    import anndata  # noqa: F401
+    import zarr  # noqa: F401
+
+
 def create_values(
     store: Path, shape: tuple[int, int], values: Values, *, block_cells: int, layout: str
 ) -> None:

@@ -27,6 +27,7 @@ from distributed.security import Security
 from tornado.ioloop import IOLoop
 
 from abc_dask.base.errors import UsageError
+from abc_dask.run.cluster.forked import MALLOC
 from abc_dask.run.cluster.nodes import PrivateNanny, PrivateScheduler, PrivateWorker
 
 DASHBOARD = "127.0.0.1:0"
@@ -35,12 +36,7 @@ DASHBOARD = "127.0.0.1:0"
 _STARTING = 5.0
 
 
-# Dask has worker processes return each freed piece of memory at once, and then a task that uses
-# much of it again and again spends half of its time on new pages. They may keep so many bytes,
-# those to which glibc raises both limits by itself, sooner or later.
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": 64 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
-
-# The same for a process that runs: numbers of `mallopt` in malloc.h.
+# `MALLOC` for a process that runs: numbers of `mallopt` in malloc.h.
 _MALLOPT = {-1: 64 << 20, -3: 32 << 20}
 
 
@@ -92,7 +88,7 @@ class PrivateCluster(LocalCluster):
         settings: dict[str, Any] = {}
         if not dashboard:  # nobody looks at it, and it stops tasks a hundred times a second
             settings["distributed.worker.profile.enabled"] = False
-        for name, value in _MALLOC.items():
+        for name, value in MALLOC.items():
             settings[f"distributed.nanny.pre-spawn-environ.{name}"] = value
         if memory_limit is None:
             _keep_freed_memory()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 from typing import Any
 
@@ -49,4 +50,6 @@ class PrivateNanny(Nanny):
     """Keeps a `PrivateWorker` alive in another process."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, worker_class=_KeptWorker, **options)
+        # what it is forked from has the environment of an earlier time
+        environment = dict(os.environ)
+        super().__init__(*arguments, worker_class=_KeptWorker, env=environment, **options)
