@@ -37,9 +37,7 @@ from abc_dask.run.make_store import (
     Runner,
     on_cluster,
     require_place,
-    start_again,
     store_made,
-    values_held,
 )
 from abc_dask.run.store_plan import (
     StoreOptions,
@@ -51,6 +49,7 @@ from abc_dask.run.store_plan import (
     require_terms,
 )
 from abc_dask.run.store_tasks import StoreTask
+from abc_dask.run.store_values import start_again, values_held
 from abc_dask.run.store_work import (
     StoreWork,
     TakenMatrix,

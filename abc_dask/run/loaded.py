@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 
 import numcodecs.blosc
 import pandas as pd
@@ -21,3 +22,6 @@ with contextlib.suppress(ImportError, AttributeError):
 
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
+
+# Else each worker's first search for garbage would touch, and so copy, all of it.
+gc.freeze()

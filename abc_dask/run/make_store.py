@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Thread
@@ -25,40 +25,34 @@ from numpy.typing import NDArray
 from abc_dask._version import __version__
 from abc_dask.base.errors import StoreError, ViewError
 from abc_dask.base.progress import Progress
-from abc_dask.base.records import dumps, loads
-from abc_dask.disk.files import cannot_write, remove, write_whole
-from abc_dask.matrix.h5ad import MatrixFile
+from abc_dask.base.records import loads
+from abc_dask.disk.files import cannot_write, remove
 from abc_dask.run.extraction import now, tell_made
 from abc_dask.run.part import find_receipts
 from abc_dask.run.store_plan import StorePlan
 from abc_dask.run.store_tasks import (
     SUFFIX,
-    LookTask,
     StoreTask,
     is_done,
-    look,
     make_piece,
     pack_task,
     tasks_of_shards,
 )
+from abc_dask.run.store_values import look_on, require_alone, start_again, values_held
 from abc_dask.run.store_work import StoreWork
-from abc_dask.run.tasks import jobs_of, run_tasks
+from abc_dask.run.tasks import run_tasks
 from abc_dask.store.assemble import OLDER_GENES, Shard, gather
-from abc_dask.store.build import described, shard_tasks, values_as_seen, values_of
+from abc_dask.store.build import described, shard_tasks
 from abc_dask.store.folder import folder_of, is_store
 from abc_dask.store.gene_store import GeneStore
 from abc_dask.store.layout import Cells, create_values, has_values, load_writers, write_metadata
-from abc_dask.store.older import Older
 from abc_dask.store.packing import WideCountsError
 from abc_dask.store.tasks import Values, blocks_of
 from abc_dask.views.overwrite import refuse_existing
-from abc_dask.views.staging import FINISHED, MATRICES, PARTS, RECEIPTS, Staging
+from abc_dask.views.staging import FINISHED, MATRICES, PARTS, Staging
 
 if TYPE_CHECKING:
     from distributed import Client
-
-# What a store holds of each value, beside the parts.
-_VALUES = "values.json"
 
 
 def require_place(output: Path, *, overwrite: bool) -> None:
@@ -150,7 +144,8 @@ def run_store(
         work = begin_store(plan, staging, overwrite=overwrite)
         held = [matrix.planned.matrix for matrix in work.matrices]
         with connect() as client:
-            see, run = partial(_seen_by, client, work.digest), on_cluster(client, staging)
+            see = look_on(client, work.digest, show=progress)
+            run = on_cluster(client, staging)
             while True:
                 values = values_held(held, work.normalization, staging, work.older, see=see)
                 making = Making(work, values, staging)
@@ -165,14 +160,6 @@ def run_store(
             seconds = time.perf_counter() - began
             making.finish(precompute(client), kept=kept, seconds=seconds)
     return output
-
-
-def require_alone(work: StoreWork, error: WideCountsError) -> None:
-    """Raise `StoreError` where counts cannot become wider: those of an older store stay."""
-    if work.older is not None:
-        raise StoreError(
-            f"{error}, the type of {work.older.path}; build the store anew, without --add-to"
-        ) from None
 
 
 def begin_store(plan: StorePlan, staging: Staging, *, overwrite: bool) -> StoreWork:
@@ -191,70 +178,6 @@ def on_cluster(client: Client, staging: Staging) -> Runner:
         run_tasks(make_piece, tasks, str(staging.folder), digest, client, progress=bar)
 
     return run
-
-
-def _seen_by(
-    client: Client, digest: str, matrices: Sequence[MatrixFile], normalization: str
-) -> Values:
-    """Look at some rows of every matrix, as `values_of`, by workers that are there anyway."""
-    if jobs_of(client) is not None:  # jobs end with the tasks that they were asked for
-        return values_of(matrices, normalization)
-    todo = [LookTask(k, matrix, normalization) for k, matrix in enumerate(matrices)]
-    bar = Progress(len(todo), "look", unit="matrix", enabled=False)
-    found = run_tasks(look, todo, "", digest, client, progress=bar)
-    return values_as_seen(matrices, normalization, [found[task.number] for task in todo])
-
-
-def values_held(
-    matrices: Sequence[MatrixFile],
-    normalization: str,
-    staging: Staging,
-    older: Older | None = None,
-    *,
-    see: Callable[[Sequence[MatrixFile], str], Values] = values_of,
-) -> Values:
-    """Return what the store holds: as an earlier run found, or as some rows show.
-
-    Raises
-    ------
-    StoreError
-        If an older store, whose cells come first, holds something else.
-    """
-    path = staging.folder / PARTS / _VALUES
-    try:
-        return loads(Values, path.read_bytes())
-    except (OSError, ValueError):
-        values = see(matrices, normalization)
-        if older is not None:
-            values = _as_before(values, older.store)
-        write_whole(path, dumps(values))
-        return values
-
-
-def _as_before(values: Values, older: GeneStore) -> Values:
-    """Return what a store goes on to hold."""
-    info = older.info
-    if (values.kind, values.source_dtype) != (info.kind, info.source_dtype):
-        raise StoreError(
-            f"{older.name} holds {info.kind} of {info.source_dtype} values, the matrices to add "
-            f"{values.kind} of {values.source_dtype}; build the store anew, without --add-to"
-        )
-    return replace(values, dtype=info.dtype)
-
-
-def start_again(values: Values, staging: Staging) -> None:
-    """Prepare for everything once more: there are counts beyond 65,535, of four bytes each."""
-    for name in (PARTS, RECEIPTS, FINISHED):
-        remove(staging.folder / name)
-        if name != FINISHED:
-            (staging.folder / name).mkdir()
-    widen(values, staging)
-
-
-def widen(values: Values, staging: Staging) -> None:
-    """Write down that counts take four bytes; receipts of blocks with two are no longer good."""
-    wide = Values("counts", "uint32", values.normalization, values.source_dtype)
-    write_whole(staging.folder / PARTS / _VALUES, dumps(wide))
 
 
 @dataclass(frozen=True)

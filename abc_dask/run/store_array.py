@@ -14,13 +14,11 @@ from abc_dask.run.make_store import (
     Precompute,
     Runner,
     begin_store,
-    require_alone,
     require_place,
-    values_held,
-    widen,
 )
 from abc_dask.run.store_plan import StorePlan
 from abc_dask.run.store_tasks import StoreTask, make_piece
+from abc_dask.run.store_values import require_alone, values_held, widen
 from abc_dask.run.store_work import StoreWork, save_work
 from abc_dask.run.work import run_here
 from abc_dask.store.packing import WideCountsError

@@ -11,10 +11,8 @@ import numpy as np
 
 from abc_dask.base.records import dumps, loads
 from abc_dask.disk.files import sha256
-from abc_dask.matrix.h5ad import MatrixFile
 from abc_dask.run.part import Receipt, with_receipt
 from abc_dask.store.assemble import Shard, assemble_shard
-from abc_dask.store.build import are_counts
 from abc_dask.store.packing import pack_block
 from abc_dask.store.tasks import PackTask, Segment, ShardTask
 from abc_dask.views.staging import PARTS
@@ -81,41 +79,6 @@ class StoreTask:
         if isinstance(self.work, PackTask):
             return self.work.n_cells
         return sum(len(shard.genes) for shard in self.work)
-
-
-@dataclass(frozen=True)
-class LookTask:
-    """A matrix of which some rows show what its values are.
-
-    Attributes
-    ----------
-    number : int
-    matrix : MatrixFile
-    normalization : str
-    """
-
-    number: int
-    matrix: MatrixFile
-    normalization: str
-
-    label = "store-look"
-    unit = "matrix"
-    amount = 1
-
-    @property
-    def where(self) -> str:
-        """What messages call it."""
-        return self.matrix.path
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The file."""
-        return (self.matrix.path,)
-
-
-def look(task: LookTask, _staging: str, _plan: str) -> bool:
-    """Return whether the values of a matrix are made of counts; a delayed task as well."""
-    return are_counts(task.matrix, task.normalization)
 
 
 def make_piece(task: StoreTask, staging: str, plan: str) -> Receipt:

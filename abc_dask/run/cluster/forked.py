@@ -19,10 +19,13 @@ from collections.abc import Iterator
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": 64 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
 
 # What a process must have when it starts: a worker's threads are those of its tasks, and a
-# process that is forked must have none.
-_ENVIRONMENT = {name: str(value) for name, value in MALLOC.items()} | dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
-)
+# process that others are forked from must have one alone, also of libraries (Arrow's jemalloc).
+_ENVIRONMENT = {name: str(value) for name, value in MALLOC.items()} | {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
 
 # Is imported there.
 _LOADED = "abc_dask.run.loaded"
@@ -57,15 +60,12 @@ def _start_server() -> bool:
     ensure_tracker()  # it would let interrupts through again
     set_forkserver_preload([_LOADED])
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     try:
-        os.environ.update(_ENVIRONMENT)
+        os.environ.update(added)
         ensure_running()
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in added:
+            del os.environ[name]
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return True

@@ -29,6 +29,7 @@ def tell():
         "interrupts": signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         "said": os.environ.get("SAID"),
         "threads": os.environ["OMP_NUM_THREADS"],
+        "parent's threads": len(os.listdir(f"/proc/{os.getppid()}/task")),
     }
 
 if __name__ == "__main__":
@@ -74,6 +75,7 @@ def test_worker_processes_are_forked_where_that_can_be(tmp_path, has_socket):
         assert len(parents) == 1, "one process loaded for all"
         assert told["own"] not in parents
         assert all(one["loaded"] and not one["interrupts"] for one in four)
+        assert {one["parent's threads"] for one in four} == {1}, "what is safe to fork"
     else:
         assert parents == {told["own"]}
 
