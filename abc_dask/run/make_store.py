@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abc_dask._version import __version__
-from abc_dask.base.errors import StoreError, ViewError
+from abc_dask.base.errors import AbcDaskError, StoreError, ViewError
 from abc_dask.base.progress import Progress
 from abc_dask.base.records import loads
 from abc_dask.disk.files import cannot_write, remove
@@ -49,7 +49,7 @@ from abc_dask.store.layout import Cells, create_values, has_values, load_writers
 from abc_dask.store.packing import WideCountsError
 from abc_dask.store.tasks import Values, blocks_of
 from abc_dask.views.overwrite import refuse_existing
-from abc_dask.views.staging import FINISHED, MATRICES, PARTS, Staging
+from abc_dask.views.staging import FINISHED, MATRICES, PARTS, PLAN, Staging
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -133,6 +133,8 @@ def run_store(
 
     Raises
     ------
+    UsageError
+        If there can be no such cluster.
     DamagedFileError, StoreError, ViewError, ClusterError
         If a block cannot be read or written; what is done is kept, and the same call
         completes the work.
@@ -141,9 +143,17 @@ def run_store(
     staging = Staging.beside(output)
     with staging.locked():
         require_place(output, overwrite=overwrite)
+        is_new = not staging.holds(plan.digest)
         work = begin_store(plan, staging, overwrite=overwrite)
         held = [matrix.planned.matrix for matrix in work.matrices]
-        with connect() as client:
+        with contextlib.ExitStack() as stack:
+            try:
+                client = stack.enter_context(connect())
+            except AbcDaskError:
+                if is_new:  # no work is lost, and another request is not in its way
+                    for name in (PLAN, MATRICES):
+                        remove(staging.folder / name)
+                raise
             see = look_on(client, work.digest, show=progress)
             run = on_cluster(client, staging)
             while True:

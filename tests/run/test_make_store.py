@@ -6,17 +6,22 @@ import json
 from pathlib import Path
 
 import anndata
+import dask.config
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from abc_dask import Atlas, open_store
-from abc_dask.base.errors import StoreError, UsageError, ViewError
-from abc_dask.run import store_tasks
+from abc_dask.base.errors import ClusterError, StoreError, UsageError, ViewError
+from abc_dask.run import build_store, store_tasks, store_values
+from abc_dask.run.cluster.connect import connected
 from abc_dask.run.store_work import CELL_ROW
 from abc_dask.store import description
+from abc_dask.store.build import values_of
 from abc_dask.store.layout import has_values
 from abc_dask.testing import REFERENCE_GENES, write_atlas
+from abc_dask.views.staging import Staging
 from tests.command_line import run_cli
 
 
@@ -140,8 +145,6 @@ def test_counts_beyond_two_bytes(tmp_path):
         normalizations=("raw",),
         matrices=["WMB-10Xv2-TH"],
     )
-    import h5py
-
     (path,) = written.matrices.values()
     with h5py.File(path, "r+") as file:
         file["X/data"][7] = 70_000
@@ -163,7 +166,56 @@ def test_refusals(atlas, made, tmp_path):
         atlas.build_store(tmp_path / "s.zarr", block_cells=100)
     with pytest.raises(UsageError, match="clas"):
         atlas.build_store(tmp_path / "s.zarr", annotate=["clas"])
+    with pytest.raises(UsageError, match="workers 0 is not a positive number"):
+        atlas.build_store(tmp_path / "s.zarr", workers=0)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine"]
+
+
+def test_an_output_in_use_is_refused_before_a_cluster_starts(atlas, tmp_path, monkeypatch):
+    def started(**_):
+        raise AssertionError("a cluster was started")
+
+    monkeypatch.setattr(build_store, "connected", started)
+    with (
+        Staging.beside(tmp_path / "s.zarr").locked(),
+        pytest.raises(ViewError, match="in use by another extraction"),
+    ):
+        atlas.build_store(tmp_path / "s.zarr")
+
+
+def test_a_cluster_that_is_not_there_is_in_nobodys_way(atlas, tmp_path):
+    nowhere = "tls://127.0.0.1:1"
+    with (
+        dask.config.set({"abc-dask.connect-timeout": 1}),
+        pytest.raises(ClusterError, match="no scheduler answers"),
+    ):
+        atlas.build_store(tmp_path / "s.zarr", scheduler=nowhere)
+    assert "class" in atlas.build_store(tmp_path / "s.zarr", annotate=["class"]).cells
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+
+
+@pytest.mark.parametrize("kinds", [("log2",), ("raw",), ("log2", "other"), ()])
+def test_workers_see_what_values_are_as_the_command_does(atlas, tmp_path, monkeypatch, kinds):
+    """But batch jobs are not asked: they end with the tasks that they were asked for."""
+    matrices = [plan.matrix for plan in atlas.plan(["Tac2"], normalization="log2").matrices]
+    if "other" in kinds:
+        other = write_atlas(
+            tmp_path, scale=0.0002, n_genes=40, normalizations=("log2",), matrices=["WMB-10Xv2-TH"]
+        )
+        (path,) = other.matrices.values()
+        with h5py.File(path, "r+") as file:
+            file["X/data"][:] = np.linspace(0.1, 9, len(file["X/data"]), dtype=np.float32)
+        matrices += [plan.matrix for plan in Atlas(tmp_path).plan(["Tac2"]).matrices]
+    normalization = "raw" if kinds == ("raw",) else "log2"
+    expected = values_of(matrices, normalization)
+    assert expected.kind == ("counts" if kinds in {("log2",), ()} else "floats")
+    if not kinds:
+        monkeypatch.setattr(store_values, "jobs_of", lambda _: "some")
+        found = store_values.look_on("no client", "0" * 64, show=False)(matrices, normalization)
+    else:
+        with connected() as client:
+            found = store_values.look_on(client, "0" * 64, show=False)(matrices, normalization)
+    assert found == expected
 
 
 def test_a_store_is_replaced_only_when_told(atlas, tmp_path):
